@@ -1,0 +1,3 @@
+//! `ana`: the command line of Anabranch.
+
+fn main() {}

@@ -1,0 +1,23 @@
+//! The pure heart of Anabranch: what a change is, and how two of them join.
+//!
+//! Reading order: [`value`] and [`key`] (what a cell and a row's identity are),
+//! [`site`] and [`clock`] (who wrote, and when), [`vector`] (what a copy holds),
+//! [`merge`] (the one merge function), [`change`] and [`delta`] (what moves between
+//! copies) with their bytes in [`wire`].
+//!
+//! Nothing here does I/O, reads a clock, draws randomness or is unsafe: time and
+//! randomness are arguments. Bytes are described in `docs/format.md`.
+#![forbid(unsafe_code)]
+
+pub mod limits;
+
+pub mod value;
+pub mod key;
+pub mod site;
+pub mod clock;
+pub mod vector;
+pub mod merge;
+pub mod change;
+pub mod delta;
+pub mod wire;
+pub mod words;

@@ -1,0 +1,1 @@
+//! Reference model, random histories and faulty disks.

@@ -1,0 +1,26 @@
+//! What goes wrong in SQLite, and what we tell SQLite went wrong.
+
+/// A result code of SQLite and the message that goes with it.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+#[error("{message}")]
+pub struct SqlError {
+    /// Extended result code.
+    pub code: i32,
+    /// For people.
+    pub message: String,
+}
+
+impl SqlError {
+    /// A plain SQLITE_ERROR.
+    pub fn new(message: impl Into<String>) -> SqlError {
+        SqlError { code: libsqlite3_sys::SQLITE_ERROR, message: message.into() }
+    }
+
+    /// The primary result code.
+    pub fn primary(&self) -> i32 {
+        self.code & 0xff
+    }
+}
+
+/// What fallible calls of this crate return.
+pub type Result<T> = std::result::Result<T, SqlError>;

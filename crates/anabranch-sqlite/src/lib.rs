@@ -1,0 +1,16 @@
+//! The SQLite edge: what rusqlite lacks, made safe. Knows no store.
+//!
+//! [`Db`] is the connection our code was loaded into (never owned), [`Statement`] a
+//! prepared statement that may be kept, [`function`] and [`vtab`] let SQL call us.
+//! All unsafe code of the engine lives in this crate and in the extension's entry points.
+#![deny(unsafe_op_in_unsafe_fn)]
+
+pub mod error;
+pub mod db;
+pub mod statement;
+pub mod function;
+pub mod vtab;
+
+pub use db::Db;
+pub use error::SqlError;
+pub use statement::Statement;

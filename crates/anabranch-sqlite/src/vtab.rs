@@ -1,0 +1,153 @@
+//! Eponymous virtual tables, and the hidden one through which SQLite tells a
+//! transaction's fate. Panics are caught at each entry and poison the table.
+
+use anabranch_core::value::{Value, ValueRef};
+
+use crate::db::Db;
+use crate::error::Result;
+
+/// Comparison operators that may be pushed down to a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Operator {
+    /// `=`
+    Eq,
+    /// `>`
+    Gt,
+    /// `>=`
+    Ge,
+    /// `<`
+    Lt,
+    /// `<=`
+    Le,
+    /// `!=`
+    Ne,
+    /// `IS`
+    Is,
+    /// `IS NOT`
+    IsNot,
+    /// `IS NULL`
+    IsNull,
+    /// `IS NOT NULL`
+    IsNotNull,
+    /// `LIMIT`
+    Limit,
+    /// `OFFSET`
+    Offset,
+    /// Any other (LIKE, GLOB, MATCH, REGEXP, functions).
+    Other(u8),
+}
+
+/// A usable or unusable constraint offered by the planner.
+#[derive(Clone, Copy, Debug)]
+pub struct Constraint {
+    /// Column, from 0; -1 is the rowid.
+    pub column: i32,
+    /// Operator.
+    pub operator: Operator,
+    /// Whether the right side is known when the scan starts.
+    pub is_usable: bool,
+}
+
+/// One term of ORDER BY.
+#[derive(Clone, Copy, Debug)]
+pub struct OrderTerm {
+    /// Column, from 0; -1 is the rowid.
+    pub column: i32,
+    /// Descending.
+    pub is_desc: bool,
+}
+
+/// What a table answers the planner.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    /// For each constraint: `Some(n)` makes its right side argument `n` (from 0) of `filter`.
+    pub arguments: Vec<Option<usize>>,
+    /// For each constraint: SQLite need not check it again.
+    pub omit: Vec<bool>,
+    /// Handed to `filter`.
+    pub index_number: i32,
+    /// Handed to `filter`.
+    pub index_string: String,
+    /// Rows come out as ORDER BY asks.
+    pub is_ordered: bool,
+    /// Cost in row reads.
+    pub cost: f64,
+    /// Rows expected.
+    pub rows: i64,
+    /// At most one row.
+    pub is_unique: bool,
+}
+
+/// A read-only or insertable eponymous virtual table.
+pub trait Table: 'static {
+    /// `CREATE TABLE x(...)` as `sqlite3_declare_vtab` takes it.
+    fn declaration(&self) -> String;
+    /// Answers the planner.
+    fn plan(&self, constraints: &[Constraint], order: &[OrderTerm]) -> Result<Plan>;
+    /// A new cursor.
+    fn open(&self) -> Result<Box<dyn Cursor>>;
+    /// `INSERT`: values by column; the new rowid. `None`: the table takes no INSERT.
+    fn insert(&self, _values: &[ValueRef<'_>]) -> Result<i64> {
+        Err(crate::SqlError { code: 8, message: "table is read-only".into() })
+    }
+    /// `UPDATE` and `DELETE`.
+    fn update_or_delete(&self) -> Result<()> {
+        Err(crate::SqlError { code: 8, message: "table is read-only".into() })
+    }
+}
+
+/// A scan over a [`Table`].
+pub trait Cursor {
+    /// Starts a scan.
+    fn filter(&mut self, index_number: i32, index_string: &str, args: &[ValueRef<'_>]) -> Result<()>;
+    /// Goes to the next row.
+    fn next(&mut self) -> Result<()>;
+    /// Whether there is no row.
+    fn is_eof(&self) -> bool;
+    /// Column `index` of the row, from 0.
+    fn column(&self, index: usize) -> Result<ValueRef<'_>>;
+    /// The rowid.
+    fn rowid(&self) -> Result<i64>;
+}
+
+/// What follows a transaction's fate. Levels are SQLite's savepoint numbers; see the
+/// facts about them in `docs/decisions`: lower levels may never be announced, and
+/// `rollback_to(-1)` means the savepoint that opened the transaction.
+pub trait TransactionFate: 'static {
+    /// First use in a transaction.
+    fn begin(&self) -> Result<()>;
+    /// Commit is about to happen; may write ordinary tables; may be called again after BUSY.
+    fn sync(&self) -> Result<()>;
+    /// Committed.
+    fn commit(&self);
+    /// Rolled back.
+    fn rollback(&self);
+    /// A savepoint begins at `level`.
+    fn savepoint(&self, level: i32);
+    /// Savepoints at and above `level` are gone, their work stays.
+    fn release(&self, level: i32);
+    /// The work since savepoint `level` is undone; the savepoint stands.
+    fn rollback_to(&self, level: i32);
+    /// `INSERT INTO <name>(command) VALUES(…)`, how a transaction is enrolled: nothing to do.
+    fn enrol(&self) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl Db {
+    /// Registers an eponymous (and eponymous-only) table; `is_innocuous`: usable from
+    /// triggers with `trusted_schema=OFF`.
+    pub fn create_table(&self, _name: &str, _is_innocuous: bool, _table: impl Table) -> Result<()> {
+        todo!()
+    }
+
+    /// Registers the hidden table that follows transactions: `INSERT INTO <name> VALUES(0)`
+    /// enrols the present transaction.
+    pub fn create_fate(&self, _name: &str, _fate: impl TransactionFate) -> Result<()> {
+        todo!()
+    }
+}
+
+/// A value for [`Cursor::column`] kept by a cursor.
+pub type Cell = Value;
