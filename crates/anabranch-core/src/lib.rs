@@ -11,13 +11,13 @@
 
 pub mod limits;
 
-pub mod value;
-pub mod key;
-pub mod site;
-pub mod clock;
-pub mod vector;
-pub mod merge;
 pub mod change;
+pub mod clock;
 pub mod delta;
+pub mod key;
+pub mod merge;
+pub mod site;
+pub mod value;
+pub mod vector;
 pub mod wire;
 pub mod words;

@@ -68,10 +68,8 @@ pub enum Ties {
 /// Whether the incoming cell replaces the local one, both at one causal length.
 pub fn cell_wins(local: Option<CellState<'_>>, incoming: CellState<'_>, ties: Ties) -> bool {
     let Some(local) = local else { return true };
-    let order = incoming
-        .version
-        .cmp(&local.version)
-        .then_with(|| incoming.value.order(local.value));
+    let order =
+        incoming.version.cmp(&local.version).then_with(|| incoming.value.order(local.value));
     match (order, ties) {
         (std::cmp::Ordering::Equal, Ties::KeepLocal) => false,
         (std::cmp::Ordering::Equal, Ties::LargerSite) => {

@@ -5,10 +5,10 @@
 //! All unsafe code of the engine lives in this crate and in the extension's entry points.
 #![deny(unsafe_op_in_unsafe_fn)]
 
-pub mod error;
 pub mod db;
-pub mod statement;
+pub mod error;
 pub mod function;
+pub mod statement;
 pub mod vtab;
 
 pub use db::Db;

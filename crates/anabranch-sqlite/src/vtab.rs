@@ -100,7 +100,12 @@ pub trait Table: 'static {
 /// A scan over a [`Table`].
 pub trait Cursor {
     /// Starts a scan.
-    fn filter(&mut self, index_number: i32, index_string: &str, args: &[ValueRef<'_>]) -> Result<()>;
+    fn filter(
+        &mut self,
+        index_number: i32,
+        index_string: &str,
+        args: &[ValueRef<'_>],
+    ) -> Result<()>;
     /// Goes to the next row.
     fn next(&mut self) -> Result<()>;
     /// Whether there is no row.

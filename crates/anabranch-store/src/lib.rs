@@ -1,1 +1,38 @@
-//! Placeholder.
+//! A store inside a SQLite database: conflict-free tables, their log and their clocks.
+//!
+//! [`install`] teaches a connection everything. A local write goes
+//! [`capture`] (trigger functions) → [`buffer`] (this transaction's operations) →
+//! [`transaction`] (SQLite tells its fate) → [`metadata`] (log entries and clock blocks).
+//! A foreign change goes [`changes`] (`INSERT INTO crsql_changes`) or [`delta`]
+//! (`ana_apply`) → [`merge`] (the rule) → [`base`] (the user's table) → the same buffer.
+//!
+//! Invariant: no `RefCell` borrow is held while SQL runs on a user's table, because its
+//! triggers call back into [`capture`].
+#![forbid(unsafe_code)]
+
+pub mod error;
+mod ids;
+mod limits;
+
+mod context;
+mod crr;
+mod registry;
+mod schema;
+
+mod buffer;
+mod capture;
+mod transaction;
+
+mod metadata;
+
+mod base;
+mod changes;
+mod delta;
+mod merge;
+
+mod check;
+mod digest;
+mod functions;
+mod report;
+
+pub use context::install;

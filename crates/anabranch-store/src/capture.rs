@@ -1,0 +1,1 @@
+//! The functions that triggers call: what changed, compared natively.

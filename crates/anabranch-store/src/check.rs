@@ -1,0 +1,1 @@
+//! `ana_check`: every invariant, looked at.

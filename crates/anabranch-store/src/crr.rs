@@ -1,0 +1,1 @@
+//! Making a table conflict-free and back: refusals, triggers, backfill.

@@ -1,0 +1,1 @@
+//! `ana_digest`: equal copies, equal hash.

@@ -1,0 +1,15 @@
+//! Every bound of this crate, each with its reason.
+
+/// Operations of one log entry: what is decoded to resolve one stamp.
+pub(crate) const MAX_ENTRY_RECORDS: usize = 4096;
+/// Bytes of a clock block: four fit a page of 4096; above 1,002 SQLite spills a row of a
+/// WITHOUT ROWID table to overflow pages.
+pub(crate) const MAX_BLOCK_BYTES: usize = 980;
+/// Rows of a clock block: what is decoded to find one key.
+pub(crate) const MAX_BLOCK_ROWS: usize = 128;
+/// Rows whose clocks live in the log and in memory only, before they are folded.
+pub(crate) const MAX_UNFOLDED_ROWS: usize = 256;
+/// Operations buffered before an early flush: keeps a transaction of any size within memory.
+pub(crate) const MAX_BUFFERED_OPS: usize = 1 << 19;
+/// Bytes of keys buffered before an early flush.
+pub(crate) const MAX_BUFFERED_BYTES: usize = 32 << 20;

@@ -1,0 +1,1 @@
+//! One incoming change against one row: the rule of the core, applied to the store.

@@ -1,0 +1,105 @@
+//! A set of columns of one table: bit 0 is the sentinel, bit n the column with id n.
+
+use smallvec::SmallVec;
+
+use crate::ids::ColumnId;
+
+/// A set of columns. Trailing zero words are never kept, so equality is equality of sets.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Mask {
+    words: SmallVec<[u64; 2]>,
+}
+
+impl Mask {
+    /// The empty set.
+    pub(crate) fn new() -> Mask {
+        Mask::default()
+    }
+
+    /// One column.
+    pub(crate) fn of(column: ColumnId) -> Mask {
+        let mut mask = Mask::new();
+        mask.insert(column);
+        mask
+    }
+
+    /// Adds a column.
+    pub(crate) fn insert(&mut self, column: ColumnId) {
+        let (word, bit) = (usize::from(column.0) / 64, column.0 % 64);
+        if self.words.len() <= word {
+            self.words.resize(word + 1, 0);
+        }
+        self.words[word] |= 1 << bit;
+    }
+
+    /// Removes a column.
+    pub(crate) fn remove(&mut self, column: ColumnId) {
+        let (word, bit) = (usize::from(column.0) / 64, column.0 % 64);
+        if let Some(bits) = self.words.get_mut(word) {
+            *bits &= !(1 << bit);
+        }
+        self.trim();
+    }
+
+    /// Whether the column is in it.
+    pub(crate) fn contains(&self, column: ColumnId) -> bool {
+        let (word, bit) = (usize::from(column.0) / 64, column.0 % 64);
+        self.words.get(word).is_some_and(|bits| bits & (1 << bit) != 0)
+    }
+
+    /// Whether no column is in it.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.words.is_empty()
+    }
+
+    /// Number of columns.
+    pub(crate) fn len(&self) -> u32 {
+        self.words.iter().map(|bits| bits.count_ones()).sum()
+    }
+
+    /// Number of columns in it below `column`: its place in `seq` order.
+    pub(crate) fn rank(&self, column: ColumnId) -> u32 {
+        let (word, bit) = (usize::from(column.0) / 64, column.0 % 64);
+        let whole: u32 = self.words.iter().take(word).map(|bits| bits.count_ones()).sum();
+        let partial = self.words.get(word).map_or(0, |bits| bits & ((1 << bit) - 1));
+        whole + partial.count_ones()
+    }
+
+    /// Removes all columns of `other`.
+    pub(crate) fn subtract(&mut self, other: &Mask) {
+        for (bits, theirs) in self.words.iter_mut().zip(&other.words) {
+            *bits &= !theirs;
+        }
+        self.trim();
+    }
+
+    /// Adds all columns of `other`.
+    pub(crate) fn unite(&mut self, other: &Mask) {
+        if self.words.len() < other.words.len() {
+            self.words.resize(other.words.len(), 0);
+        }
+        for (bits, theirs) in self.words.iter_mut().zip(&other.words) {
+            *bits |= theirs;
+        }
+    }
+
+    /// Its columns, ascending.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = ColumnId> + '_ {
+        self.words.iter().enumerate().flat_map(|(word, bits)| {
+            let mut rest = *bits;
+            std::iter::from_fn(move || {
+                (rest != 0).then(|| {
+                    let bit = rest.trailing_zeros();
+                    rest &= rest - 1;
+                    ColumnId((word * 64) as u16 + bit as u16)
+                })
+            })
+        })
+    }
+
+    fn trim(&mut self) {
+        while self.words.last() == Some(&0) {
+            self.words.pop();
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! What is known of one row: its causal length and, for each column, the version and the
+//! record that wrote it.
+
+use smallvec::SmallVec;
+
+use super::mask::Mask;
+use crate::ids::{Address, ColumnId};
+
+/// Columns of a row that were last written by one record at one version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Group {
+    /// Which columns; with bit 0 `version` is the causal length. Empty: only a birth is
+    /// remembered here.
+    pub(crate) mask: Mask,
+    /// Column version; 0 for cells that a raise through `crsql_changes` left behind.
+    pub(crate) version: u64,
+    /// The record.
+    pub(crate) at: Address,
+    /// The record is an insert (or delete) that gave the row its present causal length.
+    pub(crate) is_birth: bool,
+}
+
+/// The clock of one row.
+///
+/// Invariants: masks of groups are disjoint; at most one group has bit 0, alone in its
+/// mask; an even causal length has exactly one group with a mask, `{sentinel}`; a row has
+/// no group with an empty mask unless `is_birth`; groups are sorted by `(at, version)`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RowClock {
+    /// `__crsql_key`: order in which keys of the table were first seen, from 1.
+    pub(crate) number: u64,
+    /// Odd: alive. Even: deleted.
+    pub(crate) causal_length: u64,
+    /// The groups.
+    pub(crate) groups: SmallVec<[Group; 2]>,
+}
+
+impl RowClock {
+    /// Whether `crsql_changes` shows a sentinel for it.
+    pub(crate) fn has_sentinel(&self) -> bool {
+        self.column(ColumnId::SENTINEL).is_some()
+    }
+
+    /// The group that holds a column.
+    pub(crate) fn column(&self, column: ColumnId) -> Option<&Group> {
+        self.groups.iter().find(|group| group.mask.contains(column))
+    }
+
+    /// Whether the row is alive.
+    pub(crate) fn is_alive(&self) -> bool {
+        self.causal_length % 2 == 1
+    }
+}

@@ -1,0 +1,1 @@
+//! `ana_log`: the log as a table.

@@ -1,0 +1,1 @@
+//! Our own tables in the file, and whether this version can read them.
