@@ -7,7 +7,14 @@
 //! REAL: n = 0 and 8 bytes big-endian IEEE 754;
 //! TEXT, BLOB: the length as n big-endian bytes, then the bytes; NULL: nothing.
 
-use crate::value::{Value, ValueRef};
+use crate::limits::MAX_KEY_COLUMNS;
+use crate::value::ValueRef;
+
+mod affinity;
+mod fold;
+
+pub use affinity::apply_affinity;
+pub use fold::{fold, is_spelling_unique, unfold};
 
 /// How a key column compares text, as declared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,44 +86,128 @@ pub enum KeyError {
     },
 }
 
+const INTEGER: u8 = 1;
+const REAL: u8 = 2;
+const TEXT: u8 = 3;
+const BLOB: u8 = 4;
+const NULL: u8 = 5;
+
 /// Packs values. Errors only for more than 255.
-pub fn pack(_values: &[ValueRef<'_>]) -> Result<Vec<u8>, KeyError> {
-    todo!()
+///
+/// # Errors
+/// [`KeyError::TooMany`].
+pub fn pack(values: &[ValueRef<'_>]) -> Result<Vec<u8>, KeyError> {
+    if values.len() > MAX_KEY_COLUMNS {
+        return Err(KeyError::TooMany);
+    }
+    let mut out = Vec::with_capacity(1 + values.iter().map(packed_len).sum::<usize>());
+    out.push(values.len() as u8);
+    values.iter().for_each(|value| pack_value(&mut out, *value));
+    Ok(out)
 }
 
 /// Reads packed values, strictly: integers and lengths in any number of bytes up to 8
 /// (what the reference packs is minimal; what it accepts is not), nothing after the last.
-pub fn unpack(_bytes: &[u8]) -> Result<Vec<ValueRef<'_>>, KeyError> {
-    todo!()
-}
-
-/// The value as a column of this affinity stores it.
-pub fn apply_affinity(_value: ValueRef<'_>, _affinity: Affinity) -> Value {
-    todo!()
-}
-
-/// The folded key of values: equal bytes if and only if the table's key index takes the
-/// keys for equal. Memcmp order of folded keys is the order of clock blocks.
-///
-/// One rowid column: 8 bytes big-endian, sign bit flipped, so numeric order.
-/// Otherwise: the packed values without the count, after affinity; integral reals within
-/// i64 as integers, -0.0 as 0, NOCASE text in lower-case ASCII, RTRIM text without
-/// trailing spaces.
 ///
 /// # Errors
-/// [`KeyError::WrongCount`], [`KeyError::WrongType`] (NULL anywhere; not an integer in a
-/// rowid column).
-pub fn fold(_values: &[ValueRef<'_>], _columns: &[KeyColumn]) -> Result<Vec<u8>, KeyError> {
-    todo!()
+/// [`KeyError::Malformed`].
+pub fn unpack(bytes: &[u8]) -> Result<Vec<ValueRef<'_>>, KeyError> {
+    let mut values = Vec::with_capacity(bytes.first().map_or(0, |count| usize::from(*count)));
+    walk(bytes, |value| values.push(value))?;
+    Ok(values)
 }
 
-/// Values of a folded key, spelled as the columns' affinity stores them.
-pub fn unfold(_folded: &[u8], _columns: &[KeyColumn]) -> Result<Vec<Value>, KeyError> {
-    todo!()
+/// Whether [`unpack`] reads these bytes, without keeping the values; their number.
+///
+/// # Errors
+/// [`KeyError::Malformed`].
+pub fn check_packed(bytes: &[u8]) -> Result<usize, KeyError> {
+    let mut count = 0;
+    walk(bytes, |_| count += 1)?;
+    Ok(count)
 }
 
-/// Whether equal folded keys imply equal stored values, so that no spelling is needed:
-/// rowid columns, and columns of binary collation whose affinity leaves one spelling.
-pub fn is_spelling_unique(_columns: &[KeyColumn]) -> bool {
-    todo!()
+fn walk<'a>(bytes: &'a [u8], mut visit: impl FnMut(ValueRef<'a>)) -> Result<(), KeyError> {
+    let Some((&count, body)) = bytes.split_first() else {
+        return Err(KeyError::Malformed { at: 0, reason: "no count of values" });
+    };
+    let mut rest = body;
+    for _ in 0..count {
+        let at = bytes.len() - rest.len();
+        let (value, after) =
+            unpack_value(rest).map_err(|reason| KeyError::Malformed { at, reason })?;
+        visit(value);
+        rest = after;
+    }
+    if !rest.is_empty() {
+        let at = bytes.len() - rest.len();
+        return Err(KeyError::Malformed { at, reason: "bytes after the last value" });
+    }
+    Ok(())
+}
+
+fn packed_len(value: &ValueRef<'_>) -> usize {
+    match value {
+        ValueRef::Null => 1,
+        ValueRef::Integer(_) | ValueRef::Real(_) => 9,
+        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => 9 + bytes.len(),
+    }
+}
+
+fn pack_value(out: &mut Vec<u8>, value: ValueRef<'_>) {
+    match value {
+        ValueRef::Null => out.push(NULL),
+        ValueRef::Integer(integer) => pack_tagged(out, INTEGER, integer as u64),
+        ValueRef::Real(real) => {
+            out.push(REAL);
+            out.extend_from_slice(&real.to_be_bytes());
+        }
+        ValueRef::Text(bytes) => pack_bytes(out, TEXT, bytes),
+        ValueRef::Blob(bytes) => pack_bytes(out, BLOB, bytes),
+    }
+}
+
+fn pack_bytes(out: &mut Vec<u8>, kind: u8, bytes: &[u8]) {
+    pack_tagged(out, kind, bytes.len() as u64);
+    out.extend_from_slice(bytes);
+}
+
+/// One byte `(n << 3) | kind`, then `number` in its n significant bytes, big-endian.
+fn pack_tagged(out: &mut Vec<u8>, kind: u8, number: u64) {
+    let n = 8 - number.leading_zeros() as usize / 8;
+    out.push((n as u8) << 3 | kind);
+    out.extend_from_slice(&number.to_be_bytes()[8 - n..]);
+}
+
+fn unpack_value(bytes: &[u8]) -> Result<(ValueRef<'_>, &[u8]), &'static str> {
+    let (&tag, rest) = bytes.split_first().ok_or("a value is missing")?;
+    let (n, kind) = (usize::from(tag >> 3), tag & 7);
+    match kind {
+        INTEGER => {
+            let (number, rest) = unpack_number(rest, n)?;
+            Ok((ValueRef::Integer(number as i64), rest))
+        }
+        TEXT | BLOB => {
+            let (len, rest) = unpack_number(rest, n)?;
+            let len = usize::try_from(len).map_err(|_| "a length beyond the end")?;
+            let (bytes, rest) = rest.split_at_checked(len).ok_or("a length beyond the end")?;
+            let value = if kind == TEXT { ValueRef::Text(bytes) } else { ValueRef::Blob(bytes) };
+            Ok((value, rest))
+        }
+        REAL | NULL if n != 0 => Err("a size where none belongs"),
+        REAL => {
+            let (bytes, rest) = rest.split_first_chunk().ok_or("a real ends early")?;
+            Ok((ValueRef::Real(f64::from_be_bytes(*bytes)), rest))
+        }
+        NULL => Ok((ValueRef::Null, rest)),
+        _ => Err("an unknown type"),
+    }
+}
+
+fn unpack_number(bytes: &[u8], n: usize) -> Result<(u64, &[u8]), &'static str> {
+    if n > 8 {
+        return Err("a number of more than 8 bytes");
+    }
+    let (number, rest) = bytes.split_at_checked(n).ok_or("a number ends early")?;
+    Ok((number.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte)), rest))
 }

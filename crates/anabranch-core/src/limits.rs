@@ -13,6 +13,9 @@ pub const MAX_COLUMN_VERSION: u64 = 1 << 53;
 pub const MAX_SEQ: u64 = 1 << 48;
 /// Longest site id in bytes; our own have exactly this many.
 pub const MAX_SITE_ID_BYTES: usize = 16;
+/// Most sites of a version vector or a delta: every copy that ever wrote to one store, and
+/// still so few that a vector with its chains fits one part of a delta.
+pub const MAX_SITES: usize = 1 << 15;
 /// Longest table or column name in bytes, as the reference has it.
 pub const MAX_NAME_BYTES: usize = 2048;
 /// Most columns of a packed key: its count is one byte.

@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use crate::clock::Chain;
 use crate::site::SiteId;
 
+mod json;
+
 /// The change that wrote a cell: its author and the author's version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Dot {
@@ -113,9 +115,9 @@ impl VersionVector {
     /// Reads what [`VersionVector::to_json`] writes, with any JSON white space.
     ///
     /// # Errors
-    /// [`VectorSyntaxError`] for anything else, versions of 0 or above the bound, and a
-    /// site named twice.
-    pub fn from_json(_text: &str) -> Result<VersionVector, VectorSyntaxError> {
-        todo!()
+    /// [`VectorSyntaxError`] for anything else, versions of 0 or above the bound, a
+    /// site named twice, and more than [`crate::limits::MAX_SITES`] sites.
+    pub fn from_json(text: &str) -> Result<VersionVector, VectorSyntaxError> {
+        json::read(text)
     }
 }

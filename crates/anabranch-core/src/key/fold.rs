@@ -1,0 +1,151 @@
+//! The folded key: one spelling for all that a table's key index takes for equal.
+
+use std::borrow::Cow;
+
+use super::{Affinity, Collation, KeyColumn, KeyError};
+use super::{apply_affinity, pack_value, unpack_value};
+use crate::value::{Value, ValueRef};
+
+const SIGN: u64 = 1 << 63;
+
+/// The folded key of values: equal bytes if and only if the table's key index takes the
+/// keys for equal. Memcmp order of folded keys is the order of clock blocks.
+///
+/// One rowid column: 8 bytes big-endian, sign bit flipped, so numeric order.
+/// Otherwise: the packed values without the count, after affinity; integral reals within
+/// i64 as integers, -0.0 as 0, NOCASE text in lower-case ASCII (and, as SQLite stops
+/// comparing at a NUL, zeros in place of all that follows one), RTRIM text without
+/// trailing spaces.
+///
+/// # Errors
+/// [`KeyError::WrongCount`], [`KeyError::WrongType`] (NULL anywhere; not an integer in a
+/// rowid column).
+pub fn fold(values: &[ValueRef<'_>], columns: &[KeyColumn]) -> Result<Vec<u8>, KeyError> {
+    if values.len() != columns.len() {
+        return Err(KeyError::WrongCount { found: values.len(), expected: columns.len() });
+    }
+    let mut folded = Vec::with_capacity(9 * values.len());
+    for (index, (value, column)) in values.iter().zip(columns).enumerate() {
+        let stored = stored(*value, column.affinity);
+        let value = stored.as_ref();
+        match value {
+            ValueRef::Integer(integer) if column.is_rowid && columns.len() == 1 => {
+                folded.extend_from_slice(&(integer as u64 ^ SIGN).to_be_bytes());
+            }
+            ValueRef::Null => return Err(KeyError::WrongType { index, found: "NULL" }),
+            ValueRef::Real(real) if real.is_nan() => {
+                return Err(KeyError::WrongType { index, found: "NULL" });
+            }
+            _ if column.is_rowid && !matches!(value, ValueRef::Integer(_)) => {
+                return Err(KeyError::WrongType { index, found: type_name(value) });
+            }
+            ValueRef::Text(text) => {
+                pack_value(&mut folded, ValueRef::Text(&fold_text(text, column.collation)));
+            }
+            ValueRef::Real(real) => pack_value(&mut folded, fold_real(real)),
+            other => pack_value(&mut folded, other),
+        }
+    }
+    Ok(folded)
+}
+
+/// Values of a folded key, spelled as the columns' affinity stores them.
+///
+/// # Errors
+/// [`KeyError::Malformed`] if the bytes are no folded key of these columns.
+pub fn unfold(folded: &[u8], columns: &[KeyColumn]) -> Result<Vec<Value>, KeyError> {
+    if let [KeyColumn { is_rowid: true, .. }] = columns {
+        let bytes = folded.try_into().map_err(|_| KeyError::Malformed {
+            at: folded.len().min(8),
+            reason: "a folded integer key has 8 bytes",
+        })?;
+        return Ok(vec![Value::Integer((u64::from_be_bytes(bytes) ^ SIGN) as i64)]);
+    }
+    let mut rest = folded;
+    let mut values = Vec::with_capacity(columns.len());
+    for column in columns {
+        let at = folded.len() - rest.len();
+        let (value, after) =
+            unpack_value(rest).map_err(|reason| KeyError::Malformed { at, reason })?;
+        values.push(apply_affinity(value, column.affinity));
+        rest = after;
+    }
+    if !rest.is_empty() {
+        let at = folded.len() - rest.len();
+        return Err(KeyError::Malformed { at, reason: "bytes after the last value" });
+    }
+    Ok(values)
+}
+
+/// Whether equal folded keys imply equal stored values, so that no spelling is needed:
+/// rowid columns, and columns of binary collation whose affinity leaves one spelling.
+///
+/// INTEGER and NUMERIC columns leave one but for -2^63, which stays a real if it came as
+/// one; the spelling of that one key is taken to be the integer's.
+pub fn is_spelling_unique(columns: &[KeyColumn]) -> bool {
+    columns.iter().all(|column| {
+        column.is_rowid
+            || column.collation == Collation::Binary && column.affinity != Affinity::Blob
+    })
+}
+
+/// The value after affinity, borrowed where affinity changes nothing.
+enum Stored<'a> {
+    AsGiven(ValueRef<'a>),
+    Converted(Value),
+}
+
+impl Stored<'_> {
+    fn as_ref(&self) -> ValueRef<'_> {
+        match self {
+            Stored::AsGiven(value) => *value,
+            Stored::Converted(value) => value.as_ref(),
+        }
+    }
+}
+
+fn stored(value: ValueRef<'_>, affinity: Affinity) -> Stored<'_> {
+    match (value, affinity) {
+        (ValueRef::Null | ValueRef::Blob(_), _)
+        | (_, Affinity::Blob)
+        | (ValueRef::Text(_), Affinity::Text)
+        | (ValueRef::Integer(_), Affinity::Integer | Affinity::Numeric) => Stored::AsGiven(value),
+        _ => Stored::Converted(apply_affinity(value, affinity)),
+    }
+}
+
+fn fold_real(real: f64) -> ValueRef<'static> {
+    // 2^63 itself is out of range, and the cast would saturate to one less.
+    let integer = real as i64;
+    if integer as f64 == real && real < 9_223_372_036_854_775_808.0 {
+        ValueRef::Integer(integer)
+    } else {
+        ValueRef::Real(real)
+    }
+}
+
+fn fold_text(text: &[u8], collation: Collation) -> Cow<'_, [u8]> {
+    match collation {
+        Collation::Binary => Cow::Borrowed(text),
+        Collation::RTrim => {
+            let len = text.iter().rposition(|byte| *byte != b' ').map_or(0, |last| last + 1);
+            Cow::Borrowed(&text[..len])
+        }
+        Collation::NoCase => {
+            let mut folded = text.to_ascii_lowercase();
+            let compared = folded.iter().position(|byte| *byte == 0).unwrap_or(folded.len());
+            folded[compared..].fill(0);
+            Cow::Owned(folded)
+        }
+    }
+}
+
+fn type_name(value: ValueRef<'_>) -> &'static str {
+    match value {
+        ValueRef::Null => "NULL",
+        ValueRef::Integer(_) => "an integer",
+        ValueRef::Real(_) => "a real",
+        ValueRef::Text(_) => "a text",
+        ValueRef::Blob(_) => "a blob",
+    }
+}
