@@ -1,9 +1,18 @@
 //! SQL functions. A panic inside one is caught and poisons it: later calls answer an error.
+//!
+//! One trampoline for all, made by the compiler for each closure: a call costs the lookup
+//! of the user data and a `catch_unwind`, no allocation and no dynamic dispatch.
+
+use std::ffi::{CString, c_int, c_void};
+use std::slice;
 
 use anabranch_core::value::{Value, ValueRef};
+use libsqlite3_sys as ffi;
 
-use crate::db::Db;
+use crate::db::{Db, misuse};
 use crate::error::Result;
+use crate::poison::{self, Poison};
+use crate::raw_value;
 
 /// Flags of a function, as SQLite has them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -16,15 +25,29 @@ pub struct Flags {
     pub innocuous: bool,
 }
 
+impl Flags {
+    fn bits(self) -> c_int {
+        let bit = |is_set: bool, bit: c_int| if is_set { bit } else { 0 };
+        ffi::SQLITE_UTF8
+            | bit(self.deterministic, ffi::SQLITE_DETERMINISTIC)
+            | bit(self.direct_only, ffi::SQLITE_DIRECTONLY)
+            | bit(self.innocuous, ffi::SQLITE_INNOCUOUS)
+    }
+}
+
 /// One call of a function.
 pub struct Call<'a> {
-    _phantom: std::marker::PhantomData<&'a ()>,
+    context: *mut ffi::sqlite3_context,
+    args: &'a [*mut ffi::sqlite3_value],
 }
+
+/// What the mark of [`Call::is_first_in_statement`] points to; never read.
+static MARK: u8 = 0;
 
 impl Call<'_> {
     /// Number of arguments.
     pub fn len(&self) -> usize {
-        todo!()
+        self.args.len()
     }
 
     /// Whether there are none.
@@ -33,39 +56,123 @@ impl Call<'_> {
     }
 
     /// Argument `index`, from 0.
-    pub fn arg(&self, _index: usize) -> ValueRef<'_> {
-        todo!()
+    ///
+    /// When SQLite has no memory to hand out a text, the call is left and fails with
+    /// SQLITE_NOMEM.
+    ///
+    /// # Panics
+    /// Past the last argument.
+    pub fn arg(&self, index: usize) -> ValueRef<'_> {
+        // SAFETY: arguments live as long as the call, and only `argument` converts them: a
+        // second reading of the same one moves nothing.
+        let value = unsafe { raw_value::argument(self.args[index]) };
+        value.unwrap_or_else(|_| poison::unwind_out_of_memory())
     }
 
     /// Whether this is the first call at this place in this run of the statement: an
     /// aux-data mark on (constant) argument `index` is missing, and is set.
-    pub fn is_first_in_statement(&mut self, _index: usize) -> bool {
-        todo!()
+    ///
+    /// In a trigger the mark lasts for one run of the trigger's program: one row. Without
+    /// memory for the mark, each call is the first.
+    pub fn is_first_in_statement(&mut self, index: usize) -> bool {
+        let Ok(index) = c_int::try_from(index) else { return true };
+        // SAFETY: the context of the running call.
+        if !unsafe { ffi::sqlite3_get_auxdata(self.context, index) }.is_null() {
+            return false;
+        }
+        let mark = (&raw const MARK).cast_mut().cast::<c_void>();
+        // SAFETY: as above; the mark is static, is only compared with null, and has no
+        // destructor.
+        unsafe { ffi::sqlite3_set_auxdata(self.context, index, mark, None) };
+        true
     }
+}
+
+/// A registered function: SQLite owns it and hands it back with each call.
+struct Function<F> {
+    f: F,
+    poison: Poison,
+    db: Db,
 }
 
 impl Db {
     /// Registers a function with `n_args` arguments (-1: any number).
     ///
     /// `f` must not be entered twice with a borrow held: SQL run inside may call it again.
+    ///
+    /// # Errors
+    /// SQLite's: SQLITE_BUSY when a function of that name and number is replaced while a
+    /// statement runs. `f` is dropped then.
     pub fn create_function(
         &self,
-        _name: &str,
-        _n_args: i32,
-        _flags: Flags,
-        _f: impl Fn(&mut Call<'_>) -> Result<Value> + 'static,
+        name: &str,
+        n_args: i32,
+        flags: Flags,
+        f: impl Fn(&mut Call<'_>) -> Result<Value> + 'static,
     ) -> Result<()> {
-        todo!()
+        self.create_function_object(name, n_args, flags, f)
     }
 
-    /// Calls `f` when the connection closes (after host statements are gone).
-    pub fn on_close(&self, _f: impl FnOnce() + 'static) -> Result<()> {
-        todo!()
+    fn create_function_object<F>(&self, name: &str, n_args: i32, flags: Flags, f: F) -> Result<()>
+    where
+        F: Fn(&mut Call<'_>) -> Result<Value> + 'static,
+    {
+        let raw = self.live()?;
+        let c_name = CString::new(name).map_err(|_| misuse("a function's name holds a NUL"))?;
+        let function = Box::new(Function { f, poison: Poison::new(name), db: self.clone() });
+        // SAFETY: an open connection; the trampoline and the destructor are those of `F`, of
+        // which the user data is a box. SQLite calls the destructor also when it refuses.
+        let rc = unsafe {
+            ffi::sqlite3_create_function_v2(
+                raw,
+                c_name.as_ptr(),
+                n_args,
+                flags.bits(),
+                Box::into_raw(function).cast(),
+                Some(call::<F>),
+                None,
+                None,
+                Some(destroy::<F>),
+            )
+        };
+        if rc == ffi::SQLITE_OK { Ok(()) } else { Err(self.error(rc)) }
     }
+}
 
-    /// Calls `f` when `sqlite3_close` starts, before it looks for unfinalized statements:
-    /// the place to drop kept statements. (An eponymous table's xDisconnect.)
-    pub fn before_close(&self, _f: impl Fn() + 'static) -> Result<()> {
-        todo!()
+/// What SQLite calls.
+///
+/// # Safety
+/// Only SQLite calls it, for a function that was registered with a `Function<F>`.
+unsafe extern "C" fn call<F>(
+    context: *mut ffi::sqlite3_context,
+    argc: c_int,
+    argv: *mut *mut ffi::sqlite3_value,
+) where
+    F: Fn(&mut Call<'_>) -> Result<Value> + 'static,
+{
+    // SAFETY: the user data is the box that was registered, and SQLite does not destroy a
+    // function that is running. Shared: a nested call may be inside the same object.
+    let function = unsafe { &*ffi::sqlite3_user_data(context).cast::<Function<F>>() };
+    let args = match usize::try_from(argc) {
+        // SAFETY: SQLite's array of `argc` values, alive during the call.
+        Ok(n) if n > 0 => unsafe { slice::from_raw_parts(argv.cast_const(), n) },
+        _ => &[],
+    };
+    let result = function.poison.guard(|| (function.f)(&mut Call { context, args }));
+    // SAFETY: the context of this call.
+    unsafe {
+        match result {
+            Ok(value) => raw_value::set_result(context, value.as_ref()),
+            Err(error) => raw_value::set_error(context, &error),
+        }
     }
+}
+
+/// # Safety
+/// SQLite calls it once, with the box that was registered.
+unsafe extern "C" fn destroy<F>(function: *mut c_void) {
+    // SAFETY: made by `Box::into_raw` in `create_function_object`, and given back once.
+    let function = unsafe { Box::from_raw(function.cast::<Function<F>>()) };
+    let db = function.db.clone();
+    db.in_destructor(|| drop(function));
 }

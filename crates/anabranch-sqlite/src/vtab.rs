@@ -4,7 +4,13 @@
 use anabranch_core::value::{Value, ValueRef};
 
 use crate::db::Db;
-use crate::error::Result;
+use crate::error::{Result, SqlError};
+
+mod fate;
+mod module;
+mod object;
+
+pub(crate) use module::create_announcing;
 
 /// Comparison operators that may be pushed down to a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,17 +93,21 @@ pub trait Table: 'static {
     fn plan(&self, constraints: &[Constraint], order: &[OrderTerm]) -> Result<Plan>;
     /// A new cursor.
     fn open(&self) -> Result<Box<dyn Cursor>>;
-    /// `INSERT`: values by column; the new rowid. `None`: the table takes no INSERT.
+    /// `INSERT`: values by column; the new rowid. Without it, the table takes no INSERT.
     fn insert(&self, _values: &[ValueRef<'_>]) -> Result<i64> {
-        Err(crate::SqlError { code: 8, message: "table is read-only".into() })
+        Err(read_only())
     }
     /// `UPDATE` and `DELETE`.
     fn update_or_delete(&self) -> Result<()> {
-        Err(crate::SqlError { code: 8, message: "table is read-only".into() })
+        Err(read_only())
     }
 }
 
-/// A scan over a [`Table`].
+fn read_only() -> SqlError {
+    SqlError { code: libsqlite3_sys::SQLITE_READONLY, message: "table is read-only".into() }
+}
+
+/// A scan over a [`Table`]. SQLite calls `filter` first, and may call it again.
 pub trait Cursor {
     /// Starts a scan.
     fn filter(
@@ -143,16 +153,47 @@ pub trait TransactionFate: 'static {
 impl Db {
     /// Registers an eponymous (and eponymous-only) table; `is_innocuous`: usable from
     /// triggers with `trusted_schema=OFF`.
-    pub fn create_table(&self, _name: &str, _is_innocuous: bool, _table: impl Table) -> Result<()> {
-        todo!()
+    ///
+    /// # Errors
+    /// SQLite's, when it refuses the name. A declaration that SQLite does not understand
+    /// is reported by the first statement that uses the table.
+    pub fn create_table(&self, name: &str, is_innocuous: bool, table: impl Table) -> Result<()> {
+        module::create(self, name, is_innocuous, table, None)
     }
 
     /// Registers the hidden table that follows transactions: `INSERT INTO <name> VALUES(0)`
     /// enrols the present transaction.
-    pub fn create_fate(&self, _name: &str, _fate: impl TransactionFate) -> Result<()> {
-        todo!()
+    ///
+    /// Its one column is `command`. Enrolling sets the last insert rowid to 0: whoever
+    /// enrols restores it with [`Db::set_last_insert_rowid`].
+    ///
+    /// # Errors
+    /// SQLite's, when it refuses the name.
+    pub fn create_fate(&self, name: &str, fate: impl TransactionFate) -> Result<()> {
+        fate::create(self, name, fate)
     }
 }
 
 /// A value for [`Cursor::column`] kept by a cursor.
 pub type Cell = Value;
+
+/// The cursor of a table without rows.
+pub struct Nothing;
+
+impl Cursor for Nothing {
+    fn filter(&mut self, _: i32, _: &str, _: &[ValueRef<'_>]) -> Result<()> {
+        Ok(())
+    }
+    fn next(&mut self) -> Result<()> {
+        Ok(())
+    }
+    fn is_eof(&self) -> bool {
+        true
+    }
+    fn column(&self, _: usize) -> Result<ValueRef<'_>> {
+        Ok(ValueRef::Null)
+    }
+    fn rowid(&self) -> Result<i64> {
+        Ok(0)
+    }
+}

@@ -1,0 +1,80 @@
+//! What stands between a panic and C: caught, told to SQLite as an error, remembered.
+//!
+//! Invariant: no unwinding crosses into SQLite, and an object whose code panicked is never
+//! entered again.
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+use libsqlite3_sys as ffi;
+
+use crate::error::{Result, SqlError};
+
+/// Remembers the first panic of one function or table.
+pub(crate) struct Poison {
+    /// For messages: the function's or table's name.
+    name: String,
+    /// The panic's text.
+    panic: RefCell<Option<String>>,
+}
+
+/// Payload of an unwinding that is no bug: SQLite had no memory for a text.
+struct OutOfMemory;
+
+/// Leaves for the nearest [`Poison::guard`], which answers SQLITE_NOMEM.
+pub(crate) fn unwind_out_of_memory() -> ! {
+    // Not `panic!`: no panic hook should print it, and nothing is poisoned.
+    resume_unwind(Box::new(OutOfMemory))
+}
+
+impl Poison {
+    pub(crate) fn new(name: &str) -> Poison {
+        Poison { name: name.into(), panic: RefCell::new(None) }
+    }
+
+    /// Runs `f` unless an earlier run panicked; a panic becomes an error.
+    #[inline]
+    pub(crate) fn guard<T>(&self, f: impl FnOnce() -> Result<T>) -> Result<T> {
+        if self.panic.borrow().is_some() {
+            return Err(self.refusal());
+        }
+        // What `f` left half done is behind the poison.
+        match catch_unwind(AssertUnwindSafe(f)) {
+            Ok(result) => result,
+            Err(payload) => Err(self.caught(payload)),
+        }
+    }
+
+    #[cold]
+    fn refusal(&self) -> SqlError {
+        let panic = self.panic.borrow();
+        let text = panic.as_deref().unwrap_or_default();
+        SqlError::new(format!("{}: poisoned by an earlier panic: {text}", self.name))
+    }
+
+    #[cold]
+    fn caught(&self, payload: Box<dyn Any + Send>) -> SqlError {
+        if payload.is::<OutOfMemory>() {
+            return out_of_memory();
+        }
+        let text = text_of(&*payload);
+        let error = SqlError::new(format!("{}: panic: {text}", self.name));
+        *self.panic.borrow_mut() = Some(text);
+        // A payload may panic when it is dropped.
+        drop(catch_unwind(AssertUnwindSafe(|| drop(payload))));
+        error
+    }
+}
+
+/// SQLITE_NOMEM.
+pub(crate) fn out_of_memory() -> SqlError {
+    SqlError { code: ffi::SQLITE_NOMEM, message: "out of memory".into() }
+}
+
+fn text_of(payload: &(dyn Any + Send)) -> String {
+    if let Some(text) = payload.downcast_ref::<&'static str>() {
+        return (*text).into();
+    }
+    payload.downcast_ref::<String>().cloned().unwrap_or_else(|| "of an unknown kind".into())
+}
