@@ -6,6 +6,8 @@ use std::rc::Rc;
 use anabranch_sqlite::{Db, SqlError};
 
 use crate::base::BaseTables;
+use crate::clock::Clock;
+use crate::delta::DeltaState;
 use crate::metadata::Metadata;
 use crate::registry::Registry;
 use crate::transaction::Transaction;
@@ -24,6 +26,10 @@ pub(crate) struct Context {
     pub(crate) impacted: Cell<u64>,
     /// `merge-equal-values`.
     pub(crate) ties: Cell<anabranch_core::merge::Ties>,
+    /// The wall clock.
+    pub(crate) clock: Clock,
+    /// What the doors for deltas keep.
+    pub(crate) delta: DeltaState,
 }
 
 /// Teaches a connection everything: makes our tables in a fresh database, registers all
@@ -32,7 +38,15 @@ pub(crate) struct Context {
 /// # Errors
 /// A file of an older cr-sqlite or a newer Anabranch, a fresh read-only database, and
 /// whatever SQLite says. Nothing is registered then that would not work.
-pub fn install(_db: &Db) -> Result<(), SqlError> {
+pub fn install(db: &Db) -> Result<(), SqlError> {
+    install_with_clock(db, crate::clock::system())
+}
+
+/// As [`install`], with a clock of the caller's.
+///
+/// # Errors
+/// As [`install`].
+pub fn install_with_clock(_db: &Db, _clock: Clock) -> Result<(), SqlError> {
     let _: Option<Rc<Context>> = None;
     Ok(())
 }

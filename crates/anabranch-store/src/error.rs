@@ -2,6 +2,17 @@
 
 use anabranch_sqlite::SqlError;
 
+/// Extended result codes of ours: SQLITE_ERROR with a number of our own above it, so that a
+/// program need not read messages.
+pub mod code {
+    /// Two histories under one site id met.
+    pub const SITE_REUSED: i32 = 1 | 0xa1 << 8;
+    /// A change lies too far ahead of this clock.
+    pub const CLOCK_AHEAD: i32 = 1 | 0xa2 << 8;
+    /// A delta begins above what is held here.
+    pub const MISSING: i32 = 1 | 0xa3 << 8;
+}
+
 /// Errors of the store, by what the caller can do about them.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -17,6 +28,9 @@ pub enum StoreError {
         /// What is wrong.
         what: &'static str,
     },
+    /// A delta that is not taken.
+    #[error(transparent)]
+    Delta(#[from] crate::delta::DeltaError),
     /// A refused argument or state; the message says what to do.
     #[error("{0}")]
     Refused(String),
@@ -26,6 +40,7 @@ impl From<StoreError> for SqlError {
     fn from(error: StoreError) -> SqlError {
         match error {
             StoreError::Sql(sql) => sql,
+            StoreError::Delta(delta) => SqlError { code: delta.code(), message: delta.to_string() },
             other => SqlError::new(other.to_string()),
         }
     }

@@ -10,6 +10,7 @@
 //! triggers call back into [`capture`].
 #![forbid(unsafe_code)]
 
+pub mod clock;
 pub mod error;
 mod ids;
 mod limits;
@@ -35,4 +36,4 @@ mod digest;
 mod functions;
 mod report;
 
-pub use context::install;
+pub use context::{install, install_with_clock};

@@ -1,12 +1,15 @@
 //! What can go wrong in a [`crate::Store`], by what the caller can do about it.
 
+use anabranch_sqlite::SqlError;
+use anabranch_store::error::code;
+
 /// An error of a store.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// SQLite's, or refused by a function of ours: the message says what and where.
     #[error(transparent)]
-    Sql(#[from] rusqlite::Error),
+    Sql(rusqlite::Error),
     /// The file cannot be opened.
     #[error("cannot open {path}: {source}")]
     Open {
@@ -15,7 +18,43 @@ pub enum Error {
         /// Why.
         source: rusqlite::Error,
     },
+    /// The database is no store and cannot become one; or a newer version wrote it.
+    #[error("cannot load the store: {0}")]
+    Load(SqlError),
+    /// Another connection is writing, and did not finish within the busy timeout: nothing
+    /// happened, try again.
+    #[error("the database is busy: {0}")]
+    Busy(rusqlite::Error),
+    /// Two copies of one database both wrote under one site id: give one of them a new
+    /// identity before merging.
+    #[error("{0}")]
+    SiteReused(String),
+    /// A change's time lies too far ahead of this clock: set the clock, or try again later.
+    #[error("{0}")]
+    ClockAhead(String),
+    /// The delta begins above what is held here: ask again with this copy's vector.
+    #[error("{0}")]
+    Missing(String),
+    /// A function of ours answered what no version of it answers.
+    #[error("unexpected answer from {0}")]
+    Answer(&'static str),
 }
 
 /// What fallible calls of this crate return.
 pub type Result<T> = std::result::Result<T, Error>;
+
+impl From<rusqlite::Error> for Error {
+    fn from(error: rusqlite::Error) -> Error {
+        let rusqlite::Error::SqliteFailure(cause, message) = &error else {
+            return Error::Sql(error);
+        };
+        let text = || message.clone().unwrap_or_else(|| cause.to_string());
+        match cause.extended_code {
+            code::SITE_REUSED => Error::SiteReused(text()),
+            code::CLOCK_AHEAD => Error::ClockAhead(text()),
+            code::MISSING => Error::Missing(text()),
+            _ if cause.code == rusqlite::ErrorCode::DatabaseBusy => Error::Busy(error),
+            _ => Error::Sql(error),
+        }
+    }
+}

@@ -1,8 +1,12 @@
 //! Two stores, merged both ways.
 
 use anabranch_core::site::SiteId;
+use rusqlite::OptionalExtension;
+use rusqlite::types::Value;
 
 use crate::error::Result;
+use crate::literal::literal;
+use crate::status::site_id;
 use crate::store::Store;
 
 /// What one side got.
@@ -25,7 +29,7 @@ pub struct ConcurrentCell {
     pub key: String,
     /// Column; `None`: the row itself (deleted on one side, written on the other).
     pub column: Option<String>,
-    /// The value that stands, as a SQL literal.
+    /// The value that stands, as a SQL literal; `deleted` if the row is gone.
     pub stands: String,
     /// Who wrote it.
     pub stands_site: SiteId,
@@ -50,7 +54,119 @@ pub struct MergeReport {
 
 /// Merges both ways: afterwards both hold the union of the changes. Each side takes the
 /// other's delta whole or not at all; a crash between the two leaves both consistent, and
-/// merging again finishes it. `progress` is told of finished steps and bytes.
-pub fn merge(_a: &Store, _b: &Store, _progress: &mut dyn FnMut(&str, u64)) -> Result<MergeReport> {
-    todo!()
+/// merging again finishes it. `progress` is told of finished steps ("read b", "apply to a",
+/// "read a", "apply to b", "compare") and of the bytes each moved.
+///
+/// # Errors
+/// [`crate::Error::SiteReused`] when both went on under one site id;
+/// [`crate::Error::ClockAhead`]; what [`Store::apply`] says of tables and constraints that
+/// differ. The side that refused is as it was.
+pub fn merge(a: &Store, b: &Store, progress: &mut dyn FnMut(&str, u64)) -> Result<MergeReport> {
+    let mut report = MergeReport::default();
+    report.a = give(b, a, ["read b", "apply to a"], &mut report.concurrent, progress)?;
+    report.b = give(a, b, ["read a", "apply to b"], &mut report.concurrent, progress)?;
+    report.is_equal = a.digest()? == b.digest()?;
+    progress("compare", 0);
+    Ok(report)
+}
+
+/// Brings `to` what it lacks of `from`.
+fn give(
+    from: &Store,
+    to: &Store,
+    steps: [&str; 2],
+    concurrent: &mut Vec<ConcurrentCell>,
+    progress: &mut dyn FnMut(&str, u64),
+) -> Result<MergeSide> {
+    let parts = from.export(&to.version_vector()?)?;
+    let bytes = parts.iter().map(|part| part.len() as u64).sum();
+    progress(steps[0], bytes);
+    let mut side = MergeSide { bytes, ..MergeSide::default() };
+    for part in &parts {
+        side.changes += to.apply(part)?;
+    }
+    if side.changes > 0 {
+        side.tables = rows_changed(to)?;
+        concurrent.extend(concurrent_cells(to)?);
+    }
+    progress(steps[1], bytes);
+    Ok(side)
+}
+
+/// Rows that the last delta inserted, updated and deleted, by table.
+fn rows_changed(store: &Store) -> Result<Vec<(String, u64, u64, u64)>> {
+    let mut statement = store
+        .sql()
+        .prepare("SELECT tbl, inserted, updated, deleted FROM ana_internal_applied ORDER BY tbl")?;
+    let tables = statement.query_map([], |row| {
+        let count = |index| Ok::<u64, rusqlite::Error>(row.get::<_, i64>(index)?.cast_unsigned());
+        Ok((row.get(0)?, count(1)?, count(2)?, count(3)?))
+    })?;
+    Ok(tables.collect::<rusqlite::Result<_>>()?)
+}
+
+/// Cells that the last delta overwrote or dropped though nobody had seen them.
+fn concurrent_cells(store: &Store) -> Result<Vec<ConcurrentCell>> {
+    let mut statement = store.sql().prepare(
+        "SELECT tbl, pk, cid, val, site_id FROM ana_internal_superseded
+         WHERE position > (SELECT max(after) FROM ana_internal_applied)",
+    )?;
+    let mut rows = statement.query([])?;
+    let mut cells = Vec::new();
+    while let Some(row) = rows.next()? {
+        let (table, pk): (String, Vec<u8>) = (row.get(0)?, row.get(1)?);
+        let column: Option<String> = row.get(2)?;
+        let (stands, stands_site) = standing(store, &table, &pk, column.as_deref())?;
+        cells.push(ConcurrentCell {
+            key: key_literals(store, &pk)?,
+            stands,
+            stands_site,
+            lost: literal(row.get_ref(3)?),
+            lost_site: site_id(row.get_ref(4)?)?,
+            table,
+            column,
+        });
+    }
+    Ok(cells)
+}
+
+/// The value of a cell as it is, and who wrote it.
+fn standing(
+    store: &Store,
+    table: &str,
+    pk: &[u8],
+    column: Option<&str>,
+) -> Result<(String, SiteId)> {
+    let of = |cid: &str| {
+        store
+            .sql()
+            .query_row(
+                "SELECT val, site_id FROM crsql_changes
+                 WHERE \"table\" = ?1 AND pk = ?2 AND cid = ?3",
+                rusqlite::params![table, pk, cid],
+                |row| Ok((row.get::<_, Value>(0)?, row.get::<_, Value>(1)?)),
+            )
+            .optional()
+    };
+    if let Some(column) = column
+        && let Some((value, site)) = of(column)?
+    {
+        return Ok((literal((&value).into()), site_id((&site).into())?));
+    }
+    let site = of("-1")?.map_or(Value::Null, |(_, site)| site);
+    // A row that vanished without a trace has no author but this copy.
+    let site = site_id((&site).into()).or_else(|_| store.site())?;
+    Ok(("deleted".into(), site))
+}
+
+/// The values of a packed key as SQL literals, comma-separated.
+fn key_literals(store: &Store, pk: &[u8]) -> Result<String> {
+    let mut statement =
+        store.sql().prepare_cached("SELECT cell FROM crsql_unpack_columns WHERE package = ?1")?;
+    let mut rows = statement.query([pk])?;
+    let mut literals = Vec::new();
+    while let Some(row) = rows.next()? {
+        literals.push(literal(row.get_ref(0)?));
+    }
+    Ok(literals.join(", "))
 }

@@ -1,92 +1,62 @@
-//! One database: open, edit, export, apply, look.
+//! One database: open, edit, export, apply.
 
 use std::path::Path;
 
-use anabranch_core::site::SiteId;
 use anabranch_core::vector::VersionVector;
+use anabranch_sqlite::Embedded;
+use rusqlite::OpenFlags;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::identity;
 
 /// A database whose conflict-free tables merge with those of any other copy.
+///
+/// A store is one connection, for one thread. Other connections and processes may have
+/// the same file open, also through the loadable extension.
 pub struct Store {
-    connection: rusqlite::Connection,
-}
-
-/// A running transaction of [`Store::transact`]: a rusqlite connection, plus what a change
-/// can say of itself.
-pub struct Transaction<'a> {
-    connection: &'a rusqlite::Connection,
-}
-
-/// A violated invariant, from `ana_check()`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
-    /// `error` or `warning`.
-    pub severity: String,
-    /// Table and row.
-    pub place: String,
-    /// What is wrong.
-    pub what: String,
-}
-
-/// One change, from `ana_log`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LogRecord {
-    /// Position in this copy's log.
-    pub position: i64,
-    /// Author.
-    pub site: SiteId,
-    /// The author's version.
-    pub version: u64,
-    /// Unix milliseconds.
-    pub time_ms: u64,
-    /// Who, as the application said.
-    pub author: Option<String>,
-    /// Why, as the application said.
-    pub message: Option<String>,
-    /// `edit`, `import`, `schema` or `restore`.
-    pub kind: String,
-    /// Names of the tables touched, comma-separated.
-    pub tables: String,
-    /// Rows touched.
-    pub rows: u64,
-}
-
-/// What a store says of itself.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Status {
-    /// This copy.
-    pub site: SiteId,
-    /// `crsql_db_version()`.
-    pub db_version: u64,
-    /// What is held.
-    pub vector: VersionVector,
-    /// 32 bytes.
-    pub digest: [u8; 32],
-    /// Six words of the digest.
-    pub words: String,
-    /// Conflict-free tables and their row counts.
-    pub tables: Vec<(String, u64)>,
-    /// Bytes of the database file, and of our metadata in it.
-    pub file_bytes: u64,
-    /// Bytes of our own tables.
-    pub metadata_bytes: u64,
+    connection: Embedded,
 }
 
 impl Store {
     /// Opens or makes a database.
-    pub fn open(_path: impl AsRef<Path>) -> Result<Store> {
-        todo!()
+    ///
+    /// A file that was copied since it was last written through this library takes a new
+    /// site id at its next write, so that both copies may go on and merge.
+    ///
+    /// # Errors
+    /// [`Error::Open`], [`Error::Load`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Store> {
+        Store::open_with(path.as_ref(), OpenFlags::default())
     }
 
     /// Opens a database that exists, read-only.
-    pub fn open_read_only(_path: impl AsRef<Path>) -> Result<Store> {
-        todo!()
+    ///
+    /// # Errors
+    /// [`Error::Open`]; [`Error::Load`], also for a database that is no store yet.
+    pub fn open_read_only(path: impl AsRef<Path>) -> Result<Store> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX
+            | OpenFlags::SQLITE_OPEN_URI;
+        Store::open_with(path.as_ref(), flags)
     }
 
-    /// Takes over a rusqlite connection (any VFS, any flags).
-    pub fn from_connection(_connection: rusqlite::Connection) -> Result<Store> {
-        todo!()
+    /// Takes over a rusqlite connection (any VFS, any flags). The site id stays, whatever
+    /// became of the file.
+    ///
+    /// # Errors
+    /// [`Error::Load`].
+    pub fn from_connection(connection: rusqlite::Connection) -> Result<Store> {
+        let connection = Embedded::new(connection).map_err(Error::Load)?;
+        anabranch_store::install(connection.db()).map_err(Error::Load)?;
+        Ok(Store { connection })
+    }
+
+    fn open_with(path: &Path, flags: OpenFlags) -> Result<Store> {
+        let connection = rusqlite::Connection::open_with_flags(path, flags)
+            .map_err(|source| Error::Open { path: path.to_owned(), source })?;
+        let store = Store::from_connection(connection)?;
+        identity::notice_copy(&store)?;
+        Ok(store)
     }
 
     /// The connection, with all functions of ours.
@@ -94,66 +64,47 @@ impl Store {
         &self.connection
     }
 
-    /// Runs `f` in one transaction, which becomes one change: committed if `f` returns
-    /// `Ok`, rolled back otherwise.
-    pub fn transact<T>(&self, _f: impl FnOnce(&Transaction<'_>) -> Result<T>) -> Result<T> {
-        todo!()
-    }
-
-    /// Makes a table conflict-free (`crsql_as_crr`).
-    pub fn make_conflict_free(&self, _table: &str) -> Result<()> {
-        todo!()
+    /// Makes a table conflict-free (`crsql_as_crr`). Its rows become a change.
+    ///
+    /// # Errors
+    /// [`Error::Sql`] for a table that cannot be: the message says why.
+    pub fn make_conflict_free(&self, table: &str) -> Result<()> {
+        Ok(self.sql().query_row("SELECT crsql_as_crr(?1)", [table], |_| Ok(()))?)
     }
 
     /// What this copy holds.
     pub fn version_vector(&self) -> Result<VersionVector> {
-        todo!()
+        let json: String =
+            self.sql().query_row("SELECT ana_version_vector()", [], |row| row.get(0))?;
+        VersionVector::from_json(&json).map_err(|_| Error::Answer("ana_version_vector"))
     }
 
     /// The delta above `from`, in parts of at most 4 MiB.
-    pub fn export(&self, _from: &VersionVector) -> Result<Vec<Vec<u8>>> {
-        todo!()
+    ///
+    /// # Errors
+    /// [`Error::SiteReused`] when `from` names another history of a site than this copy
+    /// holds.
+    pub fn export(&self, from: &VersionVector) -> Result<Vec<Vec<u8>>> {
+        let mut statement = self.sql().prepare("SELECT bytes FROM ana_parts(?1)")?;
+        let parts = statement.query_map([from.to_json()], |row| row.get(0))?;
+        Ok(parts.collect::<rusqlite::Result<_>>()?)
     }
 
     /// Applies a delta or a part; the number of changes newly held (0: staged, or known).
-    pub fn apply(&self, _delta: &[u8]) -> Result<u64> {
-        todo!()
+    /// All of it or nothing; repeating it changes nothing.
+    ///
+    /// # Errors
+    /// [`Error::Missing`], [`Error::ClockAhead`], [`Error::SiteReused`]; [`Error::Sql`] for
+    /// what is malformed, names what this copy lacks, or breaks a constraint of it.
+    pub fn apply(&self, delta: &[u8]) -> Result<u64> {
+        let n_changes: i64 =
+            self.sql().query_row("SELECT ana_apply(?1)", [delta], |row| row.get(0))?;
+        Ok(n_changes.cast_unsigned())
     }
 
     /// Hash of all rows of the conflict-free tables: equal copies, equal digests.
     pub fn digest(&self) -> Result<[u8; 32]> {
-        todo!()
-    }
-
-    /// Every violated invariant; empty means none.
-    pub fn check(&self) -> Result<Vec<Finding>> {
-        todo!()
-    }
-
-    /// The log after `position`, oldest first.
-    pub fn log(&self, _after: i64) -> Result<Vec<LogRecord>> {
-        todo!()
-    }
-
-    /// What this store says of itself.
-    pub fn status(&self) -> Result<Status> {
-        todo!()
-    }
-}
-
-impl Transaction<'_> {
-    /// The connection, inside the transaction.
-    pub fn sql(&self) -> &rusqlite::Connection {
-        self.connection
-    }
-
-    /// Says why (`ana_message`).
-    pub fn message(&self, _text: &str) -> Result<()> {
-        todo!()
-    }
-
-    /// Says who (`ana_author`).
-    pub fn author(&self, _text: &str) -> Result<()> {
-        todo!()
+        let digest: Vec<u8> = self.sql().query_row("SELECT ana_digest()", [], |row| row.get(0))?;
+        digest.try_into().map_err(|_| Error::Answer("ana_digest"))
     }
 }

@@ -1,0 +1,116 @@
+//! Why a delta is not taken, by what the caller can do about it.
+
+use anabranch_core::clock::{Chain, ClockAhead};
+use anabranch_core::site::SiteId;
+use anabranch_core::vector::VectorSyntaxError;
+use anabranch_core::wire::WireError;
+
+use crate::error::code;
+
+/// A delta, or a vector it is asked with, that is refused: nothing was changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DeltaError {
+    /// Bytes that are no delta: fetch it again.
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    /// A text that is no version vector.
+    #[error(transparent)]
+    Vector(#[from] VectorSyntaxError),
+    /// It begins above what is held: ask again with this copy's vector.
+    #[error("missing: changes of site {site} from version {from}")]
+    Missing {
+        /// Whose changes.
+        site: SiteId,
+        /// The first one that is not held.
+        from: u64,
+    },
+    /// Two copies both wrote under one site id.
+    #[error(
+        "SiteReused: site {site} has two histories at version {version} (chain {ours} here, \
+         {theirs} there): a database was copied and both copies wrote under one site id"
+    )]
+    SiteReused {
+        /// Whose.
+        site: SiteId,
+        /// Where they were compared.
+        version: u64,
+        /// The chain held here.
+        ours: Chain,
+        /// The chain that came.
+        theirs: Chain,
+    },
+    /// A change is too far ahead of this clock: take it later.
+    #[error("change {version} of site {site}: {source}")]
+    ClockAhead {
+        /// The author.
+        site: SiteId,
+        /// The author's version.
+        version: u64,
+        /// How far, and when to try again.
+        source: ClockAhead,
+    },
+    /// A table of the delta is no conflict-free table here: make it one.
+    #[error("unknown table {table}: create it and run SELECT crsql_as_crr({quoted})")]
+    UnknownTable {
+        /// Its name.
+        table: String,
+        /// Its name as a SQL literal.
+        quoted: String,
+    },
+    /// A column of the delta is not replicated here: add it.
+    #[error("unknown column {column} of table {table}: add it and run SELECT crsql_as_crr({quoted})")]
+    UnknownColumn {
+        /// The table.
+        table: String,
+        /// The column.
+        column: String,
+        /// The table's name as a SQL literal.
+        quoted: String,
+    },
+    /// A row that this copy refuses: a constraint, a trigger, or a key that is none.
+    #[error("table {table}, row {row}: {reason}")]
+    Row {
+        /// The table.
+        table: String,
+        /// Its key values as SQL literals.
+        row: String,
+        /// Code and words of SQLite, or of ours.
+        reason: anabranch_sqlite::SqlError,
+    },
+    /// More than one blob can hold.
+    #[error("the delta has more than {max_mib} MiB: read it with SELECT bytes FROM ana_parts")]
+    TooLarge {
+        /// The bound.
+        max_mib: usize,
+    },
+    /// A part that does not belong with those that were staged.
+    #[error("part {part} of {of} does not belong here: {reason}")]
+    Part {
+        /// Its number, from 0.
+        part: u32,
+        /// How many its delta has.
+        of: u32,
+        /// Why.
+        reason: &'static str,
+    },
+    /// This transaction has writes that are no change yet.
+    #[error("{function}: this transaction has uncommitted writes; commit first")]
+    Uncommitted {
+        /// The function that was called.
+        function: &'static str,
+    },
+}
+
+impl DeltaError {
+    /// The extended result code that SQL shows.
+    pub(crate) fn code(&self) -> i32 {
+        match self {
+            DeltaError::Missing { .. } => code::MISSING,
+            DeltaError::SiteReused { .. } => code::SITE_REUSED,
+            DeltaError::ClockAhead { .. } => code::CLOCK_AHEAD,
+            DeltaError::Row { reason, .. } => reason.code,
+            _ => 1,
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! What a store says of itself: its log, its state, its findings.
+
+use anabranch_core::site::SiteId;
+use anabranch_core::vector::VersionVector;
+use rusqlite::types::ValueRef;
+
+use crate::error::{Error, Result};
+use crate::literal::identifier;
+use crate::store::Store;
+
+/// A violated invariant, from `ana_check()`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// `error` or `warning`.
+    pub severity: String,
+    /// Table and row.
+    pub place: String,
+    /// What is wrong.
+    pub what: String,
+}
+
+/// One change, from `ana_log`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogRecord {
+    /// Position in this copy's log.
+    pub position: i64,
+    /// Author.
+    pub site: SiteId,
+    /// The author's version.
+    pub version: u64,
+    /// Unix milliseconds.
+    pub time_ms: u64,
+    /// Who, as the application said.
+    pub author: Option<String>,
+    /// Why, as the application said.
+    pub message: Option<String>,
+    /// `edit`, `import`, `schema` or `restore`.
+    pub kind: String,
+    /// Names of the tables touched, comma-separated.
+    pub tables: String,
+    /// Rows touched.
+    pub rows: u64,
+}
+
+/// What a store says of itself.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Status {
+    /// This copy.
+    pub site: SiteId,
+    /// `crsql_db_version()`.
+    pub db_version: u64,
+    /// What is held.
+    pub vector: VersionVector,
+    /// 32 bytes.
+    pub digest: [u8; 32],
+    /// Six words of the digest.
+    pub words: String,
+    /// Conflict-free tables and their row counts, by name.
+    pub tables: Vec<(String, u64)>,
+    /// Bytes of the database file, without its journal.
+    pub file_bytes: u64,
+    /// Bytes of the pages that hold our own tables.
+    pub metadata_bytes: u64,
+}
+
+impl Store {
+    /// Every violated invariant; empty means none. Reads the whole database.
+    pub fn check(&self) -> Result<Vec<Finding>> {
+        let mut statement = self.sql().prepare("SELECT severity, place, what FROM ana_check")?;
+        let findings = statement.query_map([], |row| {
+            Ok(Finding { severity: row.get(0)?, place: row.get(1)?, what: row.get(2)? })
+        })?;
+        Ok(findings.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// The log after `position` (0: all of it), oldest first.
+    pub fn log(&self, after: i64) -> Result<Vec<LogRecord>> {
+        let mut statement = self.sql().prepare(
+            "SELECT position, site, version, time, author, message, kind, tables, rows
+             FROM ana_log WHERE position > ?1",
+        )?;
+        let mut rows = statement.query([after])?;
+        let mut records = Vec::new();
+        while let Some(row) = rows.next()? {
+            records.push(log_record(row)?);
+        }
+        Ok(records)
+    }
+
+    /// What this store says of itself. Reads all rows of the conflict-free tables.
+    pub fn status(&self) -> Result<Status> {
+        let one = |sql: &str| self.sql().query_row(sql, [], |row| row.get::<_, i64>(0));
+        let digest = self.digest()?;
+        let words = self.sql().query_row("SELECT ana_words(?1)", [&digest[..]], |r| r.get(0))?;
+        let file_bytes =
+            one("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size")?;
+        let metadata_bytes = one(
+            "SELECT coalesce(sum(pgsize), 0) FROM dbstat
+             WHERE aggregate AND (name GLOB 'ana_*' OR name GLOB 'crsql_*'
+                OR name GLOB 'sqlite_autoindex_ana_*' OR name GLOB 'sqlite_autoindex_crsql_*')",
+        )?;
+        Ok(Status {
+            site: self.site()?,
+            db_version: one("SELECT crsql_db_version()")?.cast_unsigned(),
+            vector: self.version_vector()?,
+            digest,
+            words,
+            tables: self.row_counts()?,
+            file_bytes: file_bytes.cast_unsigned(),
+            metadata_bytes: metadata_bytes.cast_unsigned(),
+        })
+    }
+
+    /// This copy's site id.
+    pub fn site(&self) -> Result<SiteId> {
+        self.sql().query_row("SELECT crsql_site_id()", [], |row| Ok(site_id(row.get_ref(0)?)))?
+    }
+
+    /// Names of the conflict-free tables, in order.
+    pub fn tables(&self) -> Result<Vec<String>> {
+        let mut statement = self.sql().prepare(
+            "SELECT tbl_name FROM main.sqlite_schema
+             WHERE type = 'trigger' AND name = tbl_name || '__crsql_itrig' ORDER BY tbl_name",
+        )?;
+        let names = statement.query_map([], |row| row.get(0))?;
+        Ok(names.collect::<rusqlite::Result<_>>()?)
+    }
+
+    fn row_counts(&self) -> Result<Vec<(String, u64)>> {
+        let count = |name: String| {
+            let sql = format!("SELECT count(*) FROM main.{}", identifier(&name));
+            let n_rows: i64 = self.sql().query_row(&sql, [], |row| row.get(0))?;
+            Ok((name, n_rows.cast_unsigned()))
+        };
+        self.tables()?.into_iter().map(count).collect()
+    }
+}
+
+fn log_record(row: &rusqlite::Row<'_>) -> Result<LogRecord> {
+    let unsigned = |index| Ok::<u64, rusqlite::Error>(row.get::<_, i64>(index)?.cast_unsigned());
+    Ok(LogRecord {
+        position: row.get(0)?,
+        site: site_id(row.get_ref(1)?)?,
+        version: unsigned(2)?,
+        time_ms: unsigned(3)?,
+        author: row.get(4)?,
+        message: row.get(5)?,
+        kind: row.get(6)?,
+        tables: row.get(7)?,
+        rows: unsigned(8)?,
+    })
+}
+
+/// A site id of 1 to 16 bytes.
+pub(crate) fn site_id(value: ValueRef<'_>) -> Result<SiteId> {
+    let bytes = value.as_blob().unwrap_or_default();
+    SiteId::new(bytes).ok_or(Error::Answer("a column that holds site ids"))
+}
