@@ -94,11 +94,9 @@ impl Store {
         let words = self.sql().query_row("SELECT ana_words(?1)", [&digest[..]], |r| r.get(0))?;
         let file_bytes =
             one("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size")?;
-        let metadata_bytes = one(
-            "SELECT coalesce(sum(pgsize), 0) FROM dbstat
+        let metadata_bytes = one("SELECT coalesce(sum(pgsize), 0) FROM dbstat
              WHERE aggregate AND (name GLOB 'ana_*' OR name GLOB 'crsql_*'
-                OR name GLOB 'sqlite_autoindex_ana_*' OR name GLOB 'sqlite_autoindex_crsql_*')",
-        )?;
+                OR name GLOB 'sqlite_autoindex_ana_*' OR name GLOB 'sqlite_autoindex_crsql_*')")?;
         Ok(Status {
             site: self.site()?,
             db_version: one("SELECT crsql_db_version()")?.cast_unsigned(),

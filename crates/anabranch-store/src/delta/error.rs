@@ -59,7 +59,9 @@ pub enum DeltaError {
         quoted: String,
     },
     /// A column of the delta is not replicated here: add it.
-    #[error("unknown column {column} of table {table}: add it and run SELECT crsql_as_crr({quoted})")]
+    #[error(
+        "unknown column {column} of table {table}: add it and run SELECT crsql_as_crr({quoted})"
+    )]
     UnknownColumn {
         /// The table.
         table: String,
