@@ -169,6 +169,13 @@ impl Db {
         self.raw().map_or(0, |raw| unsafe { ffi::sqlite3_last_insert_rowid(raw) })
     }
 
+    /// Rows that the last finished INSERT, UPDATE or DELETE wrote, those of its triggers
+    /// not counted.
+    pub fn changes(&self) -> u64 {
+        // SAFETY: `raw` answers only open connections.
+        self.raw().map_or(0, |raw| unsafe { ffi::sqlite3_changes(raw) }.max(0) as u64)
+    }
+
     /// Sets what `last_insert_rowid()` tells.
     pub fn set_last_insert_rowid(&self, rowid: i64) {
         if let Some(raw) = self.raw() {

@@ -1,19 +1,61 @@
-//! Kept statements on the users' tables: read, insert, update and delete one row by key.
+//! Kept statements on the users' tables: read, write and delete one row by key.
 //!
-//! All writes happen with the sync bit set, so that capture stands aside.
+//! All writes happen with the sync bit set, so that capture stands aside. A statement is
+//! taken out of its cache while it runs: triggers of the table may come back here, and no
+//! borrow of the context is held while SQL of others runs.
 
+use std::rc::Rc;
+
+use anabranch_core::key;
 use anabranch_core::value::{Value, ValueRef};
+use anabranch_sqlite::{SqlError, Statement};
+use hashbrown::HashMap;
+use smallvec::SmallVec;
 
 use crate::context::Context;
-use crate::error::Result;
-use crate::ids::ColumnId;
+use crate::error::{Result, StoreError};
+use crate::ids::{ColumnId, TableId};
+use crate::limits::MAX_KEPT_STATEMENTS;
 use crate::registry::TableInfo;
 
-/// The kept statements of a connection, by table; dropped when the schema changes.
-#[derive(Default)]
-pub(crate) struct BaseTables {}
+mod sql;
 
-/// A row of a user's table: the key as stored, and the asked columns.
+pub(crate) use sql::quote_name;
+
+/// The kept statements of a connection, by table. Those of a table are dropped when the
+/// registry has read the table anew.
+#[derive(Default)]
+pub(crate) struct BaseTables {
+    tables: HashMap<TableId, TableStatements>,
+}
+
+struct TableStatements {
+    /// What the statements were made for.
+    table: Rc<TableInfo>,
+    kept: HashMap<Shape, Statement>,
+}
+
+/// Columns in the order in which a statement binds them.
+type Columns = SmallVec<[ColumnId; 4]>;
+
+/// What a kept statement does. Parameters: the key's values, then the columns', then
+/// (`Respell`) the new key's.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Shape {
+    /// The stored key, then all replicated columns.
+    Read,
+    /// One column.
+    ReadCell(ColumnId),
+    Insert(Columns),
+    Update(Columns),
+    Respell(Columns),
+    Delete,
+}
+
+/// A cell to write.
+pub(crate) type Cell<'a> = (ColumnId, ValueRef<'a>);
+
+/// A row of a user's table: the key as stored, and the replicated columns.
 #[derive(Debug)]
 pub(crate) struct BaseRow {
     /// Key values as stored (their spelling).
@@ -22,32 +64,237 @@ pub(crate) struct BaseRow {
     pub(crate) values: Vec<Value>,
 }
 
+/// The row a read statement stands on.
+pub(crate) struct RowView<'a> {
+    statement: &'a Statement,
+    key_columns: usize,
+}
+
+impl RowView<'_> {
+    /// Key column `index`, from 0, as stored.
+    pub(crate) fn key(&self, index: usize) -> ValueRef<'_> {
+        self.statement.column(index)
+    }
+
+    /// Replicated column at `position` of [`TableInfo::columns`].
+    pub(crate) fn value(&self, position: usize) -> ValueRef<'_> {
+        self.statement.column(self.key_columns + position)
+    }
+}
+
+impl BaseTables {
+    /// Drops all statements (before the connection closes, or the host asked for it).
+    pub(crate) fn clear(&mut self) {
+        self.tables.clear();
+    }
+
+    fn take(&mut self, table: &Rc<TableInfo>, shape: &Shape) -> Option<Statement> {
+        let entry = self.tables.get_mut(&table.id)?;
+        if !Rc::ptr_eq(&entry.table, table) {
+            self.tables.remove(&table.id);
+            return None;
+        }
+        entry.kept.remove(shape)
+    }
+
+    fn keep(&mut self, table: &Rc<TableInfo>, shape: Shape, statement: Statement) {
+        let entry = self
+            .tables
+            .entry(table.id)
+            .or_insert_with(|| TableStatements { table: table.clone(), kept: HashMap::new() });
+        if !Rc::ptr_eq(&entry.table, table) {
+            return;
+        }
+        if entry.kept.len() >= MAX_KEPT_STATEMENTS {
+            entry.kept.clear();
+        }
+        entry.kept.insert(shape, statement);
+    }
+}
+
+/// Sets the sync bit for as long as it lives.
+pub(crate) struct SyncBit<'a> {
+    cx: &'a Context,
+    before: bool,
+}
+
+impl<'a> SyncBit<'a> {
+    pub(crate) fn set(cx: &'a Context) -> SyncBit<'a> {
+        SyncBit { cx, before: cx.sync_bit.replace(true) }
+    }
+}
+
+impl Drop for SyncBit<'_> {
+    fn drop(&mut self) {
+        self.cx.sync_bit.set(self.before);
+    }
+}
+
+/// Reads one row by folded key and hands it to `f`; `None` if there is none.
+pub(crate) fn read_with<T>(
+    cx: &Context,
+    table: &Rc<TableInfo>,
+    key: &[u8],
+    f: impl FnOnce(&RowView<'_>) -> T,
+) -> Result<Option<T>> {
+    let key = KeyValues::of(table, key)?;
+    run(cx, table, Shape::Read, |statement| {
+        statement.query_row(&key.params(), |statement| {
+            Ok(f(&RowView { statement, key_columns: table.key.len() }))
+        })
+    })
+}
+
 /// Reads one row by folded key; `None` if there is none.
-pub(crate) fn read(_cx: &Context, _table: &TableInfo, _key: &[u8]) -> Result<Option<BaseRow>> {
-    todo!()
+pub(crate) fn read(cx: &Context, table: &Rc<TableInfo>, key: &[u8]) -> Result<Option<BaseRow>> {
+    read_with(cx, table, key, |row| BaseRow {
+        key: (0..table.key.len()).map(|i| row.key(i).into()).collect(),
+        values: (0..table.columns.len()).map(|i| row.value(i).into()).collect(),
+    })
 }
 
-/// Inserts a row with `key` as given and some columns; the others take their defaults.
+/// Reads one cell by folded key and hands it to `f`; `None` if there is no such row.
+pub(crate) fn read_cell<T>(
+    cx: &Context,
+    table: &Rc<TableInfo>,
+    key: &[u8],
+    column: ColumnId,
+    f: impl FnOnce(ValueRef<'_>) -> T,
+) -> Result<Option<T>> {
+    let key = KeyValues::of(table, key)?;
+    run(cx, table, Shape::ReadCell(column), |statement| {
+        statement.query_row(&key.params(), |statement| Ok(f(statement.column(0))))
+    })
+}
+
+/// Inserts a row with `key` as spelled and some columns; the others take their defaults.
+/// A row that is there already (written while capture stood aside) gets the columns.
+///
+/// # Errors
+/// Constraints and triggers, with table and row named.
 pub(crate) fn insert(
-    _cx: &Context,
-    _table: &TableInfo,
-    _key: &[ValueRef<'_>],
-    _cells: &[(ColumnId, ValueRef<'_>)],
+    cx: &Context,
+    table: &Rc<TableInfo>,
+    key: &[ValueRef<'_>],
+    cells: &[Cell<'_>],
 ) -> Result<()> {
-    todo!()
+    let mut params: Params<'_> = key.iter().copied().collect();
+    params.extend(cells.iter().map(|(_, value)| *value));
+    let _bit = SyncBit::set(cx);
+    run(cx, table, Shape::Insert(columns_of(cells)), |statement| statement.execute(&params))
+        .map_err(|error| at_row(error, table, key))
 }
 
-/// Writes some columns of a live row; `false` if there is no such row.
+/// Writes some columns (at least one) of a live row; `false` if there is no such row.
+///
+/// # Errors
+/// As [`insert`].
 pub(crate) fn update(
-    _cx: &Context,
-    _table: &TableInfo,
-    _key: &[u8],
-    _cells: &[(ColumnId, ValueRef<'_>)],
+    cx: &Context,
+    table: &Rc<TableInfo>,
+    key: &[u8],
+    cells: &[Cell<'_>],
 ) -> Result<bool> {
-    todo!()
+    write_row(cx, table, Shape::Update(columns_of(cells)), key, cells, &[])
 }
 
-/// Deletes a row if it is there.
-pub(crate) fn delete(_cx: &Context, _table: &TableInfo, _key: &[u8]) -> Result<()> {
-    todo!()
+/// Like [`update`], and rewrites the key as `spelled`, which must fold to `key`.
+pub(crate) fn respell(
+    cx: &Context,
+    table: &Rc<TableInfo>,
+    key: &[u8],
+    spelled: &[ValueRef<'_>],
+    cells: &[Cell<'_>],
+) -> Result<bool> {
+    write_row(cx, table, Shape::Respell(columns_of(cells)), key, cells, spelled)
+}
+
+/// Deletes a row if it is there; whether it was.
+pub(crate) fn delete(cx: &Context, table: &Rc<TableInfo>, key: &[u8]) -> Result<bool> {
+    write_row(cx, table, Shape::Delete, key, &[], &[])
+}
+
+fn write_row(
+    cx: &Context,
+    table: &Rc<TableInfo>,
+    shape: Shape,
+    key: &[u8],
+    cells: &[Cell<'_>],
+    spelled: &[ValueRef<'_>],
+) -> Result<bool> {
+    let key = KeyValues::of(table, key)?;
+    let mut params = key.params();
+    params.extend(cells.iter().map(|(_, value)| *value));
+    params.extend_from_slice(spelled);
+    let _bit = SyncBit::set(cx);
+    let written = run(cx, table, shape, |statement| {
+        statement.execute(&params)?;
+        Ok(cx.db.changes() > 0)
+    });
+    written.map_err(|error| at_row(error, table, &key.params()))
+}
+
+/// Runs a kept statement, compiling it if need be.
+fn run<T>(
+    cx: &Context,
+    table: &Rc<TableInfo>,
+    shape: Shape,
+    f: impl FnOnce(&mut Statement) -> std::result::Result<T, SqlError>,
+) -> Result<T> {
+    let kept = cx.base.borrow_mut().take(table, &shape);
+    let mut statement = match kept {
+        Some(statement) => statement,
+        None => cx.db.prepare(&sql::text(table, &shape))?,
+    };
+    let result = f(&mut statement);
+    cx.base.borrow_mut().keep(table, shape, statement);
+    Ok(result?)
+}
+
+fn columns_of(cells: &[Cell<'_>]) -> Columns {
+    cells.iter().map(|(column, _)| *column).collect()
+}
+
+/// What a statement binds, in order.
+type Params<'a> = SmallVec<[ValueRef<'a>; 8]>;
+
+/// The values of a folded key.
+enum KeyValues {
+    /// An integer key: the one form that needs no allocation.
+    Rowid(i64),
+    Values(Vec<Value>),
+}
+
+impl KeyValues {
+    fn of(table: &TableInfo, key: &[u8]) -> Result<KeyValues> {
+        if let ([part], Ok(bytes)) = (table.key.as_slice(), <[u8; 8]>::try_from(key))
+            && part.column.is_rowid
+        {
+            return Ok(KeyValues::Rowid((u64::from_be_bytes(bytes) ^ (1 << 63)) as i64));
+        }
+        let columns: SmallVec<[_; 4]> = table.key.iter().map(|part| part.column).collect();
+        let values = key::unfold(key, &columns).map_err(|error| StoreError::Damaged {
+            place: format!("a key of table {} ({error})", table.name),
+            what: "not a folded key of its columns",
+        })?;
+        Ok(KeyValues::Values(values))
+    }
+
+    fn params(&self) -> Params<'_> {
+        match self {
+            KeyValues::Rowid(integer) => SmallVec::from_slice(&[ValueRef::Integer(*integer)]),
+            KeyValues::Values(values) => values.iter().map(Value::as_ref).collect(),
+        }
+    }
+}
+
+/// Names table and row in an error of a constraint or of somebody's trigger.
+fn at_row(error: StoreError, table: &TableInfo, key: &[ValueRef<'_>]) -> StoreError {
+    match error {
+        StoreError::Sql(SqlError { code, message }) => StoreError::Sql(SqlError {
+            code,
+            message: format!("{message} (table {}, row {})", table.name, sql::show_key(key)),
+        }),
+        other => other,
+    }
 }

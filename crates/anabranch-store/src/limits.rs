@@ -13,3 +13,6 @@ pub(crate) const MAX_UNFOLDED_ROWS: usize = 256;
 pub(crate) const MAX_BUFFERED_OPS: usize = 1 << 19;
 /// Bytes of keys buffered before an early flush.
 pub(crate) const MAX_BUFFERED_BYTES: usize = 32 << 20;
+/// Statements kept for one table: one for each set of columns written together; honest use
+/// has a few, and compiling one costs some ten microseconds.
+pub(crate) const MAX_KEPT_STATEMENTS: usize = 64;

@@ -1,1 +1,107 @@
-//! One incoming change against one row: the rule of the core, applied to the store.
+//! Foreign changes against the rows held here: the rule of the core, applied to the store.
+//!
+//! Two faces: [`merge_change`] takes one row of `crsql_changes` (cr-sqlite's rules, kept to
+//! the letter), [`merge_row_delta`] what a delta says of one row. Both write the base row at
+//! once, in one statement, before they buffer metadata: a refusal by a constraint or a
+//! trigger changes nothing.
+
+use std::rc::Rc;
+
+use anabranch_core::site::SiteId;
+use anabranch_core::value::ValueRef;
+
+use crate::context::Context;
+use crate::error::Result;
+use crate::ids::{ColumnId, LocalDot};
+use crate::registry::TableInfo;
+
+mod change;
+mod row;
+mod stamp;
+
+pub(crate) use change::merge_change;
+pub(crate) use row::merge_row_delta;
+
+/// The column an incoming change names.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum IncomingColumn<'a> {
+    /// `-1`: the row itself.
+    Row,
+    /// A replicated column.
+    Known(ColumnId),
+    /// No column of this table: refused once it would have to be compared or written.
+    Unknown(&'a str),
+}
+
+/// One row of `crsql_changes`, checked against the bounds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct IncomingChange<'a> {
+    /// The folded key.
+    pub(crate) key: &'a [u8],
+    /// The key's values as sent.
+    pub(crate) spelled: &'a [ValueRef<'a>],
+    pub(crate) column: IncomingColumn<'a>,
+    pub(crate) value: ValueRef<'a>,
+    pub(crate) version: u64,
+    /// The sender's; ours becomes at least this.
+    pub(crate) db_version: u64,
+    /// `None`: this copy.
+    pub(crate) origin: Option<SiteId>,
+    pub(crate) causal_length: u64,
+    pub(crate) seq: u64,
+}
+
+/// What a delta says of one row.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct IncomingRow<'a> {
+    /// The folded key.
+    pub(crate) key: &'a [u8],
+    /// The key's values as its birth spells them.
+    pub(crate) spelled: &'a [ValueRef<'a>],
+    pub(crate) causal_length: u64,
+    /// What gave it this causal length; of a dead row the deletes.
+    pub(crate) births: &'a [IncomingBirth],
+    /// Cells by ascending column, each column once; empty for a dead row.
+    pub(crate) cells: &'a [IncomingCell<'a>],
+}
+
+/// The change that gave a row its causal length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct IncomingBirth {
+    pub(crate) dot: LocalDot,
+    /// A site, not an ordinal: only origins of winning cells get one.
+    pub(crate) origin: SiteId,
+}
+
+/// One cell of a delta.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct IncomingCell<'a> {
+    pub(crate) column: ColumnId,
+    /// From 1.
+    pub(crate) version: u64,
+    pub(crate) value: ValueRef<'a>,
+    pub(crate) dot: LocalDot,
+    pub(crate) origin: SiteId,
+}
+
+/// What a delta is merged under.
+pub(crate) struct DeltaScope<'a> {
+    /// The `db_version` of all that the delta brings.
+    pub(crate) db_version: u64,
+    /// Whether the receiver's vector, before the delta, covers a dot: such cells and births
+    /// are skipped.
+    pub(crate) is_held: &'a dyn Fn(LocalDot) -> bool,
+    /// Whether the context of the first change covers the second: then the first overwrote
+    /// it knowingly.
+    pub(crate) covers: &'a dyn Fn(LocalDot, LocalDot) -> Result<bool>,
+}
+
+/// What became of one row of a delta.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct RowOutcome {
+    /// Cells (and deletions or new lives of the row, one each) that stand: what
+    /// `crsql_rows_impacted` counts.
+    pub(crate) won: u32,
+    /// Whether the base row was written.
+    pub(crate) is_written: bool,
+}

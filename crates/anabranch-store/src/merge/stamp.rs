@@ -1,0 +1,1 @@
+//! Who last wrote a cell.
