@@ -56,7 +56,8 @@ impl LocalBuffer {
 pub(crate) struct MergedRecord {
     pub(crate) table: TableId,
     pub(crate) key: Key,
-    /// Columns stamped; may be empty for a birth that only adds its dot.
+    /// Columns stamped; may be empty for a birth that only adds its dot, and for a record
+    /// that only keeps what was superseded.
     pub(crate) mask: Mask,
     pub(crate) first_seq: u64,
     /// `None`: the pending change of this copy.

@@ -27,7 +27,9 @@ pub(crate) struct Group {
 /// no group with an empty mask unless `is_birth`; groups are sorted by `(at, version)`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RowClock {
-    /// `__crsql_key`: order in which keys of the table were first seen, from 1.
+    /// `__crsql_key`: order in which keys of the table were first seen, from 1. In buffers of
+    /// merged rows 0 is a row not numbered yet: it gets its number when the buffer is written,
+    /// in the order of the first records of such rows.
     pub(crate) number: u64,
     /// Odd: alive. Even: deleted.
     pub(crate) causal_length: u64,
