@@ -19,6 +19,25 @@ pub enum Side {
     Extension(PathBuf),
 }
 
+/// An open database of some side.
+pub enum Opened {
+    /// Ours.
+    Store(anabranch::Store),
+    /// Any other.
+    Other(Connection),
+}
+
+impl std::ops::Deref for Opened {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        match self {
+            Opened::Store(store) => store.sql(),
+            Opened::Other(connection) => connection,
+        }
+    }
+}
+
 /// What a table's key is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyKind {
@@ -80,18 +99,15 @@ impl Side {
     }
 
     /// Opens a database with this side's functions: WAL, synchronous NORMAL, 64 MiB of cache.
-    pub fn open(&self, path: &Path) -> Result<Connection> {
-        let connection = match self {
-            Side::Ours => {
-                let plain = configure(Connection::open(path)?)?;
-                anabranch::Store::from_connection(plain)?.into_connection()
-            }
-            _ => configure(Connection::open(path)?)?,
-        };
+    pub fn open(&self, path: &Path) -> Result<Opened> {
+        let connection = configure(Connection::open(path)?)?;
         if let Side::Extension(path) = self {
             load(&connection, path)?;
         }
-        Ok(connection)
+        Ok(match self {
+            Side::Ours => Opened::Store(anabranch::Store::from_connection(connection)?),
+            _ => Opened::Other(connection),
+        })
     }
 
     /// Makes table `t` of four columns, conflict-free where the side can.

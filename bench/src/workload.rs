@@ -3,7 +3,7 @@
 use anyhow::Result;
 use rusqlite::{Connection, params};
 
-use crate::side::{KeyKind, Side};
+use crate::side::{KeyKind, Opened, Side};
 
 /// Rows of the bulk workloads.
 pub const ROWS: u64 = 100_000;
@@ -163,7 +163,7 @@ fn one(connection: &Connection, sql: &str) -> Result<()> {
 }
 
 /// A database of this side with table `t`, in a temporary folder that lives as long.
-pub fn fresh(side: &Side, key: KeyKind) -> Result<(tempfile::TempDir, Connection)> {
+pub fn fresh(side: &Side, key: KeyKind) -> Result<(tempfile::TempDir, Opened)> {
     let folder = tempfile::tempdir()?;
     let connection = side.open(&folder.path().join("bench.db"))?;
     side.make_table(&connection, key)?;

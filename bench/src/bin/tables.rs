@@ -425,8 +425,6 @@ fn million() -> Result<String> {
             ]);
         }
     }
-    let connection = Side::Ours.open(&tempfile::tempdir()?.path().join("crr.db"));
-    drop(connection);
     Ok(format!("## Seeks\n\n{table}\n"))
 }
 
