@@ -3,7 +3,7 @@
 
 use hashbrown::HashMap;
 
-use crate::ids::{Key, LocalDot, Ordinal, TableId};
+use crate::ids::{AuthorId, Key, LocalDot, Ordinal, TableId};
 use crate::metadata::mask::Mask;
 use crate::metadata::row_clock::RowClock;
 
@@ -79,7 +79,9 @@ pub(crate) struct Superseded {
     pub(crate) version: u64,
     pub(crate) causal_length: u64,
     pub(crate) dot: LocalDot,
-    pub(crate) origin: Ordinal,
+    /// The site it first came from. An author, for ordinals go only to origins of cells that
+    /// won, and this one may never have.
+    pub(crate) origin: AuthorId,
     pub(crate) value: anabranch_core::value::Value,
 }
 
