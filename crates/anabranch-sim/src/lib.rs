@@ -1,1 +1,6 @@
-//! Reference model, random histories and faulty disks.
+//! What the tests of Anabranch stand on: a reference model, random histories, faulty disks.
+//!
+//! [`model`] says what must be; [`shapes`] are the tables that histories play on;
+//! [`history`] drives real databases and the model side by side.
+
+pub mod model;

@@ -1,0 +1,3 @@
+//! The tests of the whole: the store against the reference model, bad input, faults.
+
+mod model;
