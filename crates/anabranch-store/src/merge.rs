@@ -102,6 +102,20 @@ pub(crate) struct RowOutcome {
     /// Cells (and deletions or new lives of the row, one each) that stand: what
     /// `crsql_rows_impacted` counts.
     pub(crate) won: u32,
-    /// Whether the base row was written.
-    pub(crate) is_written: bool,
+    /// What the user sees of it.
+    pub(crate) effect: RowEffect,
+}
+
+/// What a merge did to the row of the user's table; `ana merge` counts them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum RowEffect {
+    /// The base row is as it was.
+    #[default]
+    None,
+    /// There is a row where none was.
+    Inserted,
+    /// The row was there, and was written.
+    Updated,
+    /// The row is gone.
+    Deleted,
 }
