@@ -10,6 +10,7 @@ mod close;
 pub mod db;
 pub mod embedded;
 pub mod error;
+pub mod extension;
 pub mod function;
 mod poison;
 mod raw_value;
