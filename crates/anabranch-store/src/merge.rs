@@ -16,6 +16,7 @@ use crate::ids::{ColumnId, LocalDot};
 use crate::registry::TableInfo;
 
 mod change;
+mod edit;
 mod row;
 mod stamp;
 

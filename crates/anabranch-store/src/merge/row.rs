@@ -1,17 +1,535 @@
 //! What a delta says of one row.
-use super::*;
+//!
+//! The row's base is written in one statement (a new life of a live row: two), so that a
+//! CHECK over two columns sees whole rows. Skipped is what the receiver's vector covers.
 
-/// Merges one row of a delta. `seq` counts the stamped cells of the delta.
+use std::cmp::Ordering;
+use std::rc::Rc;
+
+use anabranch_core::key::apply_affinity;
+use anabranch_core::merge::{CellState, cell_wins};
+use anabranch_core::site::SiteId;
+use anabranch_core::value::{Value, ValueRef};
+use smallvec::SmallVec;
+
+use super::edit::{self, RowEdit};
+use super::stamp::{self, Stamp, Stamps};
+use super::{DeltaScope, IncomingBirth, IncomingCell, IncomingRow, RowOutcome};
+use crate::base::{self, BaseRow};
+use crate::buffer::{MergedRecord, Superseded};
+use crate::context::Context;
+use crate::error::{Result, StoreError};
+use crate::ids::{ColumnId, Key, LocalDot, Ordinal};
+use crate::metadata::mask::Mask;
+use crate::metadata::row_clock::{Group, RowClock};
+use crate::registry::TableInfo;
+use crate::transaction;
+
+/// Merges one row of a delta. `seq` counts the cells stamped by the delta.
 ///
 /// # Errors
-/// Constraints and triggers of the table, with table and row named; the transaction must
-/// then be undone, for a new life takes two statements.
+/// Constraints and triggers of the table, with table and row named, and SQLite's own; the
+/// transaction must then be undone, for a new life takes two statements.
 pub(crate) fn merge_row_delta(
-    _cx: &Context,
-    _table: &Rc<TableInfo>,
-    _incoming: &IncomingRow<'_>,
-    _scope: &DeltaScope<'_>,
-    _seq: &mut u64,
+    cx: &Context,
+    table: &Rc<TableInfo>,
+    incoming: &IncomingRow<'_>,
+    scope: &DeltaScope<'_>,
+    seq: &mut u64,
 ) -> Result<RowOutcome> {
-    todo!()
+    let clock = transaction::row_clock(cx, table.id, incoming.key)?;
+    let local = clock.as_ref().map_or(0, |clock| clock.causal_length);
+    let births = incoming.births.iter().filter(|birth| !(scope.is_held)(birth.dot)).collect();
+    let cells = incoming.cells.iter().filter(|cell| !(scope.is_held)(cell.dot)).collect();
+    let merge = Merge { cx, table, incoming, scope, clock, births, cells };
+    let is_alive = incoming.causal_length % 2 == 1;
+    match (incoming.causal_length.cmp(&local), is_alive) {
+        (Ordering::Less, _) => merge.lose(),
+        (Ordering::Equal, false) => Ok(RowOutcome::default()),
+        (Ordering::Equal, true) => merge.compare(seq),
+        (Ordering::Greater, false) => merge.delete(seq),
+        (Ordering::Greater, true) => merge.begin_life(seq),
+    }
+}
+
+struct Merge<'a> {
+    cx: &'a Context,
+    table: &'a Rc<TableInfo>,
+    incoming: &'a IncomingRow<'a>,
+    scope: &'a DeltaScope<'a>,
+    clock: Option<RowClock>,
+    /// Those not held yet.
+    births: SmallVec<[&'a IncomingBirth; 2]>,
+    /// Those not held yet.
+    cells: SmallVec<[&'a IncomingCell<'a>; 8]>,
+}
+
+/// Cells written by one change and first by one site: one record.
+struct Stamped<'a> {
+    dot: LocalDot,
+    origin: SiteId,
+    has_sentinel: bool,
+    is_birth: bool,
+    cells: SmallVec<[&'a IncomingCell<'a>; 8]>,
+}
+
+impl<'a> Merge<'a> {
+    /// The row has a longer life here: what came is kept if nobody here had seen it.
+    fn lose(self) -> Result<RowOutcome> {
+        if self.cells.is_empty() {
+            return Ok(RowOutcome::default());
+        }
+        let winner = self.sentinel_origin()?;
+        let lost: Vec<_> =
+            self.cells.iter().copied().filter(|cell| Some(cell.origin) != winner).collect();
+        let mut row = self.edit();
+        for cell in lost {
+            self.push_lost(&mut row, cell)?;
+        }
+        Ok(RowOutcome::default())
+    }
+
+    fn delete(self, seq: &mut u64) -> Result<RowOutcome> {
+        let Some(birth) = self.births.first().copied() else { return Ok(RowOutcome::default()) };
+        let superseded = self.superseded_by(birth)?;
+        let is_written = base::delete(self.cx, self.table, self.incoming.key)?;
+        let mut row = self.edit();
+        for superseded in superseded {
+            self.push_superseded(&mut row, birth.dot, superseded)?;
+        }
+        self.push_life(&mut row, vec![stamped_life(birth, true)], seq)?;
+        Ok(RowOutcome { won: 1, is_written })
+    }
+
+    /// The row rises to a longer life: cells of the former one go, as if the delete had been
+    /// seen.
+    fn begin_life(self, seq: &mut u64) -> Result<RowOutcome> {
+        if self.births.is_empty() && self.cells.is_empty() {
+            return Ok(RowOutcome::default());
+        }
+        let superseded = match self.births.first() {
+            Some(birth) => self.superseded_by(birth)?,
+            None => Vec::new(),
+        };
+        if self.clock.as_ref().is_some_and(RowClock::is_alive) {
+            base::delete(self.cx, self.table, self.incoming.key)?;
+        }
+        let cells: SmallVec<[_; 8]> =
+            self.cells.iter().map(|cell| (cell.column, cell.value)).collect();
+        base::insert(self.cx, self.table, self.incoming.spelled, &cells)?;
+        let mut row = self.edit();
+        if let Some(birth) = self.births.first() {
+            for superseded in superseded {
+                self.push_superseded(&mut row, birth.dot, superseded)?;
+            }
+        }
+        let records = self.records_of_life();
+        let won = self.cells.len() + records.iter().filter(|record| record.has_sentinel).count();
+        self.push_life(&mut row, records, seq)?;
+        Ok(RowOutcome { won: won as u32, is_written: true })
+    }
+
+    /// One causal length on both sides: cells decide, births unite.
+    fn compare(self, seq: &mut u64) -> Result<RowOutcome> {
+        if self.cells.is_empty() && self.births.is_empty() {
+            return Ok(RowOutcome::default());
+        }
+        let mut contest = Contest::new(self.cx, self.table, self.incoming.key);
+        let mut winners: SmallVec<[&IncomingCell<'_>; 8]> = SmallVec::new();
+        let mut superseded = Vec::new();
+        let mut lost = Vec::new();
+        for cell in &self.cells {
+            match self.decide(&mut contest, cell)? {
+                Verdict::Wins(gone) => {
+                    winners.push(cell);
+                    superseded.extend(gone.map(|gone| (cell.dot, gone)));
+                }
+                Verdict::Loses => lost.push(*cell),
+                Verdict::Ties => {}
+            }
+        }
+        let left = self.leftovers(&winners);
+        let is_written = self.write_compared(&mut contest, &winners, &left)?;
+        let mut row = self.edit();
+        for (dot, gone) in superseded {
+            self.push_superseded(&mut row, dot, gone)?;
+        }
+        for cell in lost {
+            self.push_lost(&mut row, cell)?;
+        }
+        let mut records = group_cells(&winners);
+        add_births(&mut records, &self.births);
+        self.push_compared(&mut row, records, &left, seq)?;
+        Ok(RowOutcome { won: winners.len() as u32, is_written })
+    }
+
+    fn decide(&self, contest: &mut Contest<'_>, cell: &IncomingCell<'_>) -> Result<Verdict> {
+        let Some(group) = self.clock.as_ref().and_then(|clock| clock.column(cell.column)) else {
+            return Ok(Verdict::Wins(None));
+        };
+        if group.version == 0 && cell.version > 0 {
+            return Ok(Verdict::Wins(None));
+        }
+        let stamp = contest.stamps.of(group, cell.column)?;
+        let origin = stamp::site_of(self.cx, stamp.origin)?;
+        // Nobody here can have known a change that was not held here: a loser is known to its
+        // winner only if both first came from one site.
+        let by_version = cell.version.cmp(&group.version);
+        let is_sequel = origin == cell.origin
+            || by_version != Ordering::Less && self.knew(cell.dot, stamp.dot)?;
+        match by_version {
+            Ordering::Greater if is_sequel => return Ok(Verdict::Wins(None)),
+            Ordering::Less if is_sequel => return Ok(Verdict::Ties),
+            _ => {}
+        }
+        let value = contest.value(cell.column)?;
+        let local = CellState { version: group.version, value, origin };
+        let incoming = CellState { version: cell.version, value: cell.value, origin: cell.origin };
+        let is_same = value.is_same(cell.value);
+        match cell_wins(Some(local), incoming, self.cx.ties.get()) {
+            true if is_same || is_sequel => Ok(Verdict::Wins(None)),
+            true => Ok(Verdict::Wins(Some(self.gone(cell.column, group, stamp, value)?))),
+            false if is_same || origin == cell.origin => Ok(Verdict::Ties),
+            false => Ok(Verdict::Loses),
+        }
+    }
+
+    /// Columns that a raise through `crsql_changes` left behind and nothing overwrites: the
+    /// insert that gave the row its life clears them.
+    fn leftovers(&self, winners: &[&IncomingCell<'_>]) -> Mask {
+        let mut left = Mask::new();
+        if self.births.is_empty() {
+            return left;
+        }
+        let groups = self.clock.iter().flat_map(|clock| &clock.groups);
+        groups.filter(|group| group.version == 0).for_each(|group| left.unite(&group.mask));
+        winners.iter().for_each(|cell| left.remove(cell.column));
+        left
+    }
+
+    fn write_compared(
+        &self,
+        contest: &mut Contest<'_>,
+        winners: &[&IncomingCell<'_>],
+        left: &Mask,
+    ) -> Result<bool> {
+        let cells: SmallVec<[base::Cell<'_>; 8]> =
+            winners.iter().map(|cell| (cell.column, cell.value)).collect();
+        let (key, spelled) = (self.incoming.key, self.incoming.spelled);
+        let respells = self.respells(contest)?;
+        if !left.is_empty() {
+            return self.rewrite(contest, &cells, left, respells);
+        }
+        let found = match (respells, cells.is_empty()) {
+            (false, true) => return Ok(false),
+            (true, _) => base::respell(self.cx, self.table, key, spelled, &cells)?,
+            (false, false) => base::update(self.cx, self.table, key, &cells)?,
+        };
+        if !found {
+            base::insert(self.cx, self.table, spelled, &cells)?;
+        }
+        Ok(true)
+    }
+
+    /// Writes the row anew, so that columns in `left` take their defaults.
+    fn rewrite(
+        &self,
+        contest: &mut Contest<'_>,
+        cells: &[base::Cell<'_>],
+        left: &Mask,
+        respells: bool,
+    ) -> Result<bool> {
+        let Some(row) = contest.row()? else { return Ok(false) };
+        let mut all: SmallVec<[base::Cell<'_>; 8]> = SmallVec::new();
+        for (column, value) in self.table.columns.iter().zip(&row.values) {
+            let won = cells.iter().find(|(won, _)| *won == column.id);
+            match won {
+                Some(cell) => all.push(*cell),
+                None if left.contains(column.id) => {}
+                None => all.push((column.id, value.as_ref())),
+            }
+        }
+        let stored: SmallVec<[ValueRef<'_>; 4]> = row.key.iter().map(Value::as_ref).collect();
+        let key = if respells { self.incoming.spelled } else { &stored };
+        base::delete(self.cx, self.table, self.incoming.key)?;
+        base::insert(self.cx, self.table, key, &all)?;
+        Ok(true)
+    }
+
+    /// Whether the incoming spelling of the key is the larger one.
+    fn respells(&self, contest: &mut Contest<'_>) -> Result<bool> {
+        if !self.table.has_spellings || self.births.is_empty() {
+            return Ok(false);
+        }
+        let Some(row) = contest.row()? else { return Ok(false) };
+        let pairs = self.table.key.iter().zip(self.incoming.spelled).zip(&row.key);
+        let order = pairs.fold(Ordering::Equal, |order, ((part, incoming), stored)| {
+            let incoming = apply_affinity(*incoming, part.column.affinity);
+            order.then_with(|| incoming.as_ref().order(stored.as_ref()))
+        });
+        Ok(order == Ordering::Greater)
+    }
+
+    /// The cells held here that a new state of the row drops without having known them.
+    fn superseded_by(&self, birth: &IncomingBirth) -> Result<Vec<Box<Superseded>>> {
+        let mut contest = Contest::new(self.cx, self.table, self.incoming.key);
+        let mut gone = Vec::new();
+        for group in self.clock.iter().flat_map(|clock| &clock.groups) {
+            if group.version == 0 {
+                continue;
+            }
+            for column in group.mask.iter().filter(|column| *column != ColumnId::SENTINEL) {
+                let stamp = contest.stamps.of(group, column)?;
+                let is_known = stamp::site_of(self.cx, stamp.origin)? == birth.origin
+                    || self.knew(birth.dot, stamp.dot)?;
+                if !is_known {
+                    let value = contest.value(column)?;
+                    gone.push(self.gone(column, group, stamp, value)?);
+                }
+            }
+        }
+        Ok(gone)
+    }
+
+    fn gone(
+        &self,
+        column: ColumnId,
+        group: &Group,
+        stamp: Stamp,
+        value: ValueRef<'_>,
+    ) -> Result<Box<Superseded>> {
+        let clock = self.clock.as_ref().expect("only a row with a clock has groups");
+        stamp::superseded(self.cx, clock, column, group.version, stamp, value)
+    }
+
+    fn knew(&self, later: LocalDot, earlier: LocalDot) -> Result<bool> {
+        if stamp::is_same_author_later(later, earlier) {
+            return Ok(true);
+        }
+        (self.scope.covers)(later, earlier)
+    }
+
+    /// Where the state of the row that is held here came from.
+    fn sentinel_origin(&self) -> Result<Option<SiteId>> {
+        let sentinel = self.clock.as_ref().and_then(|clock| clock.column(ColumnId::SENTINEL));
+        let Some(group) = sentinel else { return Ok(None) };
+        let mut stamps = Stamps::new(self.cx, self.table.id, self.incoming.key);
+        let stamp = stamps.of(group, ColumnId::SENTINEL)?;
+        Ok(Some(stamp::site_of(self.cx, stamp.origin)?))
+    }
+
+    /// The records of a new life: the cells by who wrote them, and a sentinel where
+    /// `crsql_changes` must show one.
+    fn records_of_life(&self) -> Vec<Stamped<'a>> {
+        let mut records = group_cells(&self.cells);
+        add_births(&mut records, &self.births);
+        let needs_sentinel = self.incoming.causal_length > 1 || self.cells.is_empty();
+        if needs_sentinel {
+            match records.iter_mut().find(|record| record.is_birth) {
+                Some(record) => record.has_sentinel = true,
+                // Its birth was forgotten here: the first cell stands for it.
+                None => records.first_mut().into_iter().for_each(|first| first.has_sentinel = true),
+            }
+        }
+        records
+    }
+
+    fn push_life(
+        &self,
+        row: &mut RowEdit<'_>,
+        records: Vec<Stamped<'_>>,
+        seq: &mut u64,
+    ) -> Result<()> {
+        let causal_length = self.incoming.causal_length;
+        for (index, stamped) in records.iter().enumerate() {
+            let record = self.record(stamped, seq)?;
+            row.push(record, |clock, at| {
+                if index == 0 {
+                    edit::begin_life(clock, causal_length);
+                }
+                put_stamped(clock, stamped, at);
+            })?;
+        }
+        Ok(())
+    }
+
+    fn push_compared(
+        &self,
+        row: &mut RowEdit<'_>,
+        records: Vec<Stamped<'_>>,
+        left: &Mask,
+        seq: &mut u64,
+    ) -> Result<()> {
+        for stamped in &records {
+            let record = self.record(stamped, seq)?;
+            row.push(record, |clock, at| {
+                for group in &mut clock.groups {
+                    group.mask.subtract(left);
+                }
+                clock.groups.retain(|group| !group.mask.is_empty() || group.is_birth);
+                put_stamped(clock, stamped, at);
+            })?;
+        }
+        Ok(())
+    }
+
+    fn push_superseded(
+        &self,
+        row: &mut RowEdit<'_>,
+        dot: LocalDot,
+        superseded: Box<Superseded>,
+    ) -> Result<()> {
+        let record =
+            MergedRecord { superseded: Some(superseded), ..self.empty_record(dot, Ordinal(0)) };
+        row.push(record, |_, _| ())
+    }
+
+    /// Keeps an incoming cell that does not stand.
+    fn push_lost(&self, row: &mut RowEdit<'_>, cell: &IncomingCell<'_>) -> Result<()> {
+        let superseded = Superseded {
+            column: cell.column,
+            version: cell.version,
+            causal_length: self.incoming.causal_length,
+            dot: cell.dot,
+            origin: self.cx.metadata.borrow_mut().author_of(cell.origin)?,
+            value: cell.value.into(),
+        };
+        self.push_superseded(row, cell.dot, Box::new(superseded))
+    }
+
+    fn record(&self, stamped: &Stamped<'_>, seq: &mut u64) -> Result<MergedRecord> {
+        let origin = self.cx.metadata.borrow_mut().ordinal_of(stamped.origin)?;
+        let mut mask = Mask::new();
+        stamped.cells.iter().for_each(|cell| mask.insert(cell.column));
+        if stamped.has_sentinel {
+            mask.insert(ColumnId::SENTINEL);
+        }
+        let first_seq = *seq;
+        *seq += u64::from(mask.len());
+        let record = self.empty_record(stamped.dot, origin);
+        Ok(MergedRecord { mask, first_seq, is_birth: stamped.is_birth, ..record })
+    }
+
+    fn empty_record(&self, dot: LocalDot, origin: Ordinal) -> MergedRecord {
+        MergedRecord {
+            table: self.table.id,
+            key: Key::new(),
+            mask: Mask::new(),
+            first_seq: 0,
+            dot: Some(dot),
+            origin,
+            db_version: self.scope.db_version,
+            is_birth: false,
+            before: None,
+            superseded: None,
+        }
+    }
+
+    fn edit(&self) -> RowEdit<'a> {
+        RowEdit::new(self.cx, self.table.id, self.incoming.key, self.clock.clone())
+    }
+}
+
+/// What becomes of an incoming cell.
+enum Verdict {
+    /// It stands; with what it overwrote without having known it.
+    Wins(Option<Box<Superseded>>),
+    /// It goes, and must be kept for whoever asks.
+    Loses,
+    /// It goes, and nothing is lost.
+    Ties,
+}
+
+/// What is held here of a row, read when first needed.
+struct Contest<'a> {
+    cx: &'a Context,
+    table: &'a Rc<TableInfo>,
+    key: &'a [u8],
+    stamps: Stamps<'a>,
+    row: Option<Option<BaseRow>>,
+}
+
+impl<'a> Contest<'a> {
+    fn new(cx: &'a Context, table: &'a Rc<TableInfo>, key: &'a [u8]) -> Contest<'a> {
+        Contest { cx, table, key, stamps: Stamps::new(cx, table.id, key), row: None }
+    }
+
+    fn row(&mut self) -> Result<Option<&BaseRow>> {
+        if self.row.is_none() {
+            self.row = Some(base::read(self.cx, self.table, self.key)?);
+        }
+        Ok(self.row.as_ref().and_then(Option::as_ref))
+    }
+
+    fn value(&mut self, column: ColumnId) -> Result<ValueRef<'_>> {
+        let position = self.table.columns.iter().position(|known| known.id == column);
+        let table = self.table.clone();
+        let row = self.row()?.ok_or_else(|| {
+            StoreError::Refused(format!("could not find row to merge with for tbl {}", table.name))
+        })?;
+        Ok(position.map_or(ValueRef::Null, |position| row.values[position].as_ref()))
+    }
+}
+
+fn stamped_life<'a>(birth: &IncomingBirth, has_sentinel: bool) -> Stamped<'a> {
+    Stamped {
+        dot: birth.dot,
+        origin: birth.origin,
+        has_sentinel,
+        is_birth: true,
+        cells: SmallVec::new(),
+    }
+}
+
+/// Cells by the change and the site that wrote them, in order of their first cells.
+fn group_cells<'a>(cells: &[&'a IncomingCell<'a>]) -> Vec<Stamped<'a>> {
+    let mut records: Vec<Stamped<'a>> = Vec::new();
+    for cell in cells {
+        let known = records.iter_mut().find(|r| r.dot == cell.dot && r.origin == cell.origin);
+        match known {
+            Some(record) => record.cells.push(cell),
+            None => records.push(Stamped {
+                dot: cell.dot,
+                origin: cell.origin,
+                has_sentinel: false,
+                is_birth: false,
+                cells: SmallVec::from_slice(&[*cell]),
+            }),
+        }
+    }
+    records
+}
+
+/// Marks the records of births; a birth without cells becomes a record of its own, first.
+fn add_births<'a>(records: &mut Vec<Stamped<'a>>, births: &[&IncomingBirth]) {
+    for birth in births.iter().rev() {
+        match records.iter_mut().find(|r| r.dot == birth.dot && r.origin == birth.origin) {
+            Some(record) => record.is_birth = true,
+            None => records.insert(0, stamped_life(birth, false)),
+        }
+    }
+}
+
+/// Puts what a record stamped into the clock: cells of one version are one group.
+fn put_stamped(clock: &mut RowClock, stamped: &Stamped<'_>, at: crate::ids::Address) {
+    if stamped.has_sentinel {
+        edit::put_sentinel(clock, at);
+    }
+    // The sentinel's group is never overwritten in this life: it remembers the birth.
+    let is_birth = stamped.is_birth && !stamped.has_sentinel;
+    let mut rest = stamped.cells.as_slice();
+    let mut masks: SmallVec<[(u64, Mask); 2]> = SmallVec::new();
+    while let Some((cell, after)) = rest.split_first() {
+        match masks.iter_mut().find(|(version, _)| *version == cell.version) {
+            Some((_, mask)) => mask.insert(cell.column),
+            None => masks.push((cell.version, Mask::of(cell.column))),
+        }
+        rest = after;
+    }
+    if masks.is_empty() && is_birth {
+        masks.push((0, Mask::new()));
+    }
+    for (index, (version, mask)) in masks.into_iter().enumerate() {
+        edit::put(clock, Group { mask, version, at, is_birth: is_birth && index == 0 });
+    }
 }
