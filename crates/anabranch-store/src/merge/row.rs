@@ -14,7 +14,7 @@ use smallvec::SmallVec;
 
 use super::edit::{self, RowEdit};
 use super::stamp::{self, Stamp, Stamps};
-use super::{DeltaScope, IncomingBirth, IncomingCell, IncomingRow, RowOutcome};
+use super::{DeltaScope, IncomingBirth, IncomingCell, IncomingRow, RowEffect, RowOutcome};
 use crate::base::{self, BaseRow};
 use crate::buffer::{MergedRecord, Superseded};
 use crate::context::Context;
@@ -92,13 +92,14 @@ impl<'a> Merge<'a> {
     fn delete(self, seq: &mut u64) -> Result<RowOutcome> {
         let Some(birth) = self.births.first().copied() else { return Ok(RowOutcome::default()) };
         let superseded = self.superseded_by(birth)?;
-        let is_written = base::delete(self.cx, self.table, self.incoming.key)?;
+        let was_there = base::delete(self.cx, self.table, self.incoming.key)?;
         let mut row = self.edit();
         for superseded in superseded {
             self.push_superseded(&mut row, birth.dot, superseded)?;
         }
         self.push_life(&mut row, vec![stamped_life(birth, true)], seq)?;
-        Ok(RowOutcome { won: 1, is_written })
+        let effect = if was_there { RowEffect::Deleted } else { RowEffect::None };
+        Ok(RowOutcome { won: 1, effect })
     }
 
     /// The row rises to a longer life: cells of the former one go, as if the delete had been
@@ -111,9 +112,8 @@ impl<'a> Merge<'a> {
             Some(birth) => self.superseded_by(birth)?,
             None => Vec::new(),
         };
-        if self.clock.as_ref().is_some_and(RowClock::is_alive) {
-            base::delete(self.cx, self.table, self.incoming.key)?;
-        }
+        let is_alive = self.clock.as_ref().is_some_and(RowClock::is_alive);
+        let was_there = is_alive && base::delete(self.cx, self.table, self.incoming.key)?;
         let cells: SmallVec<[_; 8]> =
             self.cells.iter().map(|cell| (cell.column, cell.value)).collect();
         base::insert(self.cx, self.table, self.incoming.spelled, &cells)?;
@@ -126,7 +126,8 @@ impl<'a> Merge<'a> {
         let records = self.records_of_life();
         let won = self.cells.len() + records.iter().filter(|record| record.has_sentinel).count();
         self.push_life(&mut row, records, seq)?;
-        Ok(RowOutcome { won: won as u32, is_written: true })
+        let effect = if was_there { RowEffect::Updated } else { RowEffect::Inserted };
+        Ok(RowOutcome { won: won as u32, effect })
     }
 
     /// One causal length on both sides: cells decide, births unite.
@@ -149,7 +150,7 @@ impl<'a> Merge<'a> {
             }
         }
         let left = self.leftovers(&winners);
-        let is_written = self.write_compared(&mut contest, &winners, &left)?;
+        let effect = self.write_compared(&mut contest, &winners, &left)?;
         let mut row = self.edit();
         for (dot, gone) in superseded {
             self.push_superseded(&mut row, dot, gone)?;
@@ -160,7 +161,7 @@ impl<'a> Merge<'a> {
         let mut records = group_cells(&winners);
         add_births(&mut records, &self.births);
         self.push_compared(&mut row, records, &left, seq)?;
-        Ok(RowOutcome { won: winners.len() as u32, is_written })
+        Ok(RowOutcome { won: winners.len() as u32, effect })
     }
 
     fn decide(&self, contest: &mut Contest<'_>, cell: &IncomingCell<'_>) -> Result<Verdict> {
@@ -212,7 +213,7 @@ impl<'a> Merge<'a> {
         contest: &mut Contest<'_>,
         winners: &[&IncomingCell<'_>],
         left: &Mask,
-    ) -> Result<bool> {
+    ) -> Result<RowEffect> {
         let cells: SmallVec<[base::Cell<'_>; 8]> =
             winners.iter().map(|cell| (cell.column, cell.value)).collect();
         let (key, spelled) = (self.incoming.key, self.incoming.spelled);
@@ -221,14 +222,15 @@ impl<'a> Merge<'a> {
             return self.rewrite(contest, &cells, left, respells);
         }
         let found = match (respells, cells.is_empty()) {
-            (false, true) => return Ok(false),
+            (false, true) => return Ok(RowEffect::None),
             (true, _) => base::respell(self.cx, self.table, key, spelled, &cells)?,
             (false, false) => base::update(self.cx, self.table, key, &cells)?,
         };
-        if !found {
-            base::insert(self.cx, self.table, spelled, &cells)?;
+        if found {
+            return Ok(RowEffect::Updated);
         }
-        Ok(true)
+        base::insert(self.cx, self.table, spelled, &cells)?;
+        Ok(RowEffect::Inserted)
     }
 
     /// Writes the row anew, so that columns in `left` take their defaults.
@@ -238,8 +240,8 @@ impl<'a> Merge<'a> {
         cells: &[base::Cell<'_>],
         left: &Mask,
         respells: bool,
-    ) -> Result<bool> {
-        let Some(row) = contest.row()? else { return Ok(false) };
+    ) -> Result<RowEffect> {
+        let Some(row) = contest.row()? else { return Ok(RowEffect::None) };
         let mut all: SmallVec<[base::Cell<'_>; 8]> = SmallVec::new();
         for (column, value) in self.table.columns.iter().zip(&row.values) {
             let won = cells.iter().find(|(won, _)| *won == column.id);
@@ -253,7 +255,7 @@ impl<'a> Merge<'a> {
         let key = if respells { self.incoming.spelled } else { &stored };
         base::delete(self.cx, self.table, self.incoming.key)?;
         base::insert(self.cx, self.table, key, &all)?;
-        Ok(true)
+        Ok(RowEffect::Updated)
     }
 
     /// Whether the incoming spelling of the key is the larger one.
