@@ -4,3 +4,4 @@
 mod close;
 mod fate;
 mod function;
+mod vtab;
