@@ -3,4 +3,8 @@
 //! [`model`] says what must be; [`shapes`] are the tables that histories play on;
 //! [`history`] drives real databases and the model side by side.
 
+pub mod history;
 pub mod model;
+pub mod replica;
+pub mod shapes;
+mod statements;

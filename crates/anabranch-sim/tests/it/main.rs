@@ -1,3 +1,4 @@
 //! The tests of the whole: the store against the reference model, bad input, faults.
 
 mod model;
+mod pairs;

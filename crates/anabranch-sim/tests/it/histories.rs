@@ -1,0 +1,82 @@
+//! Random histories on real databases against the model, and proof that a wrong rule
+//! would be seen: each rule is broken in the model, and a few histories must notice.
+
+use anabranch_sim::history::{Plan, run};
+use anabranch_sim::model::Broken;
+
+/// Seeds of a run: one from `ANABRANCH_SEED`, or `n` fixed ones.
+fn seeds(n: u64) -> std::ops::Range<u64> {
+    match std::env::var("ANABRANCH_SEED").ok().and_then(|seed| seed.parse().ok()) {
+        Some(seed) => seed..seed + 1,
+        None => 0..n,
+    }
+}
+
+fn play(seed: u64, plan: Plan) -> Result<(), Box<anabranch_sim::history::Failure>> {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    run(seed, plan, folder.path())
+}
+
+#[test]
+fn short_histories_agree_with_the_model() {
+    for seed in seeds(200) {
+        if let Err(failure) = play(seed, Plan::short()) {
+            panic!("\n{failure}");
+        }
+    }
+}
+
+#[test]
+fn long_histories_agree_with_the_model() {
+    for seed in seeds(10) {
+        if let Err(failure) = play(seed, Plan::long()) {
+            panic!("\n{failure}");
+        }
+    }
+}
+
+#[test]
+fn each_broken_rule_is_seen() {
+    const RULES: [Broken; 30] = [
+        Broken::ShorterLifeWins,
+        Broken::EqualDeathWins,
+        Broken::DeathKeepsCells,
+        Broken::RaiseKeepsVersions,
+        Broken::RaiseResetsValues,
+        Broken::LowerVersionWins,
+        Broken::SmallerValueWins,
+        Broken::EqualValueWins,
+        Broken::TypesIgnored,
+        Broken::UnknownRowNeedsNoSentinel,
+        Broken::ImportKeepsNoOrigin,
+        Broken::ImportIgnoresDbVersion,
+        Broken::ImportMovesForeignVector,
+        Broken::DeltaRaiseKeepsCells,
+        Broken::DeltaIgnoresDeath,
+        Broken::DeltaOmitsImports,
+        Broken::DeltaKeepsLeftovers,
+        Broken::SmallerSpellingWins,
+        Broken::CaseTellsKeysApart,
+        Broken::InsertForgetsDeath,
+        Broken::ReplaceRestartsVersions,
+        Broken::ReplaceTakesNoSeq,
+        Broken::UnchangedColumnsCount,
+        Broken::IntegerEqualsReal,
+        Broken::DeleteIsNoBirth,
+        Broken::KeyUpdateKeepsVersions,
+        Broken::KeyUpdateForgetsOldKey,
+        Broken::KeyUpdateSentinelsFirst,
+        Broken::SpellingIsNoRebirth,
+        Broken::EmptyUpdateTakesVersion,
+    ];
+    const MAX_SEEDS: u64 = 200;
+    let mut unseen = Vec::new();
+    for broken in RULES {
+        let plan = Plan { broken, ..Plan::short() };
+        match (0..MAX_SEEDS).find(|seed| play(*seed, plan).is_err()) {
+            Some(seed) => println!("{broken:?}: seen by seed {seed}"),
+            None => unseen.push(broken),
+        }
+    }
+    assert!(unseen.is_empty(), "no history saw {unseen:?}");
+}
