@@ -613,8 +613,8 @@ impl Copy {
         let stamp = self.import_stamp(change);
         let (broken, defaults) = (self.broken, self.tables[table].defaults());
         let row = self.tables[table].row(&change.key);
+        row.spelling = change.key.clone();
         if !row.is_alive() || broken == Broken::RaiseResetsValues {
-            row.spelling = change.key.clone();
             row.shown = defaults;
         }
         for cell in row.cells.values_mut() {
