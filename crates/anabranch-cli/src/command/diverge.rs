@@ -1,0 +1,192 @@
+//! `ana diverge`: the first cell in which two databases differ, and who wrote it.
+
+mod compare;
+
+use std::path::PathBuf;
+
+use anabranch::{LogRecord, Store, VersionVector};
+use serde_json::{Value, json};
+
+use super::log::as_json as record_json;
+use super::merge::short;
+use crate::console::Console;
+use crate::failure::{Exit, Result};
+use crate::output::{Sheet, count};
+use crate::terminal::Style;
+use crate::{literal, open, rows, time};
+use compare::Difference;
+
+const AFTER_HELP: &str = "\
+Example:
+  ana diverge a.db b.db && echo equal
+
+Exit status 0: the digests are equal; 1: they differ, and the first difference by table,
+key and column is shown with the changes that wrote it. Changes nothing.";
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = AFTER_HELP)]
+pub(crate) struct Args {
+    /// One database
+    a: PathBuf,
+    /// The other
+    b: PathBuf,
+}
+
+pub(crate) fn run(args: &Args, console: &mut Console) -> Result<Exit> {
+    let stores = [open::readable(&args.a)?, open::readable(&args.b)?];
+    let names = [args.a.display().to_string(), args.b.display().to_string()];
+    if stores[0].digest()? == stores[1].digest()? {
+        let words = stores[0].status()?.words;
+        if console.is_json() {
+            console.json(&json!({ "equal": true, "words": words }))?;
+        } else {
+            let words = console.paint(Style::Good, &words);
+            console.line(format!("equal: {words}"))?;
+        }
+        return Ok(Exit::Ok);
+    }
+    let found = Found::look(&stores)?;
+    if console.is_json() {
+        let answer = found.as_json(&stores, &names)?;
+        console.json(&answer)?;
+    } else {
+        found.print(&stores, &names, console)?;
+    }
+    Ok(Exit::No)
+}
+
+/// What there is to say of two copies that differ.
+struct Found {
+    /// `None` where the digests differ by more than rows tell.
+    difference: Option<Difference>,
+    /// What wrote the cell on each side.
+    changes: [Option<LogRecord>; 2],
+    /// Changes that each side has and the other has not.
+    lacking: [u64; 2],
+}
+
+impl Found {
+    fn look(stores: &[Store; 2]) -> Result<Found> {
+        let difference = compare::first_difference(stores)?;
+        let mut changes = [None, None];
+        if let Some(Difference { table, key: Some(key), column, .. }) = &difference {
+            for (store, change) in stores.iter().zip(&mut changes) {
+                *change = writer(store, table, key, column.as_deref())?;
+            }
+        }
+        let vectors = [stores[0].version_vector()?, stores[1].version_vector()?];
+        let lacking = [beyond(&vectors[1], &vectors[0]), beyond(&vectors[0], &vectors[1])];
+        Ok(Found { difference, changes, lacking })
+    }
+
+    fn print(&self, stores: &[Store; 2], names: &[String; 2], console: &mut Console) -> Result<()> {
+        let word = console.paint(Style::Bad, "differ");
+        let place = match &self.difference {
+            Some(difference) => difference.place(),
+            None => "in tables that only one of them has conflict-free".to_string(),
+        };
+        console.line(format!("The copies {word}: {place}"))?;
+        if let Some(difference) = &self.difference {
+            let mut sheet = Sheet::new(&["database", "value", "author", "time", "site", "version"]);
+            for (i, name) in names.iter().enumerate() {
+                let mut row = vec![name.clone(), difference.values[i].clone()];
+                row.extend(self.who(&stores[i], i)?);
+                sheet.row(row);
+            }
+            console.sheet(&sheet)?;
+        }
+        for (lacking, name) in self.lacking.iter().zip(names) {
+            if *lacking > 0 {
+                let changes = count(*lacking, "change");
+                console.line(format!("{name} lacks {changes} that the other has"))?;
+            }
+        }
+        let next = match self.lacking {
+            [0, 0] => format!(
+                "Both hold the same changes, so this is an error: `ana check {}`, `ana check {}`",
+                names[0], names[1]
+            ),
+            _ => format!("`ana merge {} {}` makes them equal", names[0], names[1]),
+        };
+        console.line(next)
+    }
+
+    /// Author, time, site and version of the change that wrote one side's cell.
+    fn who(&self, store: &Store, side: usize) -> Result<[String; 4]> {
+        Ok(match &self.changes[side] {
+            Some(change) => [
+                change.author.clone().unwrap_or_default(),
+                time::local(store, change.time_ms)?,
+                short(change.site),
+                change.version.to_string(),
+            ],
+            None => ["", "", "", ""].map(String::from),
+        })
+    }
+
+    fn as_json(&self, stores: &[Store; 2], names: &[String; 2]) -> Result<Value> {
+        let mut sides = Vec::new();
+        for (i, store) in stores.iter().enumerate() {
+            let change = self.changes[i].as_ref();
+            let change = change.map(|record| record_json(store, record)).transpose()?;
+            sides.push(json!({
+                "db": names[i],
+                "value": self.difference.as_ref().map(|difference| &difference.values[i]),
+                "change": change,
+                "lacks": self.lacking[i],
+            }));
+        }
+        let difference = self.difference.as_ref();
+        Ok(json!({
+            "equal": false,
+            "table": difference.map(|difference| &difference.table),
+            "key": difference.and_then(Difference::key_text),
+            "column": difference.and_then(|difference| difference.column.as_ref()),
+            "a": sides[0],
+            "b": sides[1],
+        }))
+    }
+}
+
+/// The change that wrote a cell, or, where it wrote none, the row.
+fn writer(
+    store: &Store,
+    table: &str,
+    key: &[anabranch::rusqlite::types::Value],
+    column: Option<&str>,
+) -> Result<Option<LogRecord>> {
+    let marks: Vec<String> = (1..=key.len()).map(|i| format!("?{i}")).collect();
+    let pack = format!("SELECT crsql_pack_columns({})", marks.join(", "));
+    let values = anabranch::rusqlite::params_from_iter(key);
+    let pk: Vec<u8> = store.sql().query_row(&pack, values, |row| row.get(0))?;
+    let writers = rows::writers(store, table, &pk)?;
+    let of = |column: &str| writers.iter().find(|writer| writer.column == column);
+    let Some(writer) = column.and_then(of).or_else(|| of("-1")).or(writers.first()) else {
+        return Ok(None);
+    };
+    Ok(rows::change(&store.log(0)?, writer).cloned())
+}
+
+/// Changes of `all` that `held` has not.
+fn beyond(all: &VersionVector, held: &VersionVector) -> u64 {
+    all.iter().map(|(site, entry)| entry.version.saturating_sub(held.version(site))).sum()
+}
+
+impl Difference {
+    fn place(&self) -> String {
+        let table = literal::name(&self.table);
+        match (self.key_text(), &self.column) {
+            (None, _) => format!("table {table}"),
+            (Some(key), None) => format!("table {table}, row {key}"),
+            (Some(key), Some(column)) => format!("table {table}, row {key}, column {column}"),
+        }
+    }
+
+    /// The key as SQL literals.
+    fn key_text(&self) -> Option<String> {
+        let key = self.key.as_ref()?;
+        let literals: Vec<String> =
+            key.iter().map(|value| literal::literal(value.into())).collect();
+        Some(literals.join(", "))
+    }
+}

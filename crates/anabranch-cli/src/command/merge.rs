@@ -1,0 +1,149 @@
+//! `ana merge`: two databases, both ways, and what came of it.
+
+use std::path::PathBuf;
+
+use anabranch::{ConcurrentCell, MergeReport, MergeSide, SiteId};
+use serde_json::{Value, json};
+
+use crate::console::Console;
+use crate::failure::{Exit, Failure, Result};
+use crate::literal::{hex, unquoted};
+use crate::open;
+use crate::output::{Sheet, bytes, count, grouped};
+use crate::progress::Progress;
+use crate::terminal::Style;
+
+const AFTER_HELP: &str = "\
+Example:
+  cp a.db b.db
+  ana sql a.db \"UPDATE note SET body = 'from a' WHERE id = 'n1'\"
+  ana sql b.db \"UPDATE note SET body = 'from b' WHERE id = 'n1'\"
+  ana merge a.db b.db
+
+Afterwards both hold everything that either held, and show the same six words. A cell that
+both sides wrote without knowing of each other keeps one value on both, and is listed with
+the other. Merging again changes nothing.";
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = AFTER_HELP)]
+pub(crate) struct Args {
+    /// One database
+    a: PathBuf,
+    /// The other
+    b: PathBuf,
+}
+
+pub(crate) fn run(args: &Args, console: &mut Console) -> Result<Exit> {
+    let (a, b) = (open::writable(&args.a)?, open::writable(&args.b)?);
+    open::must_differ(&args.a, &args.b)?;
+    let progress = Progress::new("comparing");
+    let merged = anabranch::merge(&a, &b, &mut |step, n_bytes| {
+        progress.step(format!("{step} ({})", bytes(n_bytes)));
+    });
+    progress.done();
+    let report = merged?;
+    let words = a.status()?.words;
+    let names = [args.a.display().to_string(), args.b.display().to_string()];
+    if console.is_json() {
+        console.json(&as_json(&report, &names, &words))?;
+    } else {
+        print(&report, &names, &words, console)?;
+    }
+    if report.is_equal {
+        return Ok(Exit::Ok);
+    }
+    Err(Failure::new(Exit::No, "the copies hold the same changes, but differ")
+        .hint(format!("`ana diverge {} {}` finds where", names[0], names[1])))
+}
+
+fn print(
+    report: &MergeReport,
+    names: &[String; 2],
+    words: &str,
+    console: &mut Console,
+) -> Result<()> {
+    let sides = [&report.a, &report.b];
+    for (side, name) in sides.iter().zip(names) {
+        let news = match side.changes {
+            0 => "had everything already".to_string(),
+            n => format!("took {} ({})", count(n, "change"), bytes(side.bytes)),
+        };
+        console.line(format!("{name} {news}"))?;
+    }
+    let mut sheet = Sheet::new(&["database", "table", ">inserted", ">updated", ">deleted"]);
+    for (side, name) in sides.iter().zip(names) {
+        for (table, inserted, updated, deleted) in &side.tables {
+            let numbers = [inserted, updated, deleted].map(|number| grouped(*number));
+            let [inserted, updated, deleted] = numbers;
+            sheet.row([name.clone(), table.clone(), inserted, updated, deleted]);
+        }
+    }
+    if !sheet.is_empty() {
+        console.heading("Rows that changed")?;
+        console.sheet(&sheet)?;
+    }
+    if !report.concurrent.is_empty() {
+        let cells = count(report.concurrent.len() as u64, "cell");
+        console.heading(&format!("{cells} written on both sides"))?;
+        console.sheet(&cells_sheet(&report.concurrent))?;
+    }
+    if report.is_equal {
+        let words = console.paint(Style::Good, words);
+        console.line(format!("\nBoth now hold the same: {words}"))?;
+    }
+    Ok(())
+}
+
+fn cells_sheet(cells: &[ConcurrentCell]) -> Sheet {
+    let mut sheet = Sheet::new(&["table", "key", "column", "stands", "by", "not", "by"]);
+    for cell in cells {
+        sheet.row([
+            cell.table.clone(),
+            unquoted(&cell.key),
+            cell.column.clone().unwrap_or_else(|| "(row)".to_string()),
+            unquoted(&cell.stands),
+            short(cell.stands_site),
+            unquoted(&cell.lost),
+            short(cell.lost_site),
+        ]);
+    }
+    sheet
+}
+
+/// The first digits of a site id: enough to tell two apart.
+pub(super) fn short(site: SiteId) -> String {
+    site.to_string().chars().take(8).collect()
+}
+
+fn as_json(report: &MergeReport, names: &[String; 2], words: &str) -> Value {
+    let side = |name: &str, side: &MergeSide| {
+        let tables: Vec<_> = side
+            .tables
+            .iter()
+            .map(|(table, inserted, updated, deleted)| {
+                json!({
+                    "name": table, "inserted": inserted, "updated": updated, "deleted": deleted,
+                })
+            })
+            .collect();
+        json!({ "db": name, "changes": side.changes, "bytes": side.bytes, "tables": tables })
+    };
+    let concurrent: Vec<_> = report
+        .concurrent
+        .iter()
+        .map(|cell| {
+            json!({
+                "table": cell.table, "key": cell.key, "column": cell.column,
+                "stands": cell.stands, "stands_site": hex(cell.stands_site.as_bytes()),
+                "lost": cell.lost, "lost_site": hex(cell.lost_site.as_bytes()),
+            })
+        })
+        .collect();
+    json!({
+        "a": side(&names[0], &report.a),
+        "b": side(&names[1], &report.b),
+        "concurrent": concurrent,
+        "equal": report.is_equal,
+        "words": words,
+    })
+}

@@ -1,0 +1,60 @@
+//! What to do next, by what SQLite or the store said.
+//!
+//! Messages are matched by the words that SQLite and the store promise not to change;
+//! an unknown message has no hint.
+
+use crate::failure::Exit;
+
+/// Words of a message, and what helps then; the first that matches counts.
+const HINTS: &[(&str, &str)] = &[
+    ("no such table", "`.tables` in `ana sql` lists the tables there are"),
+    ("no such column", "`.schema TABLE` in `ana sql` shows the columns there are"),
+    ("has no column named", "`.schema TABLE` in `ana sql` shows the columns there are"),
+    ("syntax error", "text goes in 'single quotes', names in \"double quotes\""),
+    ("unrecognized token", "text goes in 'single quotes', names in \"double quotes\""),
+    ("incomplete input", "the statement stops too early: a bracket, quote or word is missing"),
+    ("no such function", "functions of ours begin with ana_ or crsql_"),
+    ("not a database", "the file is something else, or encrypted, or damaged"),
+    ("was altered", "`ana crr DB TABLE` brings the table up to date"),
+    ("must have a non nullable primary key", "declare the key: id TEXT PRIMARY KEY NOT NULL"),
+    ("NOT NULL column without a DEFAULT", "give the column a DEFAULT, or let it be NULL"),
+    ("unique indices besides", "drop the UNIQUE constraint: copies cannot keep it alone"),
+    ("checked foreign key", "drop REFERENCES from the table: a merge may bring rows in any order"),
+    ("auto-increment", "use a key that names the row, such as a UUID"),
+    ("missing: changes of site", "export again without --since, or --since this copy's vector"),
+    ("SiteReused", "two copies went on under one site id; keep one and import the other's rows"),
+    ("ClockAhead", "the author's clock is wrong; set it, or try again later"),
+    ("constraint failed", "the data breaks a rule of this table; nothing was changed"),
+];
+
+/// The hint for a message, if there is a good one.
+pub(crate) fn for_message(message: &str, exit: Exit) -> Option<&'static str> {
+    match exit {
+        Exit::Busy => return Some("another program is writing; run the command again"),
+        Exit::Io if message.contains("readonly") || message.contains("unable to open") => {
+            return Some("check that you may write the file and its folder");
+        }
+        Exit::Io if message.contains("full") => return Some("free some space and try again"),
+        _ => {}
+    }
+    HINTS.iter().find(|(words, _)| message.contains(words)).map(|(_, hint)| *hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn known_messages_have_a_hint() {
+        for (message, exit, expected) in [
+            ("no such table: airprt", Exit::Refused, ".tables"),
+            ("near \"SELEC\": syntax error", Exit::Refused, "quotes"),
+            ("database is locked", Exit::Busy, "again"),
+            ("attempt to write a readonly database", Exit::Io, "write"),
+        ] {
+            let hint = for_message(message, exit).expect(message);
+            assert!(hint.contains(expected), "{message}: {hint}");
+        }
+        assert_eq!(for_message("something else", Exit::Refused), None);
+    }
+}
