@@ -8,6 +8,13 @@ use crate::site::SiteId;
 use crate::value::Value;
 use crate::vector::VersionVector;
 
+mod check;
+mod join;
+
+pub use check::DeltaError;
+pub(crate) use check::{HeaderSequence, Scope, check_table};
+pub use join::{JoinError, join};
+
 /// Index into [`Delta::sites`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SiteIdx(pub u32);
@@ -43,7 +50,8 @@ pub struct TableDelta {
     pub name: String,
     /// Names of the columns that cells name by index.
     pub columns: Vec<String>,
-    /// Rows, by folded key.
+    /// Rows, each packed key once: by folded key as an exporter writes them, by packed key
+    /// after a [`join`]. A receiver relies on neither.
     pub rows: Vec<RowDelta>,
 }
 
@@ -54,9 +62,10 @@ pub struct RowDelta {
     pub key: Vec<u8>,
     /// Odd: alive. Even: deleted, and then there are no cells.
     pub causal_length: u64,
-    /// The changes above `from` that gave the row this causal length (insert or delete).
+    /// The changes above `from` that gave the row this causal length (insert or delete),
+    /// by site index, then version.
     pub births: Vec<Birth>,
-    /// The cells written above `from`.
+    /// The cells written above `from`, by column, each column once.
     pub cells: Vec<CellDelta>,
 }
 

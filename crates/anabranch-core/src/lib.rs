@@ -3,7 +3,8 @@
 //! Reading order: [`value`] and [`key`] (what a cell and a row's identity are),
 //! [`site`] and [`clock`] (who wrote, and when), [`vector`] (what a copy holds),
 //! [`merge`] (the one merge function), [`change`] and [`delta`] (what moves between
-//! copies) with their bytes in [`wire`].
+//! copies) with their bytes in [`wire`], [`digest`] and [`words`] (whether two copies are
+//! equal, and how people compare that).
 //!
 //! Nothing here does I/O, reads a clock, draws randomness or is unsafe: time and
 //! randomness are arguments. Bytes are described in `docs/format.md`.
@@ -14,6 +15,7 @@ pub mod limits;
 pub mod change;
 pub mod clock;
 pub mod delta;
+pub mod digest;
 pub mod key;
 pub mod merge;
 pub mod site;

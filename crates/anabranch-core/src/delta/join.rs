@@ -1,0 +1,201 @@
+//! Joining two deltas of one chain into one that does the work of both.
+//!
+//! Only *chained* deltas join, `a.from ≤ b.from ≤ a.to`: of crossing ones each may have
+//! left out a cell that only the other's `from` covers (`changes.md`, 3).
+//!
+//! Rows meet by packed key: which spellings a key index takes for equal is the business of
+//! who has the table.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
+use super::{Birth, CellDelta, Delta, DeltaDot, RowDelta, SiteIdx, TableDelta};
+use crate::change::ChangeHeader;
+use crate::merge::{CellState, Ties, cell_wins};
+use crate::site::SiteId;
+
+/// Why two deltas do not join.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum JoinError {
+    /// They cross, or leave a gap: apply one after the other.
+    #[error("the deltas are not chained: their vectors cross, or leave a gap, at site {site}")]
+    NotChained {
+        /// Where.
+        site: SiteId,
+    },
+    /// Two histories of one site: a database was copied and both copies wrote.
+    #[error("SiteReused: the deltas hold two histories of site {site} at version {version}")]
+    SiteReused {
+        /// Whose.
+        site: SiteId,
+        /// Where they are known to differ.
+        version: u64,
+    },
+}
+
+/// Joins `later` into `earlier`: from `earlier.from` to the maximum of both `to`.
+///
+/// Both must satisfy [`Delta::check_invariants`]; the result then does.
+///
+/// # Errors
+/// [`JoinError`]; nothing is lost, both deltas can be applied one after the other.
+pub fn join(earlier: &Delta, later: &Delta) -> Result<Delta, JoinError> {
+    check_chained(earlier, later)?;
+    let headers = join_headers(&earlier.headers, &later.headers)?;
+    let mut to = earlier.to.clone();
+    to.join(&later.to);
+    let mut sites = earlier.sites.clone();
+    let mut known: BTreeMap<SiteId, u32> = (0..).zip(&sites).map(|(i, site)| (*site, i)).collect();
+    let site_map: Vec<SiteIdx> = later
+        .sites
+        .iter()
+        .map(|site| {
+            SiteIdx(*known.entry(*site).or_insert_with(|| {
+                sites.push(*site);
+                sites.len() as u32 - 1
+            }))
+        })
+        .collect();
+    let mut tables: BTreeMap<&str, TableDelta> =
+        earlier.tables.iter().map(|table| (table.name.as_str(), table.clone())).collect();
+    for table in &later.tables {
+        let joined = tables
+            .entry(&table.name)
+            .or_insert_with(|| TableDelta { name: table.name.clone(), ..TableDelta::default() });
+        join_table(joined, table, &sites, &site_map);
+    }
+    let tables = tables.into_values().collect();
+    Ok(Delta { from: earlier.from.clone(), to, sites, headers, tables })
+}
+
+fn check_chained(earlier: &Delta, later: &Delta) -> Result<(), JoinError> {
+    for (site, held) in earlier.from.iter() {
+        if later.from.version(site) < held.version {
+            return Err(JoinError::NotChained { site });
+        }
+    }
+    for (site, held) in later.from.iter() {
+        if earlier.to.version(site) < held.version {
+            return Err(JoinError::NotChained { site });
+        }
+        if earlier.chain_at(site, held.version) != Some(held.chain) {
+            return Err(JoinError::SiteReused { site, version: held.version });
+        }
+    }
+    for (site, held) in later.to.iter() {
+        let is_same = earlier
+            .to
+            .get(site)
+            .is_none_or(|other| other.version != held.version || other.chain == held.chain);
+        if !is_same {
+            return Err(JoinError::SiteReused { site, version: held.version });
+        }
+    }
+    Ok(())
+}
+
+fn join_headers(
+    earlier: &[ChangeHeader],
+    later: &[ChangeHeader],
+) -> Result<Vec<ChangeHeader>, JoinError> {
+    let mut headers: BTreeMap<(SiteId, u64), &ChangeHeader> = BTreeMap::new();
+    for header in earlier.iter().chain(later) {
+        match headers.entry((header.site, header.version)) {
+            Entry::Vacant(entry) => {
+                entry.insert(header);
+            }
+            Entry::Occupied(entry) if entry.get().salt != header.salt => {
+                let (site, version) = (header.site, header.version);
+                return Err(JoinError::SiteReused { site, version });
+            }
+            Entry::Occupied(_) => {}
+        }
+    }
+    Ok(headers.into_values().cloned().collect())
+}
+
+fn join_table(joined: &mut TableDelta, later: &TableDelta, sites: &[SiteId], site_map: &[SiteIdx]) {
+    let mut known: BTreeMap<String, u32> =
+        (0..).zip(&joined.columns).map(|(i, name)| (name.clone(), i)).collect();
+    let mut column_map = Vec::with_capacity(later.columns.len());
+    for name in &later.columns {
+        column_map.push(*known.entry(name.clone()).or_insert_with(|| {
+            joined.columns.push(name.clone());
+            joined.columns.len() as u32 - 1
+        }));
+    }
+    let mut rows: BTreeMap<Vec<u8>, RowDelta> =
+        std::mem::take(&mut joined.rows).into_iter().map(|row| (row.key.clone(), row)).collect();
+    for row in &later.rows {
+        let row = translated(row, site_map, &column_map);
+        match rows.entry(row.key.clone()) {
+            Entry::Vacant(entry) => {
+                entry.insert(row);
+            }
+            Entry::Occupied(mut entry) => entry.get_mut().join(row, sites),
+        }
+    }
+    joined.rows = rows.into_values().collect();
+}
+
+/// A row in the words of the joined dictionaries.
+fn translated(row: &RowDelta, site_map: &[SiteIdx], column_map: &[u32]) -> RowDelta {
+    let site = |idx: SiteIdx| site_map[idx.0 as usize];
+    let dot = |dot: DeltaDot| DeltaDot { site: site(dot.site), version: dot.version };
+    let mut row = row.clone();
+    for birth in &mut row.births {
+        *birth = Birth { dot: dot(birth.dot), origin: site(birth.origin) };
+    }
+    row.births.sort_by_key(|birth| birth.dot);
+    for cell in &mut row.cells {
+        cell.column = column_map[cell.column as usize];
+        cell.dot = dot(cell.dot);
+        cell.origin = site(cell.origin);
+    }
+    row.cells.sort_by_key(|cell| cell.column);
+    row
+}
+
+impl RowDelta {
+    /// Joins another state of the same row into this one: the longer life stands alone; of
+    /// one life all births are kept, and of each cell the winner.
+    ///
+    /// `sites` is the dictionary that both use. At a tie the cell with the smaller (author,
+    /// version, origin) stands, so that the order of joining does not matter.
+    pub fn join(&mut self, other: RowDelta, sites: &[SiteId]) {
+        if other.causal_length != self.causal_length {
+            if other.causal_length > self.causal_length {
+                *self = other;
+            }
+            return;
+        }
+        for birth in other.births {
+            match self.births.binary_search_by_key(&birth.dot, |birth| birth.dot) {
+                Ok(_) => {}
+                Err(at) => self.births.insert(at, birth),
+            }
+        }
+        for cell in other.cells {
+            match self.cells.binary_search_by_key(&cell.column, |cell| cell.column) {
+                Err(at) => self.cells.insert(at, cell),
+                Ok(at) if wins(&self.cells[at], &cell, sites) => self.cells[at] = cell,
+                Ok(_) => {}
+            }
+        }
+    }
+}
+
+/// Whether `incoming` stands.
+fn wins(local: &CellDelta, incoming: &CellDelta, sites: &[SiteId]) -> bool {
+    let state = |cell: &CellDelta| -> (SiteId, u64, SiteId) {
+        let site = |idx: SiteIdx| sites[idx.0 as usize];
+        (site(cell.dot.site), cell.dot.version, site(cell.origin))
+    };
+    let (mine, theirs) = (state(local), state(incoming));
+    let local = CellState { version: local.version, value: local.value.as_ref(), origin: mine.2 };
+    let incoming =
+        CellState { version: incoming.version, value: incoming.value.as_ref(), origin: theirs.2 };
+    cell_wins(Some(local), incoming, Ties::KeepLocal)
+        || (!cell_wins(Some(incoming), local, Ties::KeepLocal) && theirs < mine)
+}

@@ -1,0 +1,110 @@
+//! The first section of a delta: its vectors and its dictionary of sites.
+//!
+//! ```text
+//! n_to, then by site: site, version, chain (16), from version (0: none),
+//!                     and if that is above 0 and below version: from chain (16)
+//! n_sites, then each: index in `to` + 1, or 0 and a site
+//! site: length (1 to 16), bytes
+//! ```
+
+use std::collections::BTreeMap;
+
+use super::WireError;
+use super::varint::{Reader, put_bytes, put_varint, room};
+use crate::clock::Chain;
+use crate::limits::{MAX_SITES, MAX_VERSION};
+use crate::site::SiteId;
+use crate::vector::{Held, VersionVector};
+
+/// What a delta spans; its first part says so.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Bounds {
+    /// What the receiver must hold already.
+    pub from: VersionVector,
+    /// What it holds afterwards.
+    pub to: VersionVector,
+    /// Dictionary of the sites that dots and origins name.
+    pub sites: Vec<SiteId>,
+}
+
+pub(super) fn put(out: &mut Vec<u8>, from: &VersionVector, to: &VersionVector, sites: &[SiteId]) {
+    put_varint(out, to.len() as u64);
+    for (site, held) in to.iter() {
+        put_bytes(out, site.as_bytes());
+        put_varint(out, held.version);
+        out.extend_from_slice(&held.chain.0);
+        match from.get(site) {
+            None => put_varint(out, 0),
+            Some(low) => {
+                put_varint(out, low.version);
+                if low.version < held.version {
+                    out.extend_from_slice(&low.chain.0);
+                }
+            }
+        }
+    }
+    let places: BTreeMap<SiteId, u64> = (1..).zip(to.iter()).map(|(i, (s, _))| (s, i)).collect();
+    put_varint(out, sites.len() as u64);
+    for site in sites {
+        match places.get(site) {
+            Some(place) => put_varint(out, *place),
+            None => {
+                put_varint(out, 0);
+                put_bytes(out, site.as_bytes());
+            }
+        }
+    }
+}
+
+pub(super) fn read(mut section: Reader<'_>) -> Result<Bounds, WireError> {
+    let mut bounds = Bounds::default();
+    let n_to = section.count("sites", MAX_SITES)?;
+    let mut order: Vec<SiteId> = room(n_to.min(section.len()))?;
+    for _ in 0..n_to {
+        let site = read_site(&mut section)?;
+        if order.last().is_some_and(|last| *last >= site) {
+            return Err(section.malformed("order of sites"));
+        }
+        order.push(site);
+        let held = Held { version: read_version(&mut section)?, chain: read_chain(&mut section)? };
+        let low = section.varint("version of from")?;
+        if held.version == 0 || low > held.version {
+            return Err(section.malformed("version of from"));
+        }
+        bounds.to.set(site, held);
+        if low == held.version {
+            bounds.from.set(site, held);
+        } else if low > 0 {
+            bounds.from.set(site, Held { version: low, chain: read_chain(&mut section)? });
+        }
+    }
+    let n_sites = section.count("sites", MAX_SITES)?;
+    bounds.sites = room(n_sites.min(section.len()))?;
+    for _ in 0..n_sites {
+        let place = section.index("site", n_to + 1)?;
+        bounds.sites.push(match place.checked_sub(1) {
+            Some(index) => order[index as usize],
+            None => read_site(&mut section)?,
+        });
+    }
+    section.finish("bytes after the bounds")?;
+    Ok(bounds)
+}
+
+fn read_site(section: &mut Reader<'_>) -> Result<SiteId, WireError> {
+    let bytes = section.stretch("site")?;
+    SiteId::new(bytes.remainder()).ok_or_else(|| bytes.malformed("site"))
+}
+
+fn read_version(section: &mut Reader<'_>) -> Result<u64, WireError> {
+    let version = section.varint("version")?;
+    if version > MAX_VERSION {
+        let limit = MAX_VERSION;
+        return Err(WireError::OverLimit { what: "versions of a site", found: version, limit });
+    }
+    Ok(version)
+}
+
+fn read_chain(section: &mut Reader<'_>) -> Result<Chain, WireError> {
+    section.array("chain").map(Chain)
+}

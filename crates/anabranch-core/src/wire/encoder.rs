@@ -1,0 +1,291 @@
+//! Writes a delta part by part, in memory bounded by one part and the largest row.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::headers::HeaderWriter;
+use super::part::{self, Seal};
+use super::rows::{Counts, RowWriter, content_bytes, row_bytes, table_bytes};
+use super::section::{BOUNDS, CHUNK, HEADERS, LONG_ROW, OVERHEAD_BYTES, ROWS, put_section};
+use super::{bounds, long};
+use crate::change::ChangeHeader;
+use crate::delta::{DeltaError, HeaderSequence, RowDelta, Scope, check_table};
+use crate::limits::{MAX_PART_BYTES, MAX_PART_DECODED_BYTES, MAX_PART_HEADERS, MAX_PARTS};
+use crate::site::SiteId;
+use crate::vector::VersionVector;
+
+/// Bytes of a body at which a part is closed: what zstd adds to bytes that it cannot
+/// compress, and the head, still fit below [`MAX_PART_BYTES`].
+const FULL_BYTES: usize = MAX_PART_BYTES - (MAX_PART_BYTES >> 7);
+/// Rows whose key, texts and blobs are larger travel as long rows.
+const LONG_ROW_BYTES: usize = 512 << 10;
+/// The smallest chunk worth a section while a part has room left.
+const MIN_CHUNK_BYTES: usize = 64 << 10;
+/// zstd's default: three times as fast to write as level 6 for a twentieth more bytes.
+const ZSTD_LEVEL: i32 = 3;
+
+/// Why a delta cannot be encoded.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum EncodeError {
+    /// What was given breaks the invariants of a delta.
+    #[error(transparent)]
+    Delta(#[from] DeltaError),
+    /// Names, births and versions of one row, or a header's dependencies, exceed a part.
+    #[error("one row or header of the delta, its values aside, is larger than a part")]
+    TooWide,
+    /// More parts than [`MAX_PARTS`].
+    #[error("the delta has more than {MAX_PARTS} parts")]
+    TooManyParts,
+}
+
+/// Writes one delta: first all headers, then table after table its rows.
+///
+/// After each call take the finished parts with [`Encoder::take_part`]; a long row leaves
+/// several at once. They are not sealed: [`Encoder::finish`] gives the [`Seal`] that
+/// [`super::seal`] writes into the head of each, wherever it has been put. After an error
+/// the encoder is of no more use.
+pub struct Encoder {
+    to: VersionVector,
+    scope: Scope,
+    sequence: HeaderSequence,
+    /// Index of each site in `to`.
+    places: BTreeMap<SiteId, u32>,
+    /// Sections of the part under way.
+    body: Vec<u8>,
+    /// What those sections hold.
+    counts: Counts,
+    /// What their texts and keys grow to when they are read.
+    n_grown_bytes: usize,
+    headers: HeaderWriter,
+    /// Name and columns of the table under way.
+    table: Option<(String, Vec<String>)>,
+    /// Whether the table under way has stood in any section yet.
+    is_table_written: bool,
+    /// Rows given, to say which one is wrong.
+    n_rows: usize,
+    rows: RowWriter,
+    parts: VecDeque<Vec<u8>>,
+    n_parts: u32,
+    /// Over the checksums of all frames.
+    name: blake3::Hasher,
+    compressor: zstd::bulk::Compressor<'static>,
+}
+
+impl Encoder {
+    /// Starts a delta with its vectors and dictionary of sites.
+    ///
+    /// # Errors
+    /// [`EncodeError::Delta`] if `from` is above `to`, or a bound is broken.
+    pub fn new(
+        from: &VersionVector,
+        to: &VersionVector,
+        sites: &[SiteId],
+    ) -> Result<Encoder, EncodeError> {
+        let scope = Scope::new(from, to, sites)?;
+        let mut content = Vec::new();
+        bounds::put(&mut content, from, to, sites);
+        let mut body = Vec::new();
+        put_section(&mut body, BOUNDS, &content);
+        Ok(Encoder {
+            to: to.clone(),
+            scope,
+            sequence: HeaderSequence::new(from, to),
+            places: (0..).zip(to.iter()).map(|(place, (site, _))| (site, place)).collect(),
+            body,
+            counts: Counts::default(),
+            n_grown_bytes: 0,
+            headers: HeaderWriter::default(),
+            table: None,
+            is_table_written: true,
+            n_rows: 0,
+            rows: RowWriter::default(),
+            parts: VecDeque::new(),
+            n_parts: 0,
+            name: blake3::Hasher::new(),
+            compressor: zstd::bulk::Compressor::new(ZSTD_LEVEL)
+                .expect("level 3 is one of zstd's levels"),
+        })
+    }
+
+    /// Appends the next header: by site, then version, none left out.
+    ///
+    /// # Errors
+    /// [`EncodeError::Delta`] if it is not the next one.
+    ///
+    /// # Panics
+    /// After the first [`Encoder::table`].
+    pub fn header(&mut self, header: &ChangeHeader) -> Result<(), EncodeError> {
+        assert!(self.table.is_none(), "headers come before tables");
+        self.sequence.check(header, &self.to)?;
+        self.headers.push(header, &self.places);
+        let is_full = self.body.len() + self.headers.len() + MAX_HEADER_BYTES > FULL_BYTES
+            || self.headers.n_headers() == MAX_PART_HEADERS
+            || self.headers.n_text_bytes() > MAX_PART_DECODED_BYTES / 2;
+        if is_full { self.close_part() } else { Ok(()) }
+    }
+
+    /// Starts the next table, by name.
+    ///
+    /// # Errors
+    /// [`EncodeError::Delta`] if headers are missing, or the table is not the next by name.
+    pub fn table(&mut self, name: &str, columns: &[String]) -> Result<(), EncodeError> {
+        self.sequence.finish()?;
+        self.end_table()?;
+        check_table(self.table.as_ref().map(|(name, _)| name.as_str()), name, columns)?;
+        self.table = Some((name.to_owned(), columns.to_vec()));
+        self.is_table_written = false;
+        self.n_rows = 0;
+        self.rows.open(columns.len());
+        Ok(())
+    }
+
+    /// Appends a row of the table under way.
+    ///
+    /// # Errors
+    /// [`EncodeError`]: a row that breaks the invariants, or too wide for a part.
+    ///
+    /// # Panics
+    /// Before the first [`Encoder::table`].
+    pub fn row(&mut self, row: &RowDelta) -> Result<(), EncodeError> {
+        let (name, columns) = self.table.as_ref().expect("rows come after their table");
+        self.scope.check_row(columns.len(), row).map_err(|what| {
+            EncodeError::Delta(DeltaError::Row { table: name.clone(), row: self.n_rows, what })
+        })?;
+        self.n_rows += 1;
+        if content_bytes(row) > LONG_ROW_BYTES {
+            return self.long_row(row);
+        }
+        let n_bytes = self.n_pending_bytes() + row_bytes(row);
+        let n_grown_bytes = self.n_grown_bytes + self.rows.n_key_bytes() + row.key.len();
+        if n_bytes > FULL_BYTES
+            || n_grown_bytes > MAX_PART_DECODED_BYTES / 2
+            || !self.rows.has_room(row, &self.counts)
+        {
+            self.close_part()?;
+            if !self.rows.has_room(row, &self.counts) {
+                return Err(EncodeError::TooWide);
+            }
+        }
+        if self.rows.is_empty() {
+            self.make_room_for_section()?;
+        }
+        self.rows.push(row);
+        Ok(())
+    }
+
+    /// The next finished part, unsealed.
+    pub fn take_part(&mut self) -> Option<Vec<u8>> {
+        self.parts.pop_front()
+    }
+
+    /// Ends the delta: the parts not taken yet, and the seal of all.
+    ///
+    /// # Errors
+    /// [`EncodeError`]: headers are missing, or too many parts.
+    pub fn finish(mut self) -> Result<(Vec<Vec<u8>>, Seal), EncodeError> {
+        self.sequence.finish()?;
+        self.end_table()?;
+        if !self.body.is_empty() || self.headers.n_headers() > 0 {
+            self.close_part()?;
+        }
+        let mut delta = [0; 16];
+        delta.copy_from_slice(&self.name.finalize().as_bytes()[..16]);
+        Ok((self.parts.into(), Seal { delta, of: self.n_parts }))
+    }
+
+    /// Upper bound of the body's size if it were closed now.
+    fn n_pending_bytes(&self) -> usize {
+        let table = self.table.as_ref().map_or(0, |(name, columns)| table_bytes(name, columns));
+        self.body.len() + self.headers.len() + table + self.rows.len() + 3 * OVERHEAD_BYTES
+    }
+
+    /// Writes what is pending of headers and rows as sections.
+    fn close_sections(&mut self) {
+        if self.headers.n_headers() > 0 {
+            let headers = std::mem::take(&mut self.headers);
+            self.n_grown_bytes += headers.n_text_bytes();
+            put_section(&mut self.body, HEADERS, &headers.finish());
+        }
+        if !self.rows.is_empty() {
+            let (name, columns) = self.table.as_ref().expect("rows come after their table");
+            self.n_grown_bytes += self.rows.n_key_bytes();
+            let content = self.rows.finish(name, columns, &mut self.counts);
+            put_section(&mut self.body, ROWS, &content);
+            self.is_table_written = true;
+        }
+    }
+
+    /// Ends the table under way: a table without rows is a section too.
+    fn end_table(&mut self) -> Result<(), EncodeError> {
+        if self.n_pending_bytes() > FULL_BYTES {
+            self.close_part()?;
+        }
+        self.close_sections();
+        if self.is_table_written {
+            return Ok(());
+        }
+        self.make_room_for_section()?;
+        if let Some((name, columns)) = &self.table {
+            let content = self.rows.finish(name, columns, &mut self.counts);
+            put_section(&mut self.body, ROWS, &content);
+            self.is_table_written = true;
+        }
+        Ok(())
+    }
+
+    /// Closes the part if one more section with names would exceed its bounds; no rows may
+    /// be pending.
+    fn make_room_for_section(&mut self) -> Result<(), EncodeError> {
+        let n_columns = self.table.as_ref().map_or(0, |(_, columns)| columns.len());
+        if self.counts.has_room(n_columns) { Ok(()) } else { self.close_part() }
+    }
+
+    fn close_part(&mut self) -> Result<(), EncodeError> {
+        self.close_sections();
+        let number = self.n_parts;
+        if number == MAX_PARTS {
+            return Err(EncodeError::TooManyParts);
+        }
+        let made = part::make(&self.body, number, &mut self.compressor);
+        let (part, checksum) = made.ok_or(EncodeError::TooWide)?;
+        self.name.update(&checksum);
+        self.parts.push_back(part);
+        self.n_parts += 1;
+        self.body.clear();
+        self.counts = Counts::default();
+        self.n_grown_bytes = 0;
+        Ok(())
+    }
+
+    fn long_row(&mut self, row: &RowDelta) -> Result<(), EncodeError> {
+        self.close_sections();
+        self.make_room_for_section()?;
+        let (name, columns) = self.table.as_ref().expect("rows come after their table");
+        let n_columns = columns.len();
+        let description = long::describe(name, columns, row);
+        if self.body.len() + description.len() + MIN_CHUNK_BYTES > FULL_BYTES {
+            self.close_part()?;
+        }
+        put_section(&mut self.body, LONG_ROW, &description);
+        self.counts.add_names(n_columns);
+        self.is_table_written = true;
+        for mut bytes in long::contents(row) {
+            while !bytes.is_empty() {
+                if self.body.len() + MIN_CHUNK_BYTES > FULL_BYTES {
+                    self.close_part()?;
+                }
+                let room = FULL_BYTES - OVERHEAD_BYTES - self.body.len();
+                let (chunk, rest) = bytes.split_at(room.min(bytes.len()));
+                put_section(&mut self.body, CHUNK, chunk);
+                bytes = rest;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Room that a part keeps for one more header: its texts and a dependency on every site.
+const MAX_HEADER_BYTES: usize = crate::limits::MAX_AUTHOR_BYTES
+    + crate::limits::MAX_MESSAGE_BYTES
+    + 32 * crate::limits::MAX_SITES
+    + 64;
