@@ -16,3 +16,9 @@ pub(crate) const MAX_BUFFERED_BYTES: usize = 32 << 20;
 /// Statements kept for one table: one for each set of columns written together; honest use
 /// has a few, and compiling one costs some ten microseconds.
 pub(crate) const MAX_KEPT_STATEMENTS: usize = 64;
+/// Versions of an author between stored chains and log positions: what is walked to find
+/// one change.
+pub(crate) const CHAIN_STEP: u64 = 64;
+/// Operations of a local transaction that may stay unfolded: more are cheaper to fold at
+/// once, sorted, than one by one through memory.
+pub(crate) const MAX_UNFOLDED_OPS: usize = 64;

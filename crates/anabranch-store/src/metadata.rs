@@ -13,18 +13,53 @@ pub(crate) mod mask;
 pub(crate) mod record;
 pub(crate) mod row_clock;
 pub(crate) mod scan;
+pub(crate) mod tables;
+
+mod varint;
+
+mod block;
+mod entry;
+mod header;
+mod local;
+
+mod blocks;
+mod log;
+mod sites;
+mod sql;
+mod state;
+mod tail;
+
+mod fold;
+mod load;
+mod vector;
+mod write;
+
+mod check;
+#[cfg(test)]
+mod tests;
 
 use anabranch_core::change::ChangeHeader;
 use anabranch_core::clock::Hlc;
 use anabranch_core::site::SiteId;
+use anabranch_core::value::Value;
 use anabranch_core::vector::VersionVector;
 use anabranch_sqlite::Db;
+use hashbrown::HashMap;
 
 use crate::buffer::{LocalBuffer, MergedBuffer};
 use crate::error::Result;
 use crate::ids::{AuthorId, LocalDot, Ordinal, TableId};
+use blocks::Blocks;
+use log::Log;
 use row_clock::RowClock;
 use scan::{LiveRecord, Scan};
+use sites::Sites;
+use sql::Kept;
+use state::{State, Versions};
+use std::rc::Rc;
+use tail::Tail;
+use varint::Corrupt;
+use vector::PendingOwn;
 
 /// The own change that this transaction is making.
 #[derive(Clone, Debug, Default)]
@@ -43,156 +78,312 @@ pub(crate) struct PendingChange {
     pub(crate) author: Option<String>,
 }
 
+/// What `PRAGMA data_version` cannot be.
+const PRAGMA_UNKNOWN: i64 = i64::MIN;
+
+/// The statements on the small tables.
+struct SmallTables {
+    data_version: Kept,
+    meta: Kept,
+    set_meta: Kept,
+    vector: Kept,
+    set_vector: Kept,
+    context: Kept,
+    chain: Kept,
+    set_chain: Kept,
+    salt: Kept,
+    set_salt: Kept,
+}
+
+impl SmallTables {
+    const fn new() -> SmallTables {
+        SmallTables {
+            data_version: Kept::new("PRAGMA main.data_version"),
+            meta: Kept::new("SELECT value FROM main.ana_meta WHERE key=?1"),
+            set_meta: Kept::new("REPLACE INTO main.ana_meta(key, value) VALUES(?1,?2)"),
+            vector: Kept::new("SELECT author, version, chain, context FROM main.ana_vector"),
+            set_vector: Kept::new(
+                "REPLACE INTO main.ana_vector(author, version, chain, context)
+                 VALUES(?1,?2,?3,?4)",
+            ),
+            context: Kept::new("SELECT context FROM main.ana_vector WHERE author=?1"),
+            chain: Kept::new(
+                "SELECT version, chain, entry, context FROM main.ana_chain
+                 WHERE author=?1 AND version<=?2 ORDER BY version DESC LIMIT 1",
+            ),
+            set_chain: Kept::new(
+                "REPLACE INTO main.ana_chain(author, version, chain, entry, context)
+                 VALUES(?1,?2,?3,?4,?5)",
+            ),
+            salt: Kept::new(
+                "SELECT salt FROM main.ana_salt WHERE author=?1 AND version<=?2
+                 ORDER BY version DESC LIMIT 1",
+            ),
+            set_salt: Kept::new(
+                "REPLACE INTO main.ana_salt(author, version, salt) VALUES(?1,?2,?3)",
+            ),
+        }
+    }
+}
+
 /// The metadata of one store, as one connection sees it.
 ///
 /// All methods see the present transaction's own flushed writes. After a rollback of
 /// anything that was flushed, call [`Metadata::invalidate`].
 pub(crate) struct Metadata {
     db: Db,
+    own: SiteId,
+    blocks: Blocks,
+    log: Log,
+    authors: Sites,
+    origins: Sites,
+    sql: SmallTables,
+    /// As of the last commit, ours or another's that was noticed.
+    committed: State,
+    /// With what this transaction wrote.
+    state: State,
+    tail: Tail,
+    /// Numbers of the next new rows, as far as asked for.
+    numbers: HashMap<TableId, u64>,
+    /// Contexts of other authors, as far as asked for.
+    contexts: HashMap<AuthorId, Rc<Versions>>,
+    /// Set by [`Metadata::write_header`], taken over by [`Metadata::committed`].
+    pending_own: Option<PendingOwn>,
+    /// The salt of this connection.
+    drawn_salt: Option<u64>,
+    data_version: i64,
+    /// All but `committed` must be read anew.
+    is_stale: bool,
+    /// So must `committed`: a commit came while the rest was stale.
+    is_commit_unread: bool,
 }
 
 impl Metadata {
     /// Reads what is needed of an initialised file.
-    pub(crate) fn open(_db: &Db) -> Result<Metadata> {
-        todo!()
+    pub(crate) fn open(db: &Db) -> Result<Metadata> {
+        let missing = || sql::damaged("crsql_site_id", Corrupt("this copy has no site id"));
+        let own = db.query_value("SELECT site_id FROM main.crsql_site_id WHERE ordinal=0", &[])?;
+        let own = match own {
+            Some(Value::Blob(bytes)) => SiteId::new(&bytes).ok_or_else(missing)?,
+            _ => return Err(missing()),
+        };
+        let mut metadata = Metadata {
+            db: db.clone(),
+            own,
+            blocks: Blocks::new(db),
+            log: Log::new(db),
+            authors: Sites::authors(own),
+            origins: Sites::origins(own),
+            sql: SmallTables::new(),
+            committed: State::empty(),
+            state: State::empty(),
+            tail: Tail::default(),
+            numbers: HashMap::new(),
+            contexts: HashMap::new(),
+            pending_own: None,
+            drawn_salt: None,
+            data_version: PRAGMA_UNKNOWN,
+            is_stale: true,
+            is_commit_unread: false,
+        };
+        metadata.refresh()?;
+        Ok(metadata)
     }
 
     /// Notices commits of other connections (`PRAGMA data_version`); cheap when none.
     pub(crate) fn refresh(&mut self) -> Result<()> {
-        todo!()
+        let version = self.read_data_version()?;
+        if version != self.data_version || self.is_commit_unread {
+            self.take_commits()?;
+            self.data_version = version;
+            self.is_commit_unread = false;
+        }
+        self.ensure()
     }
 
     /// Forgets all that was read: something written was rolled back.
     pub(crate) fn invalidate(&mut self) {
-        todo!()
+        self.state = self.committed.clone();
+        self.tail = Tail::default();
+        self.pending_own = None;
+        self.authors.forget_ids();
+        self.origins.forget_ids();
+        self.is_stale = true;
     }
 
     /// The transaction committed: what was written is now everybody's.
     pub(crate) fn committed(&mut self) {
-        todo!()
+        if self.is_stale {
+            self.is_commit_unread = true;
+            return;
+        }
+        self.settle_own();
+        self.authors.settle();
+        self.origins.settle();
+        self.committed = self.state.clone();
     }
 
     /// Largest committed `db_version`.
     pub(crate) fn db_version(&self) -> u64 {
-        todo!()
+        self.committed.dbv
     }
 
     /// The clock of one row (tail, then block); sees flushed writes, not buffers.
-    pub(crate) fn row(&mut self, _table: TableId, _key: &[u8]) -> Result<Option<RowClock>> {
-        todo!()
+    pub(crate) fn row(&mut self, table: TableId, key: &[u8]) -> Result<Option<RowClock>> {
+        self.ensure()?;
+        self.clock(table, key)
+    }
+
+    fn clock(&mut self, table: TableId, key: &[u8]) -> Result<Option<RowClock>> {
+        match self.tail.row(table, key) {
+            Some(clock) => Ok(Some(clock.clone())),
+            None => self.blocks.row(table, key),
+        }
     }
 
     /// Writes buffered local operations as records of the pending change and applies the
     /// local write rules to their rows (specs: `seq` and versions exactly).
     pub(crate) fn write_local(
         &mut self,
-        _change: &mut PendingChange,
-        _ops: &LocalBuffer,
+        change: &mut PendingChange,
+        ops: &LocalBuffer,
     ) -> Result<()> {
-        todo!()
+        if ops.ops.is_empty() {
+            return Ok(());
+        }
+        self.ensure()?;
+        change.is_edit = true;
+        self.or_stale(|this| this.write_ops(change, ops))
     }
 
     /// Writes merged records and the rows they made.
     pub(crate) fn write_merged(
         &mut self,
-        _change: &mut PendingChange,
-        _ops: &MergedBuffer,
+        change: &mut PendingChange,
+        ops: &MergedBuffer,
     ) -> Result<()> {
-        todo!()
+        if ops.records.is_empty() {
+            return Ok(());
+        }
+        self.ensure()?;
+        self.or_stale(|this| this.write_records(change, ops))
     }
 
     /// Writes (or rewrites, after BUSY or an early flush) the header of the pending change.
     /// `now_ms`: Unix milliseconds. Does nothing when the change has no entries.
-    pub(crate) fn write_header(&mut self, _change: &PendingChange, _now_ms: u64) -> Result<()> {
-        todo!()
+    pub(crate) fn write_header(&mut self, change: &PendingChange, now_ms: u64) -> Result<()> {
+        self.ensure()?;
+        self.or_stale(|this| this.store_header(change, now_ms))
     }
 
     /// Appends headers of foreign changes, in order, and moves the vector to them.
-    pub(crate) fn append_headers(&mut self, _headers: &[ChangeHeader]) -> Result<()> {
-        todo!()
+    pub(crate) fn append_headers(&mut self, headers: &[ChangeHeader]) -> Result<()> {
+        self.ensure()?;
+        self.or_stale(|this| this.add_headers(headers))
+    }
+
+    /// Runs a writer; what it left half done in memory is read anew.
+    fn or_stale(&mut self, write: impl FnOnce(&mut Metadata) -> Result<()>) -> Result<()> {
+        let written = write(self);
+        if written.is_err() {
+            self.invalidate();
+        }
+        written
     }
 
     /// The local dot of the pending change (version = own vector entry + 1).
     pub(crate) fn pending_dot(&self) -> LocalDot {
-        todo!()
+        LocalDot { author: AuthorId(0), version: self.state.own.version + 1 }
     }
 
     /// What this copy holds, with chains.
     pub(crate) fn vector(&self) -> VersionVector {
-        todo!()
+        self.present_vector()
     }
 
     /// The chain of a site at any version at or below what is held; `None` above.
     pub(crate) fn chain_at(
         &mut self,
-        _site: SiteId,
-        _version: u64,
+        site: SiteId,
+        version: u64,
     ) -> Result<Option<anabranch_core::clock::Chain>> {
-        todo!()
+        self.ensure()?;
+        self.chain_of(site, version)
     }
 
     /// Whether the context of the change `later` (its deps, transitively) covers `earlier`.
-    pub(crate) fn context_covers(&mut self, _later: LocalDot, _earlier: LocalDot) -> Result<bool> {
-        todo!()
+    pub(crate) fn context_covers(&mut self, later: LocalDot, earlier: LocalDot) -> Result<bool> {
+        self.ensure()?;
+        self.covers(later, earlier)
     }
 
     /// Headers of all changes held above `from`, by site then version.
-    pub(crate) fn headers_above(&mut self, _from: &VersionVector) -> Result<Vec<ChangeHeader>> {
-        todo!()
+    pub(crate) fn headers_above(&mut self, from: &VersionVector) -> Result<Vec<ChangeHeader>> {
+        self.ensure()?;
+        self.collect_headers(from)
     }
 
     /// The header of one held change.
-    pub(crate) fn header(&mut self, _dot: LocalDot) -> Result<Option<ChangeHeader>> {
-        todo!()
+    pub(crate) fn header(&mut self, dot: LocalDot) -> Result<Option<ChangeHeader>> {
+        self.ensure()?;
+        self.find_header(dot)
     }
 
     /// Largest time of any change held.
     pub(crate) fn latest_time(&self) -> Hlc {
-        todo!()
+        self.state.time
     }
 
     /// Scans live records with `db_version` above `after`, in `(db_version, seq)` order.
-    pub(crate) fn scan_since(&mut self, _after: u64) -> Result<Scan> {
-        todo!()
+    pub(crate) fn scan_since(&mut self, after: u64) -> Result<Scan> {
+        self.ensure()?;
+        self.start_scan_since(after)
     }
 
     /// Scans live records whose dot `from` does not cover, by table then key.
-    pub(crate) fn scan_above(&mut self, _from: &VersionVector) -> Result<Scan> {
-        todo!()
+    pub(crate) fn scan_above(&mut self, from: &VersionVector) -> Result<Scan> {
+        self.ensure()?;
+        self.start_scan_above(from)
     }
 
     /// The live records of one row.
-    pub(crate) fn row_records(&mut self, _table: TableId, _key: &[u8]) -> Result<Vec<LiveRecord>> {
-        todo!()
+    pub(crate) fn row_records(&mut self, table: TableId, key: &[u8]) -> Result<Vec<LiveRecord>> {
+        self.ensure()?;
+        self.records_of(table, key)
     }
 
     /// This copy's site id.
     pub(crate) fn own_site(&self) -> SiteId {
-        todo!()
+        self.own
     }
 
     /// Site of an ordinal of `crsql_site_id`.
-    pub(crate) fn origin_site(&mut self, _ordinal: Ordinal) -> Result<SiteId> {
-        todo!()
+    pub(crate) fn origin_site(&mut self, ordinal: Ordinal) -> Result<SiteId> {
+        self.origins.site_of(&self.db, ordinal.0)
     }
 
     /// Ordinal of a site in `crsql_site_id`, made if missing (own site: 0).
-    pub(crate) fn ordinal_of(&mut self, _site: SiteId) -> Result<Ordinal> {
-        todo!()
+    pub(crate) fn ordinal_of(&mut self, site: SiteId) -> Result<Ordinal> {
+        Ok(Ordinal(self.origins.id_of(&self.db, site)?))
     }
 
     /// Site of an author.
-    pub(crate) fn author_site(&mut self, _author: AuthorId) -> Result<SiteId> {
-        todo!()
+    pub(crate) fn author_site(&mut self, author: AuthorId) -> Result<SiteId> {
+        self.authors.site_of(&self.db, author.0)
     }
 
     /// Local id of an author, made if missing (own site: 0).
-    pub(crate) fn author_of(&mut self, _site: SiteId) -> Result<AuthorId> {
-        todo!()
+    pub(crate) fn author_of(&mut self, site: SiteId) -> Result<AuthorId> {
+        Ok(AuthorId(self.authors.id_of(&self.db, site)?))
     }
 
     /// Drops all metadata of a table (`crsql_as_table`, a dropped table); `db_version` stays.
-    pub(crate) fn drop_table(&mut self, _table: TableId) -> Result<()> {
-        todo!()
+    pub(crate) fn drop_table(&mut self, table: TableId) -> Result<()> {
+        self.ensure()?;
+        self.or_stale(|this| {
+            this.fold_tail()?;
+            this.blocks.drop_table(table)?;
+            this.log.drop_table(table)
+        })
     }
 }

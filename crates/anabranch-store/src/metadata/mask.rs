@@ -83,6 +83,26 @@ impl Mask {
         }
     }
 
+    /// The columns that are in both.
+    pub(crate) fn intersection(&self, other: &Mask) -> Mask {
+        let words = self.words.iter().zip(&other.words).map(|(a, b)| a & b).collect();
+        let mut both = Mask { words };
+        both.trim();
+        both
+    }
+
+    /// The words, 64 columns each, lowest first; the last is not zero.
+    pub(crate) fn words(&self) -> &[u64] {
+        &self.words
+    }
+
+    /// The set with these words.
+    pub(crate) fn from_words(words: impl IntoIterator<Item = u64>) -> Mask {
+        let mut mask = Mask { words: words.into_iter().collect() };
+        mask.trim();
+        mask
+    }
+
     /// Its columns, ascending.
     pub(crate) fn iter(&self) -> impl Iterator<Item = ColumnId> + '_ {
         self.words.iter().enumerate().flat_map(|(word, bits)| {

@@ -52,4 +52,17 @@ impl RowClock {
     pub(crate) fn is_alive(&self) -> bool {
         self.causal_length % 2 == 1
     }
+
+    /// Brings the groups into the one form in which equal clocks are equal: in order, those
+    /// of one record and version united, emptied ones gone unless they remember a birth,
+    /// and a birth noted once a record, on its first group.
+    pub(crate) fn normalise(&mut self) {
+        for group in &mut self.groups {
+            if group.mask.is_empty() {
+                group.version = 0;
+            }
+        }
+        self.groups.retain(|group| group.is_birth || !group.mask.is_empty());
+        self.groups.sort_by(|a, b| (a.at, a.version).cmp(&(b.at, b.version)));
+    }
 }

@@ -1,0 +1,129 @@
+//! The head of a log row: the header of a change, with authors by local id.
+//!
+//! `[flags][version][time ms][time counter] (author id) (author text) (message text) (deps)`,
+//! numbers as varints. Flags: bits 0-1 kind, 2 author id present (absent: this copy),
+//! 3 author text, 4 message, 5 deps; bits 6 and 7 are reserved and refused. The salt is
+//! not here: `ana_salt` keeps it, also when headers are dropped.
+
+use anabranch_core::change::ChangeKind;
+use anabranch_core::clock::{Chain, Hlc};
+
+use super::varint::{Corrupt, Decoded, Reader, put, put_bytes};
+use crate::ids::AuthorId;
+
+const FOREIGN: u8 = 4;
+const AUTHOR: u8 = 8;
+const MESSAGE: u8 = 16;
+const DEPS: u8 = 32;
+
+/// A dependency by local author id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct StoredDep {
+    pub(crate) author: AuthorId,
+    pub(crate) version: u64,
+    pub(crate) chain: Chain,
+}
+
+/// A header as the log keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct StoredHeader {
+    pub(crate) author: AuthorId,
+    pub(crate) version: u64,
+    pub(crate) kind: ChangeKind,
+    pub(crate) time: Hlc,
+    pub(crate) deps: Vec<StoredDep>,
+    pub(crate) author_text: Option<String>,
+    pub(crate) message: Option<String>,
+}
+
+/// The bytes of a head.
+pub(crate) fn encode(header: &StoredHeader) -> Vec<u8> {
+    let kind = match header.kind {
+        ChangeKind::Edit => 0,
+        ChangeKind::Import => 1,
+        ChangeKind::Schema => 2,
+        ChangeKind::Restore => 3,
+    };
+    let mut flags = kind;
+    for (is_there, bit) in [
+        (header.author != AuthorId(0), FOREIGN),
+        (header.author_text.is_some(), AUTHOR),
+        (header.message.is_some(), MESSAGE),
+        (!header.deps.is_empty(), DEPS),
+    ] {
+        flags |= if is_there { bit } else { 0 };
+    }
+    let mut out = vec![flags];
+    put(&mut out, header.version);
+    put(&mut out, header.time.0 >> 16);
+    put(&mut out, header.time.0 & 0xffff);
+    if header.author != AuthorId(0) {
+        put(&mut out, u64::from(header.author.0));
+    }
+    for text in [&header.author_text, &header.message].into_iter().flatten() {
+        put_bytes(&mut out, text.as_bytes());
+    }
+    if !header.deps.is_empty() {
+        put(&mut out, header.deps.len() as u64);
+        for dep in &header.deps {
+            put(&mut out, u64::from(dep.author.0));
+            put(&mut out, dep.version);
+            out.extend_from_slice(&dep.chain.0);
+        }
+    }
+    out
+}
+
+/// Author and version only: what most readers of a head want to know.
+pub(crate) fn decode_dot(head: &[u8]) -> Decoded<(AuthorId, u64)> {
+    let mut reader = Reader::new(head);
+    let flags = reader.byte()?;
+    let version = reader.number()?;
+    reader.number()?;
+    reader.number()?;
+    let author = if flags & FOREIGN != 0 { reader.number32()? } else { 0 };
+    Ok((AuthorId(author), version))
+}
+
+/// Reads a head.
+pub(crate) fn decode(head: &[u8]) -> Decoded<StoredHeader> {
+    let mut reader = Reader::new(head);
+    let flags = reader.byte()?;
+    if flags & 0xc0 != 0 {
+        return Err(Corrupt("a header with fields of a newer version"));
+    }
+    let version = reader.number()?;
+    let time = read_time(&mut reader)?;
+    let author = AuthorId(if flags & FOREIGN != 0 { reader.number32()? } else { 0 });
+    let author_text = (flags & AUTHOR != 0).then(|| read_text(&mut reader)).transpose()?;
+    let message = (flags & MESSAGE != 0).then(|| read_text(&mut reader)).transpose()?;
+    let mut deps = Vec::new();
+    if flags & DEPS != 0 {
+        for _ in 0..reader.count()? {
+            let author = AuthorId(reader.number32()?);
+            let version = reader.number()?;
+            deps.push(StoredDep { author, version, chain: Chain(reader.array()?) });
+        }
+    }
+    reader.end()?;
+    let kind = match flags & 3 {
+        0 => ChangeKind::Edit,
+        1 => ChangeKind::Import,
+        2 => ChangeKind::Schema,
+        _ => ChangeKind::Restore,
+    };
+    Ok(StoredHeader { author, version, kind, time, deps, author_text, message })
+}
+
+fn read_time(reader: &mut Reader<'_>) -> Decoded<Hlc> {
+    let (millis, counter) = (reader.number()?, reader.number()?);
+    if millis >> 48 != 0 || counter >> 16 != 0 {
+        return Err(Corrupt("a time out of bounds"));
+    }
+    Ok(Hlc(millis << 16 | counter))
+}
+
+fn read_text(reader: &mut Reader<'_>) -> Decoded<String> {
+    let bytes = reader.bytes()?.to_vec();
+    String::from_utf8(bytes).map_err(|_| Corrupt("a text that is not UTF-8"))
+}

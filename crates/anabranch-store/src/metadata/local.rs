@@ -1,0 +1,158 @@
+//! The local write rules (specs/tables.md, 1.5): what an INSERT, UPDATE or DELETE does to
+//! the clock of its row, and which columns its record stamps. Pure.
+
+use smallvec::{SmallVec, smallvec};
+
+use super::mask::Mask;
+use super::record::RecordKind;
+use super::row_clock::{Group, RowClock};
+use crate::ids::{Address, ColumnId};
+
+/// What a record of a local operation looks like, beside its columns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Outcome {
+    /// The sentinel is stamped too, before the columns.
+    pub(crate) has_sentinel: bool,
+    /// One `seq` is consumed before the record's first and never shown: what the reference
+    /// does when an INSERT meets a known key without a sentinel.
+    pub(crate) skips_seq: bool,
+    /// The record gave the row its causal length.
+    pub(crate) is_birth: bool,
+}
+
+/// Applies one operation to the clock of its row; `at` is where its record will stand and
+/// `number` what a row gets that was unknown.
+///
+/// # Panics
+/// For [`RecordKind::Merged`], which is not a local operation.
+pub(crate) fn apply(
+    clock: &mut Option<RowClock>,
+    kind: RecordKind,
+    columns: &Mask,
+    at: Address,
+    number: u64,
+) -> Outcome {
+    match (kind, clock) {
+        (RecordKind::Insert | RecordKind::Update, unknown @ None) => {
+            *unknown = Some(first_life(columns, at, number));
+            Outcome { has_sentinel: columns.is_empty(), skips_seq: false, is_birth: true }
+        }
+        (RecordKind::Insert, Some(row)) => insert(row, columns, at),
+        (RecordKind::Update, Some(row)) => update(row, columns, at),
+        (RecordKind::Delete, clock) => {
+            let row =
+                clock.get_or_insert(RowClock { number, causal_length: 1, groups: SmallVec::new() });
+            delete(row, at);
+            Outcome { has_sentinel: true, skips_seq: false, is_birth: true }
+        }
+        (RecordKind::Merged, _) => panic!("a merged record has no local rule"),
+    }
+}
+
+/// The clock of a row that was unknown: no sentinel, unless it has no columns at all.
+pub(crate) fn first_life(columns: &Mask, at: Address, number: u64) -> RowClock {
+    let mask = if columns.is_empty() { Mask::of(ColumnId::SENTINEL) } else { columns.clone() };
+    let group = Group { mask, version: 1, at, is_birth: true };
+    RowClock { number, causal_length: 1, groups: smallvec![group] }
+}
+
+fn insert(row: &mut RowClock, columns: &Mask, at: Address) -> Outcome {
+    let has_sentinel = columns.is_empty() || row.has_sentinel();
+    if has_sentinel {
+        raise(row, at);
+    }
+    stamp(row, columns, at);
+    Outcome { has_sentinel, skips_seq: !has_sentinel, is_birth: has_sentinel }
+}
+
+fn update(row: &mut RowClock, columns: &Mask, at: Address) -> Outcome {
+    // A row that lives in the table but is dead here was written past the triggers; the
+    // update shows that it lives.
+    let has_sentinel = !row.is_alive();
+    if has_sentinel {
+        raise(row, at);
+    }
+    stamp(row, columns, at);
+    Outcome { has_sentinel, skips_seq: false, is_birth: has_sentinel }
+}
+
+/// Deletes: the causal length goes to the next even one and only the sentinel stays.
+pub(crate) fn delete(row: &mut RowClock, at: Address) {
+    row.causal_length += 2 - row.causal_length % 2;
+    let mask = Mask::of(ColumnId::SENTINEL);
+    row.groups = smallvec![Group { mask, version: row.causal_length, at, is_birth: true }];
+}
+
+/// Starts the next life: the causal length goes to the next odd one, former births and the
+/// former sentinel go, columns stay.
+pub(crate) fn raise(row: &mut RowClock, at: Address) {
+    row.causal_length += 1 + row.causal_length % 2;
+    for group in &mut row.groups {
+        group.is_birth = false;
+        group.mask.remove(ColumnId::SENTINEL);
+    }
+    row.groups.retain(|group| !group.mask.is_empty());
+    let mask = Mask::of(ColumnId::SENTINEL);
+    row.groups.push(Group { mask, version: row.causal_length, at, is_birth: true });
+}
+
+/// Stamps columns: each version goes up by one, or starts at one.
+pub(crate) fn stamp(row: &mut RowClock, columns: &Mask, at: Address) {
+    if columns.is_empty() {
+        return;
+    }
+    // The usual cases need no list: one group holds them all, or none holds any.
+    let mut fresh = columns.clone();
+    let mut stamped: SmallVec<[Group; 2]> = SmallVec::new();
+    for group in &mut row.groups {
+        let taken = group.mask.intersection(&fresh);
+        if taken.is_empty() {
+            continue;
+        }
+        group.mask.subtract(&taken);
+        fresh.subtract(&taken);
+        push(&mut stamped, taken, group.version + 1, at);
+    }
+    push(&mut stamped, fresh, 1, at);
+    tidy(row, stamped);
+}
+
+/// Stamps columns with versions that were worked out elsewhere.
+pub(crate) fn stamp_with(
+    row: &mut RowClock,
+    versions: impl IntoIterator<Item = (ColumnId, u64)>,
+    at: Address,
+) {
+    let mut stamped: SmallVec<[Group; 2]> = SmallVec::new();
+    for (column, version) in versions {
+        for group in &mut row.groups {
+            group.mask.remove(column);
+        }
+        push(&mut stamped, Mask::of(column), version, at);
+    }
+    tidy(row, stamped);
+}
+
+fn push(stamped: &mut SmallVec<[Group; 2]>, mask: Mask, version: u64, at: Address) {
+    if mask.is_empty() {
+        return;
+    }
+    match stamped.iter_mut().find(|group| group.version == version) {
+        Some(group) => group.mask.unite(&mask),
+        None => stamped.push(Group { mask, version, at, is_birth: false }),
+    }
+}
+
+/// Drops emptied groups that no birth keeps, and appends the stamped ones in order.
+fn tidy(row: &mut RowClock, stamped: SmallVec<[Group; 2]>) {
+    row.groups.retain(|group| group.is_birth || !group.mask.is_empty());
+    for group in &mut row.groups {
+        if group.mask.is_empty() {
+            group.version = 0;
+        }
+    }
+    row.groups.extend(stamped);
+    if row.groups.len() > 1 {
+        row.groups.sort_by_key(|group| (group.at, group.version));
+    }
+}

@@ -1,0 +1,163 @@
+//! The statements on `ana_entry`.
+
+use anabranch_core::value::ValueRef;
+use anabranch_sqlite::Db;
+
+use super::entry::{self, Entry};
+use super::sql::{Kept, damaged, int, read_blob, read_u64};
+use crate::error::Result;
+use crate::ids::{EntryId, TableId};
+
+/// A row of the log, its body decoded.
+#[derive(Clone, Debug)]
+pub(crate) struct LogRow {
+    pub(crate) id: EntryId,
+    pub(crate) table: TableId,
+    /// Upper bound of `db_version` here and before.
+    pub(crate) dbv: u64,
+    /// Bytes of the header; empty: none.
+    pub(crate) head: Vec<u8>,
+    pub(crate) entry: Option<Entry>,
+}
+
+/// The log.
+pub(crate) struct Log {
+    db: Db,
+    insert: Kept,
+    set_head: Kept,
+    last: Kept,
+    by_id: Kept,
+    next: Kept,
+    dbv_at: Kept,
+    heads: Kept,
+    drop: Kept,
+}
+
+impl Log {
+    pub(crate) fn new(db: &Db) -> Log {
+        Log {
+            db: db.clone(),
+            insert: Kept::new(
+                "INSERT INTO main.ana_entry(id, tbl, dbv, head, body) VALUES(?1,?2,?3,?4,?5)",
+            ),
+            set_head: Kept::new("UPDATE main.ana_entry SET head=?2 WHERE id=?1"),
+            last: Kept::new("SELECT id, dbv FROM main.ana_entry ORDER BY id DESC LIMIT 1"),
+            by_id: Kept::new("SELECT id, tbl, dbv, head, body FROM main.ana_entry WHERE id=?1"),
+            next: Kept::new(
+                "SELECT id, tbl, dbv, head, body FROM main.ana_entry WHERE id>=?1
+                 ORDER BY id LIMIT 1",
+            ),
+            dbv_at: Kept::new(
+                "SELECT id, dbv FROM main.ana_entry WHERE id<=?1 ORDER BY id DESC LIMIT 1",
+            ),
+            heads: Kept::new(
+                "SELECT id, head FROM main.ana_entry WHERE id>=?1 AND head IS NOT NULL
+                 ORDER BY id",
+            ),
+            drop: Kept::new("UPDATE main.ana_entry SET tbl=NULL, body=NULL WHERE tbl=?1"),
+        }
+    }
+
+    /// Appends a row.
+    pub(crate) fn insert(
+        &mut self,
+        id: EntryId,
+        table: Option<TableId>,
+        dbv: u64,
+        head: Option<&[u8]>,
+        body: Option<&[u8]>,
+    ) -> Result<()> {
+        let table = table.map_or(ValueRef::Null, |table| int(u64::from(table.0)));
+        let head = head.map_or(ValueRef::Null, ValueRef::Blob);
+        let body = body.map_or(ValueRef::Null, ValueRef::Blob);
+        self.insert.run(&self.db, &[int(id.0), table, int(dbv), head, body])
+    }
+
+    /// Writes the header into a row.
+    pub(crate) fn set_head(&mut self, id: EntryId, head: &[u8]) -> Result<()> {
+        self.set_head.run(&self.db, &[int(id.0), ValueRef::Blob(head)])
+    }
+
+    /// Id and `dbv` of the last row; zeros for an empty log.
+    pub(crate) fn last(&mut self) -> Result<(EntryId, u64)> {
+        let last = self.last.first(&self.db, &[], |row| {
+            Ok((EntryId(read_u64(row, 0, "ana_entry")?), read_u64(row, 1, "ana_entry")?))
+        })?;
+        Ok(last.unwrap_or((EntryId(0), 0)))
+    }
+
+    /// A row by id.
+    pub(crate) fn row(&mut self, id: EntryId) -> Result<Option<LogRow>> {
+        self.by_id.first(&self.db, &[int(id.0)], read_row)
+    }
+
+    /// The first row at or after `id`.
+    pub(crate) fn next(&mut self, id: EntryId) -> Result<Option<LogRow>> {
+        self.next.first(&self.db, &[int(id.0)], read_row)
+    }
+
+    /// The first id whose `dbv` is above `after`, by galloping back from the end: what is
+    /// asked for is mostly near it.
+    pub(crate) fn first_above(&mut self, after: u64) -> Result<EntryId> {
+        let (last, dbv) = self.last()?;
+        if dbv <= after {
+            return Ok(EntryId(last.0 + 1));
+        }
+        // Invariant: rows up to `low` are at or below `after`, those from `high` on above.
+        let (mut low, mut high, mut step) = (0, last.0, 1);
+        while high > 1 {
+            let probe = high.saturating_sub(step).max(1);
+            match self.dbv_at(probe)? {
+                Some((_, dbv)) if dbv > after => high = probe,
+                _ => {
+                    low = probe;
+                    break;
+                }
+            }
+            step *= 4;
+        }
+        while high - low > 1 {
+            let middle = low + (high - low) / 2;
+            match self.dbv_at(middle)? {
+                Some((_, dbv)) if dbv > after => high = middle,
+                _ => low = middle,
+            }
+        }
+        Ok(EntryId(high))
+    }
+
+    fn dbv_at(&mut self, id: u64) -> Result<Option<(u64, u64)>> {
+        self.dbv_at.first(&self.db, &[int(id)], |row| {
+            Ok((read_u64(row, 0, "ana_entry")?, read_u64(row, 1, "ana_entry")?))
+        })
+    }
+
+    /// Hands the headers' bytes from `id` on to `read`, which says whether to go on.
+    pub(crate) fn heads(
+        &mut self,
+        id: EntryId,
+        mut read: impl FnMut(EntryId, &[u8]) -> Result<bool>,
+    ) -> Result<()> {
+        self.heads.each(&self.db, &[int(id.0)], |row| {
+            read(EntryId(read_u64(row, 0, "ana_entry")?), read_blob(row, 1, "ana_entry")?)
+        })
+    }
+
+    /// Forgets the records of a table. The rows stay: positions are never used again.
+    pub(crate) fn drop_table(&mut self, table: TableId) -> Result<()> {
+        self.drop.run(&self.db, &[int(u64::from(table.0))])
+    }
+}
+
+fn read_row(row: &anabranch_sqlite::Statement) -> Result<LogRow> {
+    let id = read_u64(row, 0, "ana_entry")?;
+    let place = || format!("ana_entry {id}");
+    let dbv = read_u64(row, 2, "ana_entry")?;
+    let table = TableId(read_u64(row, 1, "ana_entry")? as u32);
+    let head = read_blob(row, 3, "ana_entry")?.to_vec();
+    let body = read_blob(row, 4, "ana_entry")?;
+    let entry = (!body.is_empty())
+        .then(|| entry::decode(body, dbv).map_err(|what| damaged(place(), what)))
+        .transpose()?;
+    Ok(LogRow { id: EntryId(id), table, dbv, head, entry })
+}

@@ -1,0 +1,78 @@
+//! The clocks of rows written by log rows that are not folded into blocks yet.
+
+use std::rc::Rc;
+
+use anabranch_core::vector::Held;
+use hashbrown::HashMap;
+
+use super::row_clock::RowClock;
+use super::state::Versions;
+use crate::ids::{EntryId, Key, TableId};
+
+/// Unfolded rows, by table and key.
+#[derive(Debug, Default)]
+pub(crate) struct Tail {
+    tables: HashMap<TableId, HashMap<Key, RowClock>>,
+    n_rows: usize,
+    /// Log rows not folded.
+    pub(crate) n_entries: usize,
+    /// The unfolded changes of this copy.
+    pub(crate) heads: Vec<TailHead>,
+}
+
+/// An unfolded change of this copy.
+#[derive(Clone, Debug)]
+pub(crate) struct TailHead {
+    /// The vector entry of this copy after it.
+    pub(crate) held: Held,
+    /// Where it begins.
+    pub(crate) entry: EntryId,
+    /// Its context.
+    pub(crate) context: Rc<Versions>,
+}
+
+impl Tail {
+    /// The clock of a row that is unfolded.
+    pub(crate) fn row(&self, table: TableId, key: &[u8]) -> Option<&RowClock> {
+        self.tables.get(&table)?.get(key)
+    }
+
+    /// Sets the clock of a row.
+    pub(crate) fn insert(&mut self, table: TableId, key: &[u8], clock: RowClock) {
+        let rows = self.tables.entry(table).or_default();
+        self.n_rows += usize::from(rows.insert(Key::from_slice(key), clock).is_none());
+    }
+
+    /// Number of rows.
+    pub(crate) fn len(&self) -> usize {
+        self.n_rows
+    }
+
+    /// All rows of a table, in no order.
+    pub(crate) fn table(&self, table: TableId) -> impl Iterator<Item = (&Key, &RowClock)> {
+        self.tables.get(&table).into_iter().flatten()
+    }
+
+    /// Forgets the rows of a table.
+    pub(crate) fn drop_table(&mut self, table: TableId) {
+        if let Some(rows) = self.tables.remove(&table) {
+            self.n_rows -= rows.len();
+        }
+    }
+
+    /// Takes all rows: tables in order, keys ascending.
+    pub(crate) fn take_sorted(&mut self) -> Vec<(TableId, Vec<(Key, RowClock)>)> {
+        self.n_rows = 0;
+        let mut tables: Vec<_> = self
+            .tables
+            .drain()
+            .map(|(table, rows)| {
+                let mut rows: Vec<_> = rows.into_iter().collect();
+                rows.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+                (table, rows)
+            })
+            .collect();
+        tables.sort_unstable_by_key(|(table, _)| *table);
+        tables
+    }
+}

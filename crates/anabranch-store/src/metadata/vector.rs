@@ -1,0 +1,378 @@
+//! Headers, chains and contexts: what this copy holds, and how its history is named.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use anabranch_core::change::{ChangeHeader, ChangeKind, Dep};
+use anabranch_core::clock::Chain;
+use anabranch_core::site::SiteId;
+use anabranch_core::value::ValueRef;
+use anabranch_core::vector::{Held, VersionVector};
+
+use super::header::{self, StoredDep, StoredHeader};
+use super::sql::{damaged, int, read_blob, read_u64};
+use super::state::{Other, Versions, decode_versions};
+use super::tail::TailHead;
+use super::varint::Corrupt;
+use super::{Metadata, PendingChange};
+use crate::error::{Result, StoreError};
+use crate::ids::{AuthorId, EntryId, LocalDot};
+use crate::limits::CHAIN_STEP;
+
+/// What the header of the pending change will make of the state, once it is committed.
+#[derive(Clone, Debug)]
+pub(super) struct PendingOwn {
+    held: Held,
+    time: anabranch_core::clock::Hlc,
+    context: Rc<Versions>,
+    salt: u64,
+    entry: EntryId,
+}
+
+/// A stored chain and what stands with it.
+struct Checkpoint {
+    held: Held,
+    entry: EntryId,
+    context: Versions,
+}
+
+impl Metadata {
+    pub(super) fn store_header(&mut self, change: &PendingChange, now_ms: u64) -> Result<()> {
+        let Some(entry) = change.first_entry else { return Ok(()) };
+        let author = AuthorId(0);
+        let version = self.state.own.version + 1;
+        let salt = self.own_salt(version)?;
+        let deps: Vec<StoredDep> = self
+            .state
+            .others
+            .iter()
+            .filter(|(author, other)| {
+                let seen = self.state.own_context.get(author);
+                seen.is_none_or(|seen| *seen < other.held.version)
+            })
+            .map(|(author, other)| StoredDep {
+                author: *author,
+                version: other.held.version,
+                chain: other.held.chain,
+            })
+            .collect();
+        let mut context = self.state.own_context.clone();
+        if !deps.is_empty() {
+            Rc::make_mut(&mut context).extend(deps.iter().map(|dep| (dep.author, dep.version)));
+        }
+        let kind = if change.is_edit { ChangeKind::Edit } else { ChangeKind::Import };
+        let (author_text, message) = (change.author.clone(), change.message.clone());
+        let time = self.state.time.next(now_ms);
+        let head = StoredHeader { author, version, kind, time, deps, author_text, message };
+        self.log.set_head(entry, &header::encode(&head))?;
+        let held = Held { version, chain: self.state.own.chain.next(self.own, version, salt) };
+        if self.state.folded >= entry {
+            self.store_held(author, held, &context)?;
+            self.set_meta("time", time.0)?;
+            if version % CHAIN_STEP == 0 {
+                self.store_chain(author, held, entry, &context)?;
+            }
+        }
+        self.pending_own = Some(PendingOwn { held, time, context, salt, entry });
+        Ok(())
+    }
+
+    /// The salt of this connection, stored from `version` on if another one was in use.
+    fn own_salt(&mut self, version: u64) -> Result<u64> {
+        let salt = match self.drawn_salt {
+            Some(salt) => salt,
+            None => {
+                let mut bytes = [0; 8];
+                getrandom::fill(&mut bytes).map_err(|error| {
+                    StoreError::Refused(format!("the system gives no random numbers: {error}"))
+                })?;
+                u64::from_le_bytes(bytes)
+            }
+        };
+        self.drawn_salt = Some(salt);
+        if self.state.own_salt != Some(salt) {
+            self.store_salt(AuthorId(0), version, salt)?;
+        }
+        Ok(salt)
+    }
+
+    fn store_salt(&mut self, author: AuthorId, version: u64, salt: u64) -> Result<()> {
+        let params = [int(u64::from(author.0)), int(version), ValueRef::Integer(salt as i64)];
+        self.sql.set_salt.run(&self.db, &params)
+    }
+
+    /// The change that [`Metadata::store_header`] wrote is committed.
+    pub(super) fn settle_own(&mut self) {
+        let Some(own) = self.pending_own.take() else { return };
+        self.state.own = own.held;
+        self.state.time = self.state.time.max(own.time);
+        self.state.own_context = own.context.clone();
+        self.state.own_salt = Some(own.salt);
+        if own.entry > self.state.folded {
+            let head = TailHead { held: own.held, entry: own.entry, context: own.context };
+            self.tail.heads.push(head);
+        }
+    }
+
+    pub(super) fn add_headers(&mut self, headers: &[ChangeHeader]) -> Result<()> {
+        self.fold_tail()?;
+        let start = EntryId(self.committed.last.0 + 1);
+        let mut moved = BTreeMap::new();
+        for header in headers {
+            if let Some((author, held)) = self.add_header(header, start)? {
+                moved.insert(author, held);
+            }
+        }
+        for (author, held) in moved {
+            let context = self.context_of(author)?;
+            self.store_held(author, held, &context)?;
+        }
+        self.set_folded(self.state.last)
+    }
+
+    fn add_header(
+        &mut self,
+        header: &ChangeHeader,
+        start: EntryId,
+    ) -> Result<Option<(AuthorId, Held)>> {
+        let author = self.author_of(header.site)?;
+        let before = self.held_of(author);
+        if header.version <= before.version {
+            return Ok(None);
+        }
+        if header.version > before.version + 1 {
+            return Err(StoreError::Refused(format!(
+                "change {} of site {} does not follow version {} that is held",
+                header.version, header.site, before.version
+            )));
+        }
+        let chain = before.chain.next(header.site, header.version, header.salt);
+        let held = Held { version: header.version, chain };
+        if self.salt_at(author, header.version)? != Some(header.salt) {
+            self.store_salt(author, header.version, header.salt)?;
+        }
+        let mut deps = Vec::with_capacity(header.deps.len());
+        for Dep { site, version, chain } in &header.deps {
+            let (version, chain) = (*version, *chain);
+            deps.push(StoredDep { author: self.author_of(*site)?, version, chain });
+        }
+        let mut context = self.context_of(author)?;
+        Rc::make_mut(&mut context).extend(deps.iter().map(|dep| (dep.author, dep.version)));
+        let stored = StoredHeader {
+            author,
+            version: header.version,
+            kind: header.kind,
+            time: header.time,
+            deps,
+            author_text: header.author.clone(),
+            message: header.message.clone(),
+        };
+        let id = EntryId(self.state.last.0 + 1);
+        self.log.insert(id, None, self.state.dbv, Some(&header::encode(&stored)), None)?;
+        self.state.last = id;
+        self.state.time = self.state.time.max(header.time);
+        if header.version % CHAIN_STEP == 0 {
+            self.store_chain(author, held, start, &context)?;
+        }
+        if author == AuthorId(0) {
+            self.state.own = held;
+            self.state.own_context = context;
+            self.state.own_salt = Some(header.salt);
+        } else {
+            let other = Other { site: header.site, held };
+            Rc::make_mut(&mut self.state.others).insert(author, other);
+            self.contexts.insert(author, context);
+        }
+        Ok(Some((author, held)))
+    }
+
+    /// The entry of the vector for an author; version 0: none.
+    pub(super) fn held_of(&self, author: AuthorId) -> Held {
+        if author == AuthorId(0) {
+            return self.state.own;
+        }
+        let none = Held { version: 0, chain: Chain::default() };
+        self.state.others.get(&author).map_or(none, |other| other.held)
+    }
+
+    /// The sum of the deps of all changes held of an author.
+    fn context_of(&mut self, author: AuthorId) -> Result<Rc<Versions>> {
+        if author == AuthorId(0) {
+            return Ok(self.state.own_context.clone());
+        }
+        if let Some(context) = self.contexts.get(&author) {
+            return Ok(context.clone());
+        }
+        let params = [int(u64::from(author.0))];
+        let found = self.sql.context.first(&self.db, &params, |row| {
+            decode_versions(read_blob(row, 0, "ana_vector")?)
+                .map_err(|what| damaged("ana_vector", what))
+        })?;
+        let context = Rc::new(found.unwrap_or_default());
+        self.contexts.insert(author, context.clone());
+        Ok(context)
+    }
+
+    pub(super) fn covers(&mut self, later: LocalDot, earlier: LocalDot) -> Result<bool> {
+        if later.author == earlier.author {
+            return Ok(earlier.version <= later.version);
+        }
+        let seen = |context: &Versions| {
+            context.get(&earlier.author).is_some_and(|version| *version >= earlier.version)
+        };
+        let held = self.held_of(later.author);
+        if later.author == AuthorId(0) && later.version > held.version {
+            // The pending change: it has seen all that is held.
+            return Ok(self.held_of(earlier.author).version >= earlier.version);
+        }
+        // Contexts only grow: what the last one lacks, none has.
+        if !seen(&*self.context_of(later.author)?) {
+            return Ok(false);
+        }
+        if later.version >= held.version {
+            return Ok(true);
+        }
+        let checkpoint = self.checkpoint(later.author, later.version)?;
+        if checkpoint.as_ref().is_some_and(|point| seen(&point.context)) {
+            return Ok(true);
+        }
+        let from = checkpoint.map_or(EntryId(1), |point| point.entry);
+        let mut is_covered = false;
+        self.log.heads(from, |id, bytes| {
+            let place = || format!("ana_entry {}", id.0);
+            let (author, version) =
+                header::decode_dot(bytes).map_err(|what| damaged(place(), what))?;
+            if author != later.author || version > later.version {
+                return Ok(author != later.author);
+            }
+            let head = header::decode(bytes).map_err(|what| damaged(place(), what))?;
+            is_covered |= head
+                .deps
+                .iter()
+                .any(|dep| dep.author == earlier.author && dep.version >= earlier.version);
+            Ok(!is_covered && version < later.version)
+        })?;
+        Ok(is_covered)
+    }
+
+    /// The last stored chain of an author at or below `version`.
+    fn checkpoint(&mut self, author: AuthorId, version: u64) -> Result<Option<Checkpoint>> {
+        let params = [int(u64::from(author.0)), int(version)];
+        self.sql.chain.first(&self.db, &params, |row| {
+            let chain = <[u8; 16]>::try_from(read_blob(row, 1, "ana_chain")?)
+                .map_err(|_| damaged("ana_chain", Corrupt("a chain that is not 16 bytes")))?;
+            Ok(Checkpoint {
+                held: Held { version: read_u64(row, 0, "ana_chain")?, chain: Chain(chain) },
+                entry: EntryId(read_u64(row, 2, "ana_chain")?),
+                context: decode_versions(read_blob(row, 3, "ana_chain")?)
+                    .map_err(|what| damaged("ana_chain", what))?,
+            })
+        })
+    }
+
+    pub(super) fn chain_of(&mut self, site: SiteId, version: u64) -> Result<Option<Chain>> {
+        let Some(author) = self.authors.find(&self.db, site)? else {
+            return Ok((version == 0).then(Chain::default));
+        };
+        let author = AuthorId(author);
+        let held = self.held_of(author);
+        if version >= held.version {
+            return Ok((version == held.version).then_some(held.chain));
+        }
+        let none = Held { version: 0, chain: Chain::default() };
+        let mut at = self.checkpoint(author, version)?.map_or(none, |point| point.held);
+        while at.version < version {
+            let next = at.version + 1;
+            let salt = self.salt_at(author, next)?.unwrap_or(0);
+            at = Held { version: next, chain: at.chain.next(site, next, salt) };
+        }
+        Ok(Some(at.chain))
+    }
+
+    /// From which row of the log on there may be records or headers of changes that `from`
+    /// does not cover; `None`: nothing is missing.
+    pub(super) fn start_above(&mut self, from: &VersionVector) -> Result<Option<EntryId>> {
+        let mut start: Option<EntryId> = None;
+        let own = Other { site: self.own, held: self.state.own };
+        let others = self.state.others.clone();
+        let own = std::iter::once((AuthorId(0), own));
+        for (author, Other { site, held }) in own.chain(others.iter().map(|(a, o)| (*a, *o))) {
+            let covered = from.version(site);
+            if covered >= held.version {
+                continue;
+            }
+            let point = self.checkpoint(author, covered)?;
+            let entry = point.map_or(EntryId(1), |point| point.entry);
+            start = Some(start.map_or(entry, |start| start.min(entry)));
+        }
+        Ok(start)
+    }
+
+    pub(super) fn collect_headers(&mut self, from: &VersionVector) -> Result<Vec<ChangeHeader>> {
+        let Some(start) = self.start_above(from)? else { return Ok(Vec::new()) };
+        let mut stored = Vec::new();
+        self.log.heads(start, |id, bytes| {
+            let head = header::decode(bytes)
+                .map_err(|what| damaged(format!("ana_entry {}", id.0), what))?;
+            stored.push(head);
+            Ok(true)
+        })?;
+        let mut headers = Vec::new();
+        for head in stored {
+            let site = self.author_site(head.author)?;
+            if head.version > from.version(site)
+                && head.version <= self.held_of(head.author).version
+            {
+                headers.push(self.present(head)?);
+            }
+        }
+        headers.sort_by_key(|header| (header.site, header.version));
+        Ok(headers)
+    }
+
+    /// A stored header with sites for local ids, and its salt.
+    fn present(&mut self, head: StoredHeader) -> Result<ChangeHeader> {
+        let mut deps = Vec::with_capacity(head.deps.len());
+        for StoredDep { author, version, chain } in head.deps {
+            deps.push(Dep { site: self.author_site(author)?, version, chain });
+        }
+        deps.sort_by_key(|dep| dep.site);
+        Ok(ChangeHeader {
+            site: self.author_site(head.author)?,
+            version: head.version,
+            salt: self.salt_at(head.author, head.version)?.unwrap_or(0),
+            time: head.time,
+            deps,
+            author: head.author_text,
+            message: head.message,
+            kind: head.kind,
+        })
+    }
+
+    pub(super) fn find_header(&mut self, dot: LocalDot) -> Result<Option<ChangeHeader>> {
+        if dot.version == 0 || dot.version > self.held_of(dot.author).version {
+            return Ok(None);
+        }
+        let point = self.checkpoint(dot.author, dot.version)?;
+        let mut found = None;
+        self.log.heads(point.map_or(EntryId(1), |point| point.entry), |id, bytes| {
+            let place = || format!("ana_entry {}", id.0);
+            let (author, version) =
+                header::decode_dot(bytes).map_err(|what| damaged(place(), what))?;
+            if (author, version) == (dot.author, dot.version) {
+                found = Some(header::decode(bytes).map_err(|what| damaged(place(), what))?);
+            }
+            Ok(found.is_none())
+        })?;
+        found.map(|head| self.present(head)).transpose()
+    }
+
+    pub(super) fn present_vector(&self) -> VersionVector {
+        let mut vector = VersionVector::new();
+        vector.set(self.own, self.state.own);
+        for other in self.state.others.values() {
+            vector.set(other.site, other.held);
+        }
+        vector
+    }
+}
