@@ -10,7 +10,7 @@ mod table;
 
 use std::io::{self, Write};
 
-use anabranch::rusqlite::types::{Value, ValueRef};
+use anabranch::rusqlite::types::ValueRef;
 use clap::ValueEnum;
 
 pub(crate) use json::value as json_value;
@@ -53,11 +53,6 @@ pub(crate) fn sink<'a>(
         Format::Json => Box::new(json::JsonSink::new(columns, out)),
         Format::Line => Box::new(line::LineSink::new(columns, out)),
     })
-}
-
-/// Rows borrowed from owned values.
-pub(crate) fn borrowed(values: &[Value]) -> Vec<ValueRef<'_>> {
-    values.iter().map(ValueRef::from).collect()
 }
 
 /// Text with its control characters made visible, on one line: `\n` for a line feed,

@@ -29,8 +29,6 @@ pub(crate) enum Style {
     Good,
     /// Bad news.
     Bad,
-    /// What to look at.
-    Mark,
 }
 
 impl Terminal {
@@ -70,7 +68,6 @@ impl Terminal {
             Style::Dim => "2",
             Style::Good => "32",
             Style::Bad => "31",
-            Style::Mark => "33",
         };
         format!("\x1b[{code}m{text}\x1b[0m")
     }

@@ -37,6 +37,7 @@ mod transaction;
 pub use anabranch_core::site::SiteId;
 pub use anabranch_core::value::Value;
 pub use anabranch_core::vector::VersionVector;
+pub use anabranch_core::wire::{HEAD_BYTES as PART_HEAD_BYTES, PartHead, WireError, part_head};
 pub use error::{Error, Result};
 pub use merge::{ConcurrentCell, MergeReport, MergeSide, merge};
 pub use rusqlite;

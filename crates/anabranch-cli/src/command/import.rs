@@ -85,11 +85,11 @@ fn take(store: &Store, input: &mut dyn Read, name: &str) -> Result<Taken> {
 /// The next part, and whether it is the last of its delta; `None` at the end of the file.
 fn read_part(input: &mut dyn Read, name: &str) -> Result<Option<(Vec<u8>, bool)>> {
     let mut part = Vec::new();
-    read_up_to(input, PART_HEAD_BYTES, &mut part, name)?;
+    read_up_to(input, anabranch::PART_HEAD_BYTES, &mut part, name)?;
     if part.is_empty() {
         return Ok(None);
     }
-    let (head, len) = part_head(&part).map_err(|error| {
+    let (head, len) = anabranch::part_head(&part).map_err(|error| {
         Failure::new(Exit::Refused, format!("{name}: {error}"))
             .hint("the file must be one that `ana export` wrote, whole")
     })?;
@@ -105,13 +105,4 @@ fn read_part(input: &mut dyn Read, name: &str) -> Result<Option<(Vec<u8>, bool)>
 fn read_up_to(input: &mut dyn Read, n: usize, to: &mut Vec<u8>, name: &str) -> Result<()> {
     input.take(n as u64).read_to_end(to).map_err(|error| io_at(name, error))?;
     Ok(())
-}
-
-const PART_HEAD_BYTES: usize = 64;
-struct Head {
-    part: u32,
-    of: u32,
-}
-fn part_head(_: &[u8]) -> std::result::Result<(Head, usize), &'static str> {
-    todo!()
 }

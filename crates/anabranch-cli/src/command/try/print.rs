@@ -1,0 +1,159 @@
+//! The facts as a person reads them, in 80 columns.
+
+use std::time::Duration;
+
+use super::facts::{Facts, Met};
+use crate::console::Console;
+use crate::failure::Result;
+use crate::output::{Sheet, bytes, count, grouped};
+use crate::terminal::Style;
+
+/// Lines of a table that fit a screen; the rest is counted.
+const MAX_LINES: usize = 16;
+
+pub(super) fn print(facts: &Facts, console: &mut Console) -> Result<()> {
+    let [ada, ben] = &facts.ends;
+    console.line("Ada and Ben each have a copy of a list of airports. Neither is online.")?;
+    wrote(facts, console)?;
+    met(facts, console)?;
+    now(facts, console)?;
+    sameness(facts, console)?;
+    cost(facts, console)?;
+    let findings = ada.n_findings + ben.n_findings;
+    if findings > 0 {
+        let text = format!("{} in `ana check`", count(findings, "finding"));
+        console.line(console.paint(Style::Bad, &text))?;
+    }
+    play_on(facts, console)
+}
+
+fn wrote(facts: &Facts, console: &mut Console) -> Result<()> {
+    console.heading("What each wrote")?;
+    let mut sheet = Sheet::new(&["who", "why", ">rows"]);
+    for wrote in &facts.wrote {
+        sheet.row([wrote.who.clone(), wrote.why.clone(), grouped(wrote.rows)]);
+    }
+    console.sheet(&sheet)
+}
+
+fn met(facts: &Facts, console: &mut Console) -> Result<()> {
+    let cells = count(facts.met.len() as u64, "cell");
+    console.heading(&format!("What met: {cells} that both wrote"))?;
+    if facts.met.is_empty() {
+        return console.line("Nothing: they edited different cells.");
+    }
+    let mut sheet = Sheet::new(&["airport", "column", "stands", "not"]);
+    for met in facts.met.iter().take(MAX_LINES) {
+        let Met { airport, column, stands, lost, .. } = met;
+        let column = column.clone().unwrap_or_else(|| "(row)".to_string());
+        let side = |(who, value): &(String, String)| format!("{who}: {value}");
+        sheet.row([airport.clone(), column, side(stands), side(lost)]);
+    }
+    console.sheet(&sheet)?;
+    more(facts.met.len(), console)?;
+    let mut why: Vec<&str> = facts.met.iter().map(|met| met.why).collect();
+    why.sort_unstable();
+    for group in why.chunk_by(|a, b| a == b) {
+        let text = format!("{} decided by: {}", count(group.len() as u64, "cell"), group[0]);
+        console.line(console.paint(Style::Dim, &text))?;
+    }
+    Ok(())
+}
+
+fn now(facts: &Facts, console: &mut Console) -> Result<()> {
+    if facts.now.is_empty() {
+        return Ok(());
+    }
+    console.heading("What both have now, where they met")?;
+    let columns = ["airport", "name", "city", ">latitude", ">longitude", "in"];
+    let mut sheet = Sheet::new(&columns);
+    for now in facts.now.iter().take(MAX_LINES) {
+        let mut add = |row: &Option<Vec<String>>, place: &str| {
+            let deleted = || ["(deleted)", "", "", ""].map(String::from).to_vec();
+            let mut cells = vec![now.airport.clone()];
+            cells.extend(row.clone().unwrap_or_else(deleted));
+            cells.push(place.to_string());
+            sheet.row(cells);
+        };
+        if now.rows[0] == now.rows[1] {
+            add(&now.rows[0], "both");
+        } else {
+            add(&now.rows[0], "Ada's");
+            add(&now.rows[1], "Ben's");
+        }
+    }
+    console.sheet(&sheet)?;
+    more(facts.now.len(), console)
+}
+
+fn more(n_lines: usize, console: &mut Console) -> Result<()> {
+    if n_lines <= MAX_LINES {
+        return Ok(());
+    }
+    let text = format!("(and {} more)", grouped((n_lines - MAX_LINES) as u64));
+    console.line(console.paint(Style::Dim, &text))
+}
+
+fn sameness(facts: &Facts, console: &mut Console) -> Result<()> {
+    let verdict = if facts.is_equal() { "Both files hold the same" } else { "The files differ" };
+    console.heading(verdict)?;
+    let mut sheet = Sheet::new(&["file", ">airports", ">changes", "digest in six words"]);
+    for (name, end) in ["ada.db", "ben.db"].iter().zip(&facts.ends) {
+        let rows: u64 = end.status.tables.iter().map(|(_, rows)| rows).sum();
+        let words = end.status.words.clone();
+        sheet.row([name.to_string(), grouped(rows), grouped(end.n_changes), words]);
+    }
+    console.sheet(&sheet)
+}
+
+fn cost(facts: &Facts, console: &mut Console) -> Result<()> {
+    console.heading("What it took")?;
+    let took = &facts.took;
+    let [to_ada, to_ben] = facts.received_bytes;
+    let status = &facts.ends[0].status;
+    let rows: u64 = status.tables.iter().map(|(_, rows)| rows).sum();
+    let per_row = status.metadata_bytes as f64 / rows.max(1) as f64;
+    let edits = count(facts.wrote.len() as u64, "change");
+    let lines = [
+        ("load the list", time(took.load)),
+        ("edit both", format!("{} for {edits}", time(took.edit))),
+        ("merge both ways", time(took.merge)),
+        ("sent", format!("{} to Ben, {} to Ada", bytes(to_ben), bytes(to_ada))),
+        ("ada.db", bytes(status.file_bytes)),
+        ("of it metadata", format!("{}, {per_row:.1} B a row", bytes(status.metadata_bytes))),
+    ];
+    for (what, figure) in lines {
+        console.line(format!("{what:<16} {figure}"))?;
+    }
+    Ok(())
+}
+
+fn time(duration: Duration) -> String {
+    match duration.as_micros() {
+        0..10_000 => format!("{:.1} ms", duration.as_secs_f64() * 1e3),
+        10_000..1_000_000 => format!("{:.0} ms", duration.as_secs_f64() * 1e3),
+        _ => format!("{:.1} s", duration.as_secs_f64()),
+    }
+}
+
+fn play_on(facts: &Facts, console: &mut Console) -> Result<()> {
+    let program = std::env::args().next().unwrap_or_else(|| "ana".to_string());
+    let [ada, ben] = facts.paths.each_ref().map(|path| word(path));
+    let program = word(&program);
+    console.heading("Play on")?;
+    console.line(format!(
+        "{program} sql {ada} \"UPDATE airport SET city = 'Here' WHERE iata = 'OAK'\""
+    ))?;
+    console.line(format!("{program} diverge {ada} {ben}"))?;
+    console.line(format!("{program} merge {ada} {ben}"))
+}
+
+/// A path as a word of a shell's command line.
+fn word(path: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "/._-+:@%,".contains(c);
+    if path.chars().all(is_plain) {
+        path.to_string()
+    } else {
+        format!("'{}'", path.replace('\'', "'\\''"))
+    }
+}
