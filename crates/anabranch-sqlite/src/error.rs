@@ -11,6 +11,11 @@ pub struct SqlError {
 }
 
 impl SqlError {
+    /// SQLITE_MISUSE.
+    pub const MISUSE: i32 = libsqlite3_sys::SQLITE_MISUSE;
+    /// SQLITE_READONLY.
+    pub const READONLY: i32 = libsqlite3_sys::SQLITE_READONLY;
+
     /// A plain SQLITE_ERROR.
     pub fn new(message: impl Into<String>) -> SqlError {
         SqlError { code: libsqlite3_sys::SQLITE_ERROR, message: message.into() }

@@ -1,0 +1,195 @@
+//! `INSERT INTO crsql_changes`: one change of somebody else, checked, then merged.
+//!
+//! Everything that can be refused by looking at the change alone is refused here, by name
+//! and before anything is written.
+
+use std::rc::Rc;
+
+use anabranch_core::key;
+use anabranch_core::limits::{
+    MAX_COLUMN_VERSION, MAX_NAME_BYTES, MAX_SEQ, MAX_SITE_ID_BYTES, MAX_VERSION,
+};
+use anabranch_core::site::SiteId;
+use anabranch_core::value::{Value, ValueRef};
+use smallvec::SmallVec;
+
+use super::{Column, SENTINEL_NAME, literal, rowid};
+use crate::context::Context;
+use crate::error::{Result, StoreError};
+use crate::merge::{IncomingChange, IncomingColumn, merge_change};
+use crate::registry::TableInfo;
+use crate::transaction;
+
+/// Merges the change that `values` (by column) describe; answers a rowid of its table.
+pub(super) fn insert(cx: &Context, values: &[ValueRef<'_>]) -> Result<i64> {
+    transaction::enrol(cx)?;
+    let value = |column: Column| values.get(column as usize).copied().unwrap_or(ValueRef::Null);
+    let table_name = name(value(Column::Table), "table")?;
+    let column_name = name(value(Column::Cid), "cid")?;
+    if table_name.len() > MAX_NAME_BYTES {
+        return Err(refused("crsql - table name exceeded max length"));
+    }
+    if column_name.len() > MAX_NAME_BYTES {
+        return Err(refused("crsql - column name exceeded max length"));
+    }
+    let origin = site(value(Column::SiteId))?;
+    let table = find_table(cx, table_name)?;
+    let sent = SentKey::read(&table, value(Column::Pk))?;
+    let spelled = sent.values();
+    let columns: SmallVec<[_; 4]> = table.key.iter().map(|part| part.column).collect();
+    let folded = key::fold(&spelled, &columns).map_err(|error| bad_key(&table, &error))?;
+    let unquoted = sent.unquote(value(Column::Val));
+    let incoming = IncomingChange {
+        key: &folded,
+        spelled: &spelled,
+        column: find_column(&table, column_name),
+        value: unquoted.as_ref().map_or(value(Column::Val), Value::as_ref),
+        version: bounded(value(Column::ColVersion), "col_version", MAX_COLUMN_VERSION, None)?,
+        db_version: bounded(value(Column::DbVersion), "db_version", MAX_VERSION, None)?,
+        origin,
+        causal_length: bounded(value(Column::Cl), "cl", MAX_COLUMN_VERSION, Some(1))?,
+        seq: bounded(value(Column::Seq), "seq", MAX_SEQ, Some(0))?,
+    };
+    let impacted = merge_change(cx, &table, &incoming)?;
+    cx.impacted.set(cx.impacted.get() + u64::from(impacted));
+    Ok(rowid(&table, 0))
+}
+
+fn refused(message: impl Into<String>) -> StoreError {
+    StoreError::Refused(message.into())
+}
+
+fn type_name(value: ValueRef<'_>) -> &'static str {
+    match value {
+        ValueRef::Null => "NULL",
+        ValueRef::Integer(_) => "an integer",
+        ValueRef::Real(_) => "a real",
+        ValueRef::Text(_) => "a text",
+        ValueRef::Blob(_) => "a blob",
+    }
+}
+
+fn name<'v>(value: ValueRef<'v>, what: &str) -> Result<&'v str> {
+    let ValueRef::Text(bytes) = value else {
+        let found = type_name(value);
+        return Err(refused(format!("{what} of a change must be a text, it is {found}")));
+    };
+    std::str::from_utf8(bytes).map_err(|_| refused(format!("{what} of a change is not UTF-8")))
+}
+
+/// The origin; `None` for this copy, which a NULL or an empty id stands for.
+fn site(value: ValueRef<'_>) -> Result<Option<SiteId>> {
+    match value {
+        ValueRef::Null | ValueRef::Blob([]) => Ok(None),
+        ValueRef::Blob(bytes) if bytes.len() > MAX_SITE_ID_BYTES => {
+            Err(refused("crsql - site id exceeded max length"))
+        }
+        ValueRef::Blob(bytes) => Ok(SiteId::new(bytes)),
+        other => {
+            let found = type_name(other);
+            Err(refused(format!("site_id of a change must be a blob, it is {found}")))
+        }
+    }
+}
+
+fn find_table(cx: &Context, name: &str) -> Result<Rc<TableInfo>> {
+    let Some(table) = cx.registry.borrow().by_name(name) else {
+        return Err(refused(format!(
+            "crsql - could not find the schema information for table {name}"
+        )));
+    };
+    if is_own(name) {
+        return Err(refused(format!(
+            "table {name} is the store's own: it travels in deltas, never in crsql_changes"
+        )));
+    }
+    if table.is_stale {
+        return Err(refused(format!(
+            "table {name} was altered: run SELECT crsql_as_crr('{name}')"
+        )));
+    }
+    Ok(table)
+}
+
+/// Whether a name is one of the store's own tables.
+fn is_own(name: &str) -> bool {
+    ["ana_", "crsql_"].iter().any(|prefix| {
+        name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+    })
+}
+
+fn find_column<'v>(table: &TableInfo, name: &'v str) -> IncomingColumn<'v> {
+    if name == SENTINEL_NAME {
+        return IncomingColumn::Row;
+    }
+    let column = table.columns.iter().find(|column| column.name == name);
+    column.map_or(IncomingColumn::Unknown(name), |column| IncomingColumn::Known(column.id))
+}
+
+/// An integer from 0 to `most`. Hosts that bind every number as a real are understood.
+fn bounded(value: ValueRef<'_>, what: &str, most: u64, absent: Option<u64>) -> Result<u64> {
+    let integer = match (value, absent) {
+        (ValueRef::Integer(integer), _) => integer,
+        (ValueRef::Real(real), _) if real.fract() == 0.0 && real.abs() <= most as f64 => {
+            real as i64
+        }
+        (ValueRef::Null, Some(absent)) => return Ok(absent),
+        (other, _) => {
+            let found = type_name(other);
+            return Err(refused(format!("{what} of a change must be an integer, it is {found}")));
+        }
+    };
+    let number = u64::try_from(integer).ok().filter(|number| *number <= most);
+    number.ok_or_else(|| {
+        refused(format!("{what} of a change must be from 0 to {most}, it is {integer}"))
+    })
+}
+
+fn bad_key(table: &TableInfo, error: &key::KeyError) -> StoreError {
+    refused(format!("pk of a change to table {}: {error}", table.name))
+}
+
+/// A key as it was sent.
+enum SentKey<'v> {
+    Packed(Vec<ValueRef<'v>>),
+    /// The form of an older README: the value of a one-column key, or a literal of it.
+    Plain(Value),
+}
+
+impl<'v> SentKey<'v> {
+    fn read(table: &TableInfo, pk: ValueRef<'v>) -> Result<SentKey<'v>> {
+        match pk {
+            ValueRef::Blob(bytes) => {
+                key::unpack(bytes).map(SentKey::Packed).map_err(|error| bad_key(table, &error))
+            }
+            ValueRef::Integer(integer) => Ok(SentKey::Plain(Value::Integer(integer))),
+            ValueRef::Text(text) => literal::parse(text).map(SentKey::Plain).ok_or_else(|| {
+                refused(format!("pk of a change to table {}: not one SQL literal", table.name))
+            }),
+            other => {
+                let (found, table) = (type_name(other), &table.name);
+                Err(refused(format!(
+                    "pk of a change to table {table} must be a packed blob, it is {found}"
+                )))
+            }
+        }
+    }
+
+    fn values(&self) -> SmallVec<[ValueRef<'_>; 4]> {
+        match self {
+            SentKey::Packed(values) => values.iter().copied().collect(),
+            SentKey::Plain(value) => SmallVec::from_slice(&[value.as_ref()]),
+        }
+    }
+
+    /// The value of a change in the old form, if it is one quoted literal.
+    fn unquote(&self, value: ValueRef<'_>) -> Option<Value> {
+        match (self, value) {
+            (SentKey::Plain(_), ValueRef::Text(text)) => {
+                let text = std::str::from_utf8(text).ok()?;
+                literal::quoted(text).map(|text| Value::Text(text.into_bytes()))
+            }
+            _ => None,
+        }
+    }
+}
