@@ -1,12 +1,200 @@
 //! `ana_check`: every invariant, looked at.
+//!
+//! The log and the clocks check themselves ([`crate::metadata`]); here they are compared
+//! with what they speak of: the users' rows, the triggers, the tables as they are declared.
+//! Cost: one lookup for each row, twice only where something is wrong; memory does not
+//! grow with the rows.
 
 use std::rc::Rc;
 
+use anabranch_core::key;
+use anabranch_core::value::{Value, ValueRef};
+use anabranch_core::vector::VersionVector;
 use anabranch_sqlite::SqlError;
+use hashbrown::HashMap;
 
+use crate::base::{self, quote_name};
 use crate::context::Context;
+use crate::error::Result;
+use crate::ids::{Key, TableId};
+use crate::limits::MAX_FINDINGS;
+use crate::listing::{Arguments, Listing, all};
+use crate::registry::TableInfo;
+use crate::{delta, snapshot, transaction};
 
-/// Registers the functions and tables of this module.
-pub(crate) fn register(_cx: &Rc<Context>) -> Result<(), SqlError> {
+/// How bad it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Severity {
+    /// An invariant is broken.
+    Error,
+    /// Nothing is broken, but writes may be missed.
+    Warning,
+}
+
+/// What is wrong, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Finding {
+    pub(crate) severity: Severity,
+    /// Table and row.
+    pub(crate) place: String,
+    pub(crate) what: String,
+}
+
+/// Findings so far, bounded.
+#[derive(Default)]
+pub(crate) struct Findings {
+    list: Vec<Finding>,
+    n_unlisted: usize,
+}
+
+impl Findings {
+    pub(crate) fn error(&mut self, place: impl Into<String>, what: impl Into<String>) {
+        self.add(Severity::Error, place.into(), what.into());
+    }
+
+    pub(crate) fn warning(&mut self, place: impl Into<String>, what: impl Into<String>) {
+        self.add(Severity::Warning, place.into(), what.into());
+    }
+
+    fn add(&mut self, severity: Severity, place: String, what: String) {
+        if self.list.len() < MAX_FINDINGS {
+            self.list.push(Finding { severity, place, what });
+        } else {
+            self.n_unlisted += 1;
+        }
+    }
+
+    fn rows(mut self) -> Vec<Vec<Value>> {
+        if self.n_unlisted > 0 {
+            let what = format!("{} more findings are not listed", self.n_unlisted);
+            let severity = Severity::Error;
+            self.list.push(Finding { severity, place: "ana_check".into(), what });
+        }
+        let text = |text: &str| Value::Text(text.as_bytes().to_vec());
+        let row = |finding: &Finding| {
+            let severity = match finding.severity {
+                Severity::Error => "error",
+                Severity::Warning => "warning",
+            };
+            vec![text(severity), text(&finding.place), text(&finding.what)]
+        };
+        self.list.iter().map(row).collect()
+    }
+}
+
+/// Registers the table: `SELECT * FROM ana_check`, with or without parentheses.
+pub(crate) fn register(cx: &Rc<Context>) -> std::result::Result<(), SqlError> {
+    let at = cx.clone();
+    let check = Listing {
+        declaration: "CREATE TABLE x(severity TEXT, place TEXT, what TEXT)",
+        arguments: &[],
+        ordered_by: None,
+        start: move |_: Arguments| Ok(all(snapshot::read(&at, || check(&at))?.rows())),
+    };
+    cx.db.create_table("ana_check", false, check)
+}
+
+/// Looks at everything. This transaction's own writes are flushed first: they are checked
+/// like what is committed.
+pub(crate) fn check(cx: &Context) -> Result<Findings> {
+    if cx.transaction.borrow().has_writes() {
+        transaction::flush(cx)?;
+    }
+    let mut findings = Findings::default();
+    let tables = cx.registry.borrow().all();
+    for table in &tables {
+        check_declaration(table, &mut findings);
+    }
+    check_rows(cx, &tables, &mut findings)?;
+    Ok(findings)
+}
+
+fn check_declaration(table: &TableInfo, findings: &mut Findings) {
+    if table.is_stale {
+        let quoted = table.name.replace('\'', "''");
+        findings.error(
+            format!("table {}", table.name),
+            format!("the table was altered: run SELECT crsql_as_crr('{quoted}')"),
+        );
+    }
+}
+
+/// Compares users' rows with clocks, both ways: each clock that is alive must have a row;
+/// where there are more rows than such clocks, each row is asked for its clock.
+fn check_rows(cx: &Context, tables: &[Rc<TableInfo>], findings: &mut Findings) -> Result<()> {
+    let mut n_alive = count_alive(cx, findings)?;
+    for table in tables.iter().filter(|table| !table.is_stale) {
+        let sql = format!("SELECT count(*) FROM main.{}", quote_name(&table.name));
+        let n_rows = match cx.db.query_value(&sql, &[])? {
+            Some(Value::Integer(n_rows)) => n_rows.cast_unsigned(),
+            _ => 0,
+        };
+        if n_rows != n_alive.remove(&table.id).unwrap_or(0) {
+            find_rows_without_clock(cx, table, findings)?;
+        }
+    }
     Ok(())
+}
+
+/// Clocks that are alive and have their row, by table; those without one are findings.
+fn count_alive(cx: &Context, findings: &mut Findings) -> Result<HashMap<TableId, u64>> {
+    let mut counts: HashMap<TableId, u64> = HashMap::new();
+    let mut last: Option<(TableId, Key)> = None;
+    let mut scan = cx.metadata.borrow_mut().scan_above(&VersionVector::new(), &HashMap::new())?;
+    loop {
+        // The borrow ends before users' rows are read.
+        let batch = scan.next_batch(&mut cx.metadata.borrow_mut())?;
+        if batch.is_empty() {
+            return Ok(counts);
+        }
+        for record in batch {
+            let is_same =
+                last.as_ref().is_some_and(|(t, k)| (*t, k) == (record.table, &record.key));
+            if is_same {
+                continue;
+            }
+            let table = cx.registry.borrow().by_id(record.table);
+            if let Some(table) = table.filter(|table| !table.is_stale) {
+                let is_there = base::read_with(cx, &table, &record.key, |_| ())?.is_some();
+                let is_alive = record.causal_length % 2 == 1;
+                if is_alive && is_there {
+                    *counts.entry(table.id).or_default() += 1;
+                } else if is_alive {
+                    let what = "its clock says that the row is alive, the table has none";
+                    findings.error(place(&table, &record.key), what);
+                }
+            }
+            last = Some((record.table, record.key));
+        }
+    }
+}
+
+fn find_rows_without_clock(cx: &Context, table: &TableInfo, findings: &mut Findings) -> Result<()> {
+    let names: Vec<String> = table.key.iter().map(|part| quote_name(&part.name)).collect();
+    let columns: Vec<_> = table.key.iter().map(|part| part.column).collect();
+    let sql = format!("SELECT {} FROM main.{}", names.join(", "), quote_name(&table.name));
+    let mut rows = cx.db.prepare(&sql)?;
+    while rows.step()? {
+        let values: Vec<ValueRef<'_>> = (0..names.len()).map(|i| rows.column(i)).collect();
+        let Ok(folded) = key::fold(&values, &columns) else {
+            findings.error(format!("table {}", table.name), "a row with a key that cannot be one");
+            continue;
+        };
+        let clock = cx.metadata.borrow_mut().row(table.id, &folded)?;
+        match clock {
+            None => findings.error(place(table, &folded), "the row has no clock"),
+            Some(clock) if !clock.is_alive() => {
+                findings.error(place(table, &folded), "the row is there, its clock says deleted");
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Names a row by its packed key.
+fn place(table: &TableInfo, folded: &[u8]) -> String {
+    let key = delta::packed_key(table, folded).unwrap_or_else(|_| folded.to_vec());
+    let hex: String = key.iter().take(64).map(|byte| format!("{byte:02x}")).collect();
+    format!("table {}, row x'{hex}'", table.name)
 }

@@ -1,12 +1,73 @@
 //! `ana_digest`: equal copies, equal hash.
+//!
+//! Rows go into the hash in the order of the key's values compared as bytes and numbers,
+//! whatever collation a copy declared, so that equal rows make equal digests.
 
 use std::rc::Rc;
 
+use anabranch_core::digest::Digest;
+use anabranch_core::value::Value;
 use anabranch_sqlite::SqlError;
+use anabranch_sqlite::function::Flags;
 
+use crate::base::quote_name;
 use crate::context::Context;
+use crate::error::{Result, StoreError};
+use crate::registry::TableInfo;
+use crate::{delta, snapshot};
 
-/// Registers the functions and tables of this module.
-pub(crate) fn register(_cx: &Rc<Context>) -> Result<(), SqlError> {
+/// Registers the functions of this module.
+pub(crate) fn register(cx: &Rc<Context>) -> std::result::Result<(), SqlError> {
+    let flags = Flags { direct_only: true, ..Flags::default() };
+    let at = cx.clone();
+    cx.db.create_function("ana_digest", 0, flags, move |_| {
+        Ok(Value::Blob(snapshot::read(&at, || digest(&at))?.to_vec()))
+    })
+}
+
+/// Hash of all rows of the conflict-free tables, this transaction's own writes included.
+///
+/// # Errors
+/// SQLite's, and a table that was altered and not mended.
+pub(crate) fn digest(cx: &Context) -> Result<[u8; 32]> {
+    let mut digest = Digest::new();
+    for table in &delta::tables_by_name(cx) {
+        refuse_stale(table)?;
+        add_table(cx, table, &mut digest)?;
+    }
+    Ok(digest.finish())
+}
+
+/// Refuses a table whose columns are not those that are replicated.
+pub(crate) fn refuse_stale(table: &TableInfo) -> Result<()> {
+    if !table.is_stale {
+        return Ok(());
+    }
+    let name = &table.name;
+    let quoted = name.replace('\'', "''");
+    Err(StoreError::Refused(format!(
+        "table {name} was altered: run SELECT crsql_as_crr('{quoted}')"
+    )))
+}
+
+fn add_table(cx: &Context, table: &TableInfo, digest: &mut Digest) -> Result<()> {
+    let key = table.key.iter().map(|part| part.name.as_str());
+    let mut names: Vec<&str> =
+        key.clone().chain(table.columns.iter().map(|column| column.name.as_str())).collect();
+    names.sort_unstable();
+    digest.table(&table.name, &names);
+    let columns: Vec<String> = names.iter().map(|name| quote_name(name)).collect();
+    let order: Vec<String> =
+        key.map(|name| format!("{} COLLATE BINARY", quote_name(name))).collect();
+    let sql = format!(
+        "SELECT {} FROM main.{} ORDER BY {}",
+        columns.join(", "),
+        quote_name(&table.name),
+        order.join(", ")
+    );
+    let mut rows = cx.db.prepare(&sql)?;
+    while rows.step()? {
+        digest.row((0..names.len()).map(|index| rows.column(index)));
+    }
     Ok(())
 }

@@ -31,6 +31,9 @@ mod changes;
 mod delta;
 mod merge;
 
+mod listing;
+mod snapshot;
+
 mod check;
 mod digest;
 mod functions;

@@ -22,3 +22,15 @@ pub(crate) const CHAIN_STEP: u64 = 64;
 /// Operations of a local transaction that may stay unfolded: more are cheaper to fold at
 /// once, sorted, than one by one through memory.
 pub(crate) const MAX_UNFOLDED_OPS: usize = 64;
+/// Largest blob that `ana_export` makes: SQLite's own default bound on a blob is 10^9, and
+/// a host holds it twice while it reads it.
+pub(crate) const MAX_EXPORT_BYTES: usize = 256 << 20;
+/// Bytes of parts that may be staged: what a peer may make this copy keep on disk before
+/// any of it is known to be worth it. Above it, other deltas' parts go first.
+pub(crate) const MAX_STAGED_BYTES: u64 = 64 << 30;
+/// Deltas staged at a time: one for each peer that sends at once; the parts of one that
+/// never ends must go some day.
+pub(crate) const MAX_STAGED_DELTAS: u64 = 16;
+/// Findings of `ana_check` that are listed: a damage that repeats in every row is not
+/// better understood by more lines.
+pub(crate) const MAX_FINDINGS: usize = 1000;

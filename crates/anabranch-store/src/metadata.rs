@@ -48,9 +48,11 @@ use hashbrown::HashMap;
 
 use crate::buffer::{LocalBuffer, MergedBuffer};
 use crate::error::Result;
-use crate::ids::{AuthorId, LocalDot, Ordinal, TableId};
+use crate::ids::{AuthorId, EntryId, LocalDot, Ordinal, TableId};
 use blocks::Blocks;
+pub(crate) use header::StoredHeader;
 use log::Log;
+pub(crate) use log::LogRow;
 use row_clock::RowClock;
 use scan::{LiveRecord, Scan};
 use sites::Sites;
@@ -340,10 +342,29 @@ impl Metadata {
         self.start_scan_since(after)
     }
 
-    /// Scans live records whose dot `from` does not cover, by table then key.
-    pub(crate) fn scan_above(&mut self, from: &VersionVector) -> Result<Scan> {
+    /// Scans live records whose dot `from` does not cover, by table (in the order that
+    /// `rank` gives) then key.
+    pub(crate) fn scan_above(
+        &mut self,
+        from: &VersionVector,
+        rank: &HashMap<TableId, u32>,
+    ) -> Result<Scan> {
         self.ensure()?;
-        self.start_scan_above(from)
+        self.start_scan_above(from, rank)
+    }
+
+    /// The first row of the log at or after `id`, and the header it carries.
+    pub(crate) fn log_row(
+        &mut self,
+        id: EntryId,
+    ) -> Result<Option<(LogRow, Option<StoredHeader>)>> {
+        let Some(row) = self.log.next(id)? else { return Ok(None) };
+        let damaged = |what| sql::damaged(format!("ana_entry {}", row.id.0), what);
+        let header = match row.head.is_empty() {
+            true => None,
+            false => Some(header::decode(&row.head).map_err(damaged)?),
+        };
+        Ok(Some((row, header)))
     }
 
     /// The live records of one row.

@@ -16,6 +16,15 @@ pub(crate) struct Transaction {
     pub(crate) merged: MergedBuffer,
 }
 
+impl Transaction {
+    /// Whether anything was written that is no change yet.
+    pub(crate) fn has_writes(&self) -> bool {
+        !self.local.ops.is_empty()
+            || !self.merged.records.is_empty()
+            || self.change.first_entry.is_some()
+    }
+}
+
 /// Makes sure that SQLite tells us this transaction's fate.
 pub(crate) fn enrol(_cx: &Context) -> Result<()> {
     todo!()

@@ -1,5 +1,7 @@
 //! Two stores, merged both ways.
 
+use std::collections::HashSet;
+
 use anabranch_core::site::SiteId;
 use rusqlite::OptionalExtension;
 use rusqlite::types::Value;
@@ -65,9 +67,22 @@ pub fn merge(a: &Store, b: &Store, progress: &mut dyn FnMut(&str, u64)) -> Resul
     let mut report = MergeReport::default();
     report.a = give(b, a, ["read b", "apply to a"], &mut report.concurrent, progress)?;
     report.b = give(a, b, ["read a", "apply to b"], &mut report.concurrent, progress)?;
+    report.concurrent = told_once(report.concurrent);
     report.is_equal = a.digest()? == b.digest()?;
     progress("compare", 0);
     Ok(report)
+}
+
+/// The side whose cell stands notes what lost, and so does the side whose cell went.
+fn told_once(cells: Vec<ConcurrentCell>) -> Vec<ConcurrentCell> {
+    let mut seen = HashSet::new();
+    let is_new = |cell: &ConcurrentCell| {
+        let place = (cell.table.clone(), cell.key.clone(), cell.column.clone());
+        seen.insert((place, cell.lost.clone(), cell.lost_site))
+    };
+    let mut cells = cells;
+    cells.retain(is_new);
+    cells
 }
 
 /// Brings `to` what it lacks of `from`.

@@ -144,7 +144,7 @@ impl Delta {
     }
 
     /// The chain of `site` at `version`, if this delta spans it (its `from` included).
-    pub(super) fn chain_at(&self, site: SiteId, version: u64) -> Option<Chain> {
+    pub fn chain_at(&self, site: SiteId, version: u64) -> Option<Chain> {
         let from = self.from.get(site);
         let start = from.map_or(0, |held| held.version);
         let mut chain = from.map_or(Chain::default(), |held| held.chain);

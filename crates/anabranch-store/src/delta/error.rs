@@ -15,8 +15,13 @@ pub enum DeltaError {
     #[error(transparent)]
     Wire(#[from] WireError),
     /// A text that is no version vector.
-    #[error(transparent)]
-    Vector(#[from] VectorSyntaxError),
+    #[error("{function}: {source}")]
+    Vector {
+        /// The function it was given to.
+        function: &'static str,
+        /// What is wrong.
+        source: VectorSyntaxError,
+    },
     /// It begins above what is held: ask again with this copy's vector.
     #[error("missing: changes of site {site} from version {from}")]
     Missing {
@@ -70,15 +75,23 @@ pub enum DeltaError {
         /// The table's name as a SQL literal.
         quoted: String,
     },
-    /// A row that this copy refuses: a constraint, a trigger, or a key that is none.
-    #[error("table {table}, row {row}: {reason}")]
-    Row {
+    /// A column is listed twice.
+    #[error("malformed delta: column {column} of table {table} is listed twice")]
+    ColumnTwice {
         /// The table.
         table: String,
-        /// Its key values as SQL literals.
-        row: String,
-        /// Code and words of SQLite, or of ours.
-        reason: anabranch_sqlite::SqlError,
+        /// The column.
+        column: String,
+    },
+    /// A key that the table cannot have.
+    #[error("table {table}, row x'{}': {source}", hex(.row))]
+    Key {
+        /// The table.
+        table: String,
+        /// The packed key.
+        row: Vec<u8>,
+        /// What is wrong with it.
+        source: anabranch_core::key::KeyError,
     },
     /// More than one blob can hold.
     #[error("the delta has more than {max_mib} MiB: read it with SELECT bytes FROM ana_parts")]
@@ -111,8 +124,13 @@ impl DeltaError {
             DeltaError::Missing { .. } => code::MISSING,
             DeltaError::SiteReused { .. } => code::SITE_REUSED,
             DeltaError::ClockAhead { .. } => code::CLOCK_AHEAD,
-            DeltaError::Row { reason, .. } => reason.code,
             _ => 1,
         }
     }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    // As much as a person compares.
+    let shown: String = bytes.iter().take(64).map(|byte| format!("{byte:02x}")).collect();
+    if bytes.len() > 64 { format!("{shown}…") } else { shown }
 }

@@ -1,5 +1,6 @@
 //! Scans over the log that yield only what still stands.
 
+use hashbrown::HashMap;
 use smallvec::SmallVec;
 
 use anabranch_core::vector::VersionVector;
@@ -177,7 +178,11 @@ impl Metadata {
         Ok(Scan { mode: Mode::Since { next, after } })
     }
 
-    pub(super) fn start_scan_above(&mut self, from: &VersionVector) -> Result<Scan> {
+    pub(super) fn start_scan_above(
+        &mut self,
+        from: &VersionVector,
+        rank: &HashMap<TableId, u32>,
+    ) -> Result<Scan> {
         let mut records = Vec::new();
         if let Some(start) = self.start_above(from)? {
             let covered = self.covered_versions(from)?;
@@ -195,7 +200,9 @@ impl Metadata {
             record.cells.retain(|cell| cell.version > 0);
         }
         records.retain(|record| record.is_birth || !record.cells.is_empty());
-        records.sort_by(|a, b| (b.table, &b.key).cmp(&(a.table, &a.key)));
+        // Backwards, for batches are taken off the end.
+        let place = |record: &LiveRecord| (rank.get(&record.table).copied(), record.table);
+        records.sort_by(|a, b| (place(b), &b.key).cmp(&(place(a), &a.key)));
         Ok(Scan { mode: Mode::Ready(records) })
     }
 

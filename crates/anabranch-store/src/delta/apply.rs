@@ -1,0 +1,264 @@
+//! Taking a delta: whole, or not at all.
+//!
+//! The work runs inside an INSERT into a hidden table, so that SQLite brackets it like any
+//! statement of its own: whatever fails inside is undone with all it wrote, in autocommit,
+//! inside a transaction, and inside another writing statement.
+//!
+//! Order: the bytes and their bounds (the core's decoder), `from` against what is held,
+//! chains, clocks; then headers, then rows as they are decoded, one part at a time.
+
+use std::rc::Rc;
+
+use anabranch_core::change::ChangeHeader;
+use anabranch_core::delta::Delta;
+use anabranch_core::site::SiteId;
+use anabranch_core::value::ValueRef;
+use anabranch_core::vector::VersionVector;
+use anabranch_core::wire::{self, Bounds, Decoder, PartHead, WireError};
+use anabranch_sqlite::SqlError;
+use anabranch_sqlite::vtab::{Constraint, Cursor, Nothing, OrderTerm, Plan, Table};
+
+use super::intake::Intake;
+use super::{Applied, DeltaError, stage};
+use crate::context::Context;
+use crate::error::Result;
+use crate::snapshot;
+
+/// Name of the hidden table; its one column takes parts, one behind the other.
+const TABLE: &str = "ana_internal_apply";
+
+/// The number of changes newly held.
+///
+/// # Errors
+/// [`DeltaError`], and what SQLite says; nothing is changed then.
+pub(super) fn apply(cx: &Context, bytes: ValueRef<'_>) -> Result<u64> {
+    let rowid = cx.db.last_insert_rowid();
+    let is_own = cx.db.is_autocommit() && !cx.db.is_writing();
+    if is_own {
+        cx.db.execute("BEGIN IMMEDIATE", &[])?;
+    }
+    let insert = format!("INSERT INTO {TABLE}(parts) VALUES(?1)");
+    let mut result = cx.db.execute(&insert, &[bytes]);
+    if is_own && result.is_ok() {
+        result = cx.db.execute("COMMIT", &[]);
+    }
+    if is_own && result.is_err() && !cx.db.is_autocommit() {
+        cx.db.execute("ROLLBACK", &[])?;
+    }
+    cx.db.set_last_insert_rowid(rowid);
+    result?;
+    Ok(cx.delta.n_applied.get())
+}
+
+/// Registers the hidden table.
+pub(super) fn register(cx: &Rc<Context>) -> std::result::Result<(), SqlError> {
+    cx.db.create_table(TABLE, false, Door { cx: cx.clone() })
+}
+
+struct Door {
+    cx: Rc<Context>,
+}
+
+impl Table for Door {
+    fn declaration(&self) -> String {
+        "CREATE TABLE x(parts)".into()
+    }
+
+    fn plan(
+        &self,
+        constraints: &[Constraint],
+        _: &[OrderTerm],
+    ) -> std::result::Result<Plan, SqlError> {
+        let n = constraints.len();
+        Ok(Plan { arguments: vec![None; n], omit: vec![false; n], ..Plan::default() })
+    }
+
+    fn open(&self) -> std::result::Result<Box<dyn Cursor>, SqlError> {
+        Ok(Box::new(Nothing))
+    }
+
+    fn insert(&self, values: &[ValueRef<'_>]) -> std::result::Result<i64, SqlError> {
+        let Some(ValueRef::Blob(bytes)) = values.first() else {
+            return Err(SqlError::new("ana_apply: the delta must be a BLOB"));
+        };
+        self.cx.delta.n_applied.set(0);
+        self.cx.delta.n_applied.set(take(&self.cx, bytes)?);
+        Ok(0)
+    }
+}
+
+/// Applies a whole delta, or stages parts and applies them when the last is there.
+fn take(cx: &Context, bytes: &[u8]) -> Result<u64> {
+    snapshot::refresh(cx)?;
+    let parts = wire::split(bytes).map_err(DeltaError::from)?;
+    let heads: Vec<PartHead> = parts
+        .iter()
+        .map(|part| wire::part_head(part).map(|(head, _)| head))
+        .collect::<std::result::Result<_, _>>()
+        .map_err(DeltaError::from)?;
+    let Some(first) = heads.first() else {
+        return Err(DeltaError::from(WireError::NotAPart).into());
+    };
+    let is_whole = heads.len() == first.of as usize
+        && heads.iter().zip(0..).all(|(head, n)| (head.delta, head.part) == (first.delta, n));
+    if is_whole {
+        return join(cx, first.of, &mut |n, push| push(parts[n as usize]));
+    }
+    let mut n_changes = 0;
+    for (head, part) in heads.into_iter().zip(parts) {
+        if stage::keep(cx, head, part)? {
+            let delta = head.delta;
+            n_changes += join(cx, head.of, &mut |n, push| push(&stage::part(cx, &delta, n)?))?;
+            stage::forget(cx, &delta)?;
+        }
+    }
+    Ok(n_changes)
+}
+
+/// Hands out part `n` of a delta, for as long as the call lasts.
+type Parts<'a> = dyn FnMut(u32, &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> + 'a;
+
+/// Decodes the parts one by one and merges what they bring.
+fn join(cx: &Context, of: u32, parts: &mut Parts<'_>) -> Result<u64> {
+    let mut decoder = Decoder::new();
+    let mut start = Start::default();
+    let mut intake: Option<Intake<'_>> = None;
+    for n in 0..of {
+        parts(n, &mut |part| {
+            let piece = decoder.push(part).map_err(DeltaError::from)?;
+            if let Some(bounds) = piece.bounds {
+                start.begin(cx, bounds)?;
+            }
+            start.headers.extend(piece.headers);
+            if piece.tables.is_empty() {
+                return Ok(());
+            }
+            let intake = match &mut intake {
+                Some(intake) => intake,
+                None => intake.insert(start.finish(cx)?),
+            };
+            piece.tables.iter().try_for_each(|table| intake.table(table))
+        })?;
+    }
+    decoder.finish().map_err(DeltaError::from)?;
+    let intake = match intake {
+        Some(intake) => intake,
+        None => start.finish(cx)?,
+    };
+    Ok(intake.finish())
+}
+
+/// What a delta says before its rows.
+#[derive(Default)]
+struct Start {
+    bounds: Bounds,
+    headers: Vec<ChangeHeader>,
+}
+
+impl Start {
+    fn begin(&mut self, cx: &Context, bounds: Bounds) -> Result<()> {
+        let ours = cx.metadata.borrow().vector();
+        refuse_missing(&bounds.from, &ours)?;
+        compare_chains(cx, &bounds.from, &ours)?;
+        self.bounds = bounds;
+        Ok(())
+    }
+
+    /// Checks the headers, writes those that are new, and moves the vector.
+    fn finish<'a>(&mut self, cx: &'a Context) -> Result<Intake<'a>> {
+        let Bounds { from, to, sites } = std::mem::take(&mut self.bounds);
+        let headers = std::mem::take(&mut self.headers);
+        let delta = Delta { from, to, sites, headers, tables: Vec::new() };
+        delta.verify_chains().map_err(|error| DeltaError::from(WireError::from(error)))?;
+        let ours = cx.metadata.borrow().vector();
+        compare_spans(cx, &delta, &ours)?;
+        let is_new = |header: &ChangeHeader| header.version > ours.version(header.site);
+        let headers: Vec<ChangeHeader> =
+            delta.headers.iter().filter(|header| is_new(header)).cloned().collect();
+        refuse_future(&headers, (cx.clock)())?;
+        let headers = by_time(headers);
+        let intake = Intake::new(cx, &delta.sites, &headers, &ours)?;
+        let after = super::log_position(cx)?;
+        cx.delta.applied.replace(Applied { after, tables: Vec::new() });
+        if !headers.is_empty() {
+            cx.metadata.borrow_mut().append_headers(&headers)?;
+        }
+        Ok(intake)
+    }
+}
+
+/// Everything below `from` must be here.
+fn refuse_missing(from: &VersionVector, ours: &VersionVector) -> Result<()> {
+    match from.iter().find(|(site, held)| held.version > ours.version(*site)) {
+        Some((site, _)) => {
+            let from = ours.version(site) + 1;
+            Err(DeltaError::Missing { site, from }.into())
+        }
+        None => Ok(()),
+    }
+}
+
+/// Compares the histories of all sites at versions that both hold.
+fn compare_chains(cx: &Context, theirs: &VersionVector, ours: &VersionVector) -> Result<()> {
+    for (site, held) in theirs.iter().filter(|(site, held)| held.version <= ours.version(*site)) {
+        let chain = super::chain_at(cx, site, held.version)?;
+        if chain != held.chain {
+            return Err(reused(site, held.version, chain, held.chain));
+        }
+    }
+    Ok(())
+}
+
+/// Compares each site's history at the highest version that the delta and we both know.
+fn compare_spans(cx: &Context, delta: &Delta, ours: &VersionVector) -> Result<()> {
+    compare_chains(cx, &delta.to, ours)?;
+    for (site, held) in ours.iter() {
+        // At or below `from` it was compared; above `to`, just now.
+        let is_inside =
+            delta.from.version(site) < held.version && held.version < delta.to.version(site);
+        if !is_inside {
+            continue;
+        }
+        let theirs = delta.chain_at(site, held.version).unwrap_or_default();
+        if theirs != held.chain {
+            return Err(reused(site, held.version, held.chain, theirs));
+        }
+    }
+    Ok(())
+}
+
+fn reused(
+    site: SiteId,
+    version: u64,
+    ours: anabranch_core::clock::Chain,
+    theirs: anabranch_core::clock::Chain,
+) -> crate::error::StoreError {
+    DeltaError::SiteReused { site, version, ours, theirs }.into()
+}
+
+fn refuse_future(headers: &[ChangeHeader], now_ms: u64) -> Result<()> {
+    for ChangeHeader { site, version, time, .. } in headers {
+        time.check_ahead(now_ms).map_err(|source| DeltaError::ClockAhead {
+            site: *site,
+            version: *version,
+            source,
+        })?;
+    }
+    Ok(())
+}
+
+/// Orders headers as they may have happened, each site's by version: the log of a copy
+/// reads as a story, and what a change depends on stands before it where clocks are honest.
+fn by_time(headers: Vec<ChangeHeader>) -> Vec<ChangeHeader> {
+    let mut latest: Option<(SiteId, u64)> = None;
+    let mut timed: Vec<(u64, ChangeHeader)> = Vec::with_capacity(headers.len());
+    for header in headers {
+        // A site's times never fall; where they do, a later change counts as that late.
+        let floor = latest.filter(|(site, _)| *site == header.site).map_or(0, |(_, time)| time);
+        let time = header.time.0.max(floor);
+        latest = Some((header.site, time));
+        timed.push((time, header));
+    }
+    timed.sort_by_key(|(time, header)| (*time, header.site, header.version));
+    timed.into_iter().map(|(_, header)| header).collect()
+}

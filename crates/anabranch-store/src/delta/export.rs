@@ -1,0 +1,307 @@
+//! Making a delta: everything held above a vector, from clocks, log and base rows.
+//!
+//! Invariant: vectors, headers, clocks and rows are read on one state of the file, so that
+//! what comes out is a full cut.
+
+use anabranch_core::delta::{Birth, CellDelta, DeltaDot, RowDelta, SiteIdx};
+use anabranch_core::key;
+use anabranch_core::site::SiteId;
+use anabranch_core::value::{Value, ValueRef};
+use anabranch_core::vector::{Held, VersionVector};
+use anabranch_core::wire::{Encoder, seal};
+use hashbrown::HashMap;
+
+use super::DeltaError;
+use crate::base;
+use crate::context::Context;
+use crate::digest::refuse_stale;
+use crate::error::{Result, StoreError};
+use crate::ids::{AuthorId, ColumnId, Key, LocalDot, Ordinal, TableId};
+use crate::metadata::scan::LiveRecord;
+use crate::registry::TableInfo;
+use crate::snapshot;
+use std::rc::Rc;
+
+/// The delta above `asked`, as sealed parts; `max_bytes` bounds their sum.
+///
+/// Where `asked` is ahead of this copy, the delta begins at what is held here: `from` is
+/// never above `to`.
+///
+/// # Errors
+/// [`DeltaError::Uncommitted`], [`DeltaError::SiteReused`], [`DeltaError::TooLarge`].
+pub(super) fn export(
+    cx: &Context,
+    function: &'static str,
+    asked: &VersionVector,
+    max_bytes: usize,
+) -> Result<Vec<Vec<u8>>> {
+    refuse_uncommitted(cx, function)?;
+    snapshot::read(cx, || Cut::new(cx, asked, max_bytes)?.run())
+}
+
+/// What this transaction wrote is no change yet: it has no version to be named by.
+fn refuse_uncommitted(cx: &Context, function: &'static str) -> Result<()> {
+    if cx.transaction.borrow().has_writes() {
+        return Err(DeltaError::Uncommitted { function }.into());
+    }
+    Ok(())
+}
+
+/// The part of `asked` that is held here too.
+fn held_of(cx: &Context, asked: &VersionVector, to: &VersionVector) -> Result<VersionVector> {
+    let mut from = VersionVector::new();
+    for (site, theirs) in asked.iter() {
+        let version = theirs.version.min(to.version(site));
+        if version == 0 {
+            continue;
+        }
+        let chain = super::chain_at(cx, site, version)?;
+        if version == theirs.version && chain != theirs.chain {
+            let (ours, theirs) = (chain, theirs.chain);
+            return Err(DeltaError::SiteReused { site, version, ours, theirs }.into());
+        }
+        from.set(site, Held { version, chain });
+    }
+    Ok(from)
+}
+
+/// A delta being made.
+struct Cut<'a> {
+    cx: &'a Context,
+    from: VersionVector,
+    sites: HashMap<SiteId, SiteIdx>,
+    authors: HashMap<AuthorId, SiteIdx>,
+    origins: HashMap<Ordinal, SiteIdx>,
+    encoder: Encoder,
+    parts: Vec<Vec<u8>>,
+    n_bytes: usize,
+    max_bytes: usize,
+}
+
+/// A table being written: its columns' places, and the row that records are joined into.
+struct TableCut {
+    info: Rc<TableInfo>,
+    /// Index in the delta's list of columns, by column id.
+    places: HashMap<ColumnId, u32>,
+    row: Option<RowCut>,
+}
+
+/// What the records of one row say.
+struct RowCut {
+    key: Key,
+    causal_length: u64,
+    births: Vec<Birth>,
+    /// By place; the values come from the base row.
+    cells: Vec<CellDelta>,
+}
+
+impl<'a> Cut<'a> {
+    fn new(cx: &'a Context, asked: &VersionVector, max_bytes: usize) -> Result<Cut<'a>> {
+        let to = cx.metadata.borrow().vector();
+        let from = held_of(cx, asked, &to)?;
+        let headers = cx.metadata.borrow_mut().headers_above(&from)?;
+        let mut sites: Vec<SiteId> = headers.iter().map(|header| header.site).collect();
+        if !headers.is_empty() {
+            sites.extend(origins(cx)?);
+        }
+        sites.sort_unstable();
+        sites.dedup();
+        let mut encoder = Encoder::new(&from, &to, &sites).map_err(damaged)?;
+        for header in &headers {
+            encoder.header(header).map_err(damaged)?;
+        }
+        let sites = sites.into_iter().zip((0..).map(SiteIdx)).collect();
+        Ok(Cut {
+            cx,
+            from,
+            sites,
+            authors: HashMap::new(),
+            origins: HashMap::new(),
+            encoder,
+            parts: Vec::new(),
+            n_bytes: 0,
+            max_bytes,
+        })
+    }
+
+    fn run(mut self) -> Result<Vec<Vec<u8>>> {
+        let by_name = super::tables_by_name(self.cx);
+        let rank = by_name.iter().map(|table| table.id).zip(0..).collect();
+        let mut scan = self.cx.metadata.borrow_mut().scan_above(&self.from, &rank)?;
+        let mut table: Option<TableCut> = None;
+        loop {
+            // The borrow ends before base rows are read.
+            let batch = scan.next_batch(&mut self.cx.metadata.borrow_mut())?;
+            if batch.is_empty() {
+                break;
+            }
+            for record in batch {
+                if table.as_ref().is_none_or(|table| table.info.id != record.table) {
+                    self.finish_row(table.as_mut())?;
+                    table = self.start_table(record.table)?;
+                }
+                if let Some(table) = &mut table {
+                    self.take(table, record)?;
+                }
+            }
+        }
+        self.finish_row(table.as_mut())?;
+        let (rest, of_all) = self.encoder.finish().map_err(damaged)?;
+        let mut parts = self.parts;
+        parts.extend(rest);
+        let n_bytes: usize = parts.iter().map(Vec::len).sum();
+        refuse_too_large(n_bytes, self.max_bytes)?;
+        parts.iter_mut().for_each(|part| seal(part, &of_all));
+        Ok(parts)
+    }
+
+    /// `None` for a table that was dropped: its changes travel as headers only.
+    fn start_table(&mut self, id: TableId) -> Result<Option<TableCut>> {
+        let Some(info) = self.cx.registry.borrow().by_id(id) else { return Ok(None) };
+        refuse_stale(&info)?;
+        let names: Vec<String> = info.columns.iter().map(|column| column.name.clone()).collect();
+        self.encoder.table(&info.name, &names).map_err(damaged)?;
+        let places = info.columns.iter().map(|column| column.id).zip(0..).collect();
+        Ok(Some(TableCut { info, places, row: None }))
+    }
+
+    /// Joins a record with the others of its row.
+    fn take(&mut self, table: &mut TableCut, record: LiveRecord) -> Result<()> {
+        if table.row.as_ref().is_none_or(|row| row.key != record.key) {
+            self.finish_row(Some(table))?;
+            table.row = Some(RowCut {
+                key: record.key.clone(),
+                causal_length: record.causal_length,
+                births: Vec::new(),
+                cells: Vec::new(),
+            });
+        }
+        let (dot, origin) = (self.dot(record.dot)?, self.origin(record.origin)?);
+        let Some(row) = &mut table.row else { return Ok(()) };
+        if record.is_birth {
+            row.births.push(Birth { dot, origin });
+        }
+        for cell in record.cells {
+            // Cells that a raise left behind at version 0 never travel, nor do those of a
+            // column that was dropped. The sentinel has no place either: it is the birth.
+            if let Some(column) = table.places.get(&cell.column).copied()
+                && cell.version > 0
+            {
+                let (version, value) = (cell.version, Value::Null);
+                row.cells.push(CellDelta { column, version, dot, origin, value });
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the row that is complete.
+    fn finish_row(&mut self, table: Option<&mut TableCut>) -> Result<()> {
+        let Some(table) = table else { return Ok(()) };
+        let Some(row) = table.row.take() else { return Ok(()) };
+        let RowCut { key, causal_length, mut births, mut cells } = row;
+        if births.is_empty() && cells.is_empty() {
+            return Ok(());
+        }
+        births.sort_unstable_by_key(|birth| birth.dot);
+        births.dedup_by_key(|birth| birth.dot);
+        cells.sort_unstable_by_key(|cell| cell.column);
+        let is_alive = causal_length % 2 == 1;
+        let key = if is_alive && (table.info.has_spellings || !cells.is_empty()) {
+            fill(self.cx, &table.info, &key, &mut cells)?
+        } else {
+            spell(&table.info, &key)?
+        };
+        let row = RowDelta { key, causal_length, births, cells };
+        self.encoder.row(&row).map_err(damaged)?;
+        while let Some(part) = self.encoder.take_part() {
+            self.n_bytes += part.len();
+            refuse_too_large(self.n_bytes, self.max_bytes)?;
+            self.parts.push(part);
+        }
+        Ok(())
+    }
+
+    fn dot(&mut self, dot: LocalDot) -> Result<DeltaDot> {
+        let site = match self.authors.get(&dot.author) {
+            Some(index) => *index,
+            None => {
+                let site = self.cx.metadata.borrow_mut().author_site(dot.author)?;
+                let index = self.index_of(site)?;
+                self.authors.insert(dot.author, index);
+                index
+            }
+        };
+        Ok(DeltaDot { site, version: dot.version })
+    }
+
+    fn origin(&mut self, origin: Ordinal) -> Result<SiteIdx> {
+        if let Some(index) = self.origins.get(&origin) {
+            return Ok(*index);
+        }
+        let site = self.cx.metadata.borrow_mut().origin_site(origin)?;
+        let index = self.index_of(site)?;
+        self.origins.insert(origin, index);
+        Ok(index)
+    }
+
+    fn index_of(&self, site: SiteId) -> Result<SiteIdx> {
+        self.sites.get(&site).copied().ok_or_else(|| StoreError::Damaged {
+            place: format!("site {site}"),
+            what: "cells of a site that wrote no change above the vector",
+        })
+    }
+}
+
+/// All sites that cells may come from.
+fn origins(cx: &Context) -> Result<Vec<SiteId>> {
+    let rows = cx.db.query_rows("SELECT site_id FROM main.crsql_site_id", &[])?;
+    let site = |row: &Vec<Value>| match row.first() {
+        Some(Value::Blob(bytes)) => SiteId::new(bytes),
+        _ => None,
+    };
+    Ok(rows.iter().filter_map(site).collect())
+}
+
+/// Reads the values of `cells` from the base row; its key as it is stored, packed.
+fn fill(
+    cx: &Context,
+    table: &Rc<TableInfo>,
+    key: &[u8],
+    cells: &mut [CellDelta],
+) -> Result<Vec<u8>> {
+    let packed = base::read_with(cx, table, key, |row| {
+        for cell in cells {
+            cell.value = row.value(cell.column as usize).into();
+        }
+        let spelled: Vec<ValueRef<'_>> = (0..table.key.len()).map(|i| row.key(i)).collect();
+        key::pack(&spelled)
+    })?;
+    let packed = packed.ok_or_else(|| StoreError::Damaged {
+        place: format!("table {}", table.name),
+        what: "a row that the clocks call alive is missing",
+    })?;
+    packed.map_err(|_| StoreError::Damaged {
+        place: format!("table {}", table.name),
+        what: "more key columns than a packed key can hold",
+    })
+}
+
+/// A key as its columns' affinity spells it, packed.
+fn spell(table: &TableInfo, key: &[u8]) -> Result<Vec<u8>> {
+    super::packed_key(table, key)
+}
+
+fn refuse_too_large(n_bytes: usize, max_bytes: usize) -> Result<()> {
+    if n_bytes > max_bytes {
+        return Err(DeltaError::TooLarge { max_mib: max_bytes >> 20 }.into());
+    }
+    Ok(())
+}
+
+/// What cannot be encoded is not what this store writes.
+fn damaged(error: impl std::fmt::Display) -> StoreError {
+    StoreError::Damaged {
+        place: format!("the log or the clocks ({error})"),
+        what: "what they say makes no delta",
+    }
+}

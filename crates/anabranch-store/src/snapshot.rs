@@ -1,0 +1,28 @@
+//! Reading on one state of the file, whatever other connections commit meanwhile.
+
+use crate::context::Context;
+use crate::error::Result;
+
+/// Runs `f`, which reads, inside a transaction: the host's, or one of its own.
+///
+/// A host statement that writes in autocommit holds one already.
+pub(crate) fn read<T>(cx: &Context, f: impl FnOnce() -> Result<T>) -> Result<T> {
+    if !cx.db.is_autocommit() || cx.db.is_writing() {
+        refresh(cx)?;
+        return f();
+    }
+    cx.db.execute("BEGIN", &[])?;
+    let result = refresh(cx).and_then(|()| f());
+    // Nothing was written: committing only ends the read, and other statements that read
+    // on this connection go on.
+    let end = cx.db.execute("COMMIT", &[]);
+    let value = result?;
+    end?;
+    Ok(value)
+}
+
+/// Notices what other connections committed.
+pub(crate) fn refresh(cx: &Context) -> Result<()> {
+    cx.registry.borrow_mut().refresh(&cx.db)?;
+    cx.metadata.borrow_mut().refresh()
+}
