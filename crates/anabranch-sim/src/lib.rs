@@ -5,6 +5,7 @@
 
 pub mod fuzz;
 pub mod history;
+pub mod kill;
 pub mod model;
 pub mod replica;
 pub mod shapes;
