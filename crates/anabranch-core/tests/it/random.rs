@@ -76,6 +76,13 @@ pub(crate) fn bytes(rng: &mut StdRng, max_len: usize) -> Vec<u8> {
     (0..rng.random_range(0..=max_len)).map(|_| rng.random()).collect()
 }
 
+/// Bytes that do not compress.
+pub(crate) fn noise(seed: u64, len: usize) -> Vec<u8> {
+    let mut noise = vec![0; len];
+    blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut noise);
+    noise
+}
+
 /// A delta that keeps all invariants, its chains too.
 pub(crate) fn delta(rng: &mut StdRng) -> Delta {
     let n_sites = rng.random_range(1..4_u8);

@@ -7,7 +7,6 @@ use anabranch_core::value::{Value, ValueRef};
 use anabranch_core::wire::{
     Decoder, Encoder, PartHead, WireError, decode, encode, part_head, seal, split,
 };
-use rand::RngExt;
 
 use crate::random;
 
@@ -65,8 +64,7 @@ fn of_rows(n_rows: i64, mut value: impl FnMut(i64) -> Value) -> Delta {
 
 #[test]
 fn rows_that_do_not_compress_fill_several_parts() {
-    let mut rng = random::rng(32);
-    let delta = of_rows(3_000, |_| Value::Blob((0..4_000).map(|_| rng.random()).collect()));
+    let delta = of_rows(3_000, |n| Value::Blob(random::noise(n as u64, 4_000)));
     let parts = check(&delta);
     assert!((3..6).contains(&parts.len()), "{}", parts.len());
 }
@@ -81,8 +79,7 @@ fn rows_that_compress_to_nothing_stay_within_the_counts() {
 
 #[test]
 fn a_value_larger_than_a_part_is_cut() {
-    let mut rng = random::rng(33);
-    let noise: Vec<u8> = (0..9_000_000).map(|_| rng.random()).collect();
+    let noise = random::noise(33, 9_000_000);
     let delta = of_rows(5, |n| match n {
         1 => Value::Blob(noise.clone()),
         3 => Value::Text(vec![b'x'; 600_000]),
@@ -102,8 +99,7 @@ fn a_value_larger_than_a_part_is_cut() {
 
 #[test]
 fn a_key_larger_than_a_part_is_cut() {
-    let mut rng = random::rng(34);
-    let noise: Vec<u8> = (0..5_000_000).map(|_| rng.random()).collect();
+    let noise = random::noise(34, 5_000_000);
     let mut delta = of_rows(3, |_| Value::Text(Vec::new()));
     delta.tables[0].rows[1].key = pack(&[ValueRef::Blob(&noise)]).unwrap();
     assert_eq!(check(&delta).len(), 2);
@@ -138,8 +134,7 @@ fn many_tables_and_headers_travel() {
 
 #[test]
 fn parts_in_one_file_are_told_apart() {
-    let mut rng = random::rng(35);
-    let delta = of_rows(3_000, |_| Value::Blob((0..4_000).map(|_| rng.random()).collect()));
+    let delta = of_rows(3_000, |n| Value::Blob(random::noise(n as u64, 4_000)));
     let parts = encode(&delta);
     let file = parts.concat();
     assert_eq!(split(&file).unwrap(), refs(&parts));
@@ -151,9 +146,8 @@ fn parts_in_one_file_are_told_apart() {
 
 #[test]
 fn parts_must_be_those_of_one_delta_in_order() {
-    let mut rng = random::rng(36);
-    let mut noise = || of_rows(2_000, |_| Value::Blob((0..4_000).map(|_| rng.random()).collect()));
-    let (a, b) = (encode(&noise()), encode(&noise()));
+    let noise = |seed| of_rows(2_000, |n| Value::Blob(random::noise(seed ^ n as u64, 4_000)));
+    let (a, b) = (encode(&noise(1 << 32)), encode(&noise(2 << 32)));
     assert_eq!((a.len(), b.len()), (2, 2));
     let order = |parts: &[&[u8]]| match decode(parts).unwrap_err() {
         WireError::Order { what, .. } => what,
