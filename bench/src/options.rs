@@ -1,0 +1,77 @@
+//! Options of the command line.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+
+use crate::side::{KeyKind, Side};
+
+const HELP: &str = "\
+cargo xtask bench tables [--runs N] [--quick] [--against EXTENSION] [--write FILE]
+
+  --runs N       runs of each workload, alternating between the sides (default 5)
+  --quick        1 run, integer keys only, no million-row part
+  --against P    also measures the extension at P (the same SQL, entry sqlite3_crsqlite_init)
+  --only TEXT    workloads whose name holds TEXT
+  --write FILE   writes the report there too
+";
+
+/// What was asked.
+pub struct Options {
+    /// Runs of each workload.
+    pub runs: usize,
+    /// One run, integer keys, nothing that takes minutes.
+    pub is_quick: bool,
+    /// Another extension to measure.
+    pub against: Option<PathBuf>,
+    /// Part of the names of wanted workloads.
+    pub only: Option<String>,
+    /// Where the report goes too.
+    pub write: Option<PathBuf>,
+}
+
+/// Reads the command line; `--help` ends the program.
+///
+/// # Errors
+/// An unknown option, or one without its value.
+pub fn options() -> Result<Options> {
+    let mut options = Options { runs: 5, is_quick: false, against: None, only: None, write: None };
+    let mut args = std::env::args().skip(1);
+    while let Some(arg) = args.next() {
+        let mut value = || args.next().with_context(|| format!("{arg} needs a value"));
+        match arg.as_str() {
+            "--runs" => options.runs = value()?.parse().context("--runs needs a number")?,
+            "--quick" => (options.is_quick, options.runs) = (true, 1),
+            "--against" => options.against = Some(value()?.into()),
+            "--only" => options.only = Some(value()?),
+            "--write" => options.write = Some(value()?.into()),
+            "--help" => {
+                print!("{HELP}");
+                std::process::exit(0);
+            }
+            other => bail!("no option `{other}`\n\n{HELP}"),
+        }
+    }
+    Ok(options)
+}
+
+/// Whether a workload of this name was asked for.
+pub fn wanted(options: &Options, name: &str) -> bool {
+    options.only.as_ref().is_none_or(|text| name.contains(text.as_str()))
+}
+
+/// The sides to compare; plain SQLite is first, a bare trigger second, ours third.
+pub fn sides(options: &Options) -> Vec<Side> {
+    let mut sides = vec![Side::Plain, Side::Trigger, Side::Ours];
+    sides.extend(options.against.clone().map(Side::Extension));
+    sides
+}
+
+/// The kinds of keys to measure.
+pub fn keys(options: &Options) -> &'static [KeyKind] {
+    if options.is_quick {
+        &[KeyKind::Integer]
+    } else {
+        &[KeyKind::Integer, KeyKind::Text, KeyKind::Uuid]
+    }
+}
