@@ -15,6 +15,7 @@ pub mod function;
 mod poison;
 mod raw_value;
 pub mod statement;
+pub mod vfs;
 pub mod vtab;
 
 pub use db::Db;

@@ -4,4 +4,5 @@
 mod close;
 mod fate;
 mod function;
+mod vfs;
 mod vtab;
