@@ -4,6 +4,7 @@ mod random;
 
 mod delta;
 mod digest;
+mod format;
 mod key;
 mod key_sqlite;
 mod merge;
