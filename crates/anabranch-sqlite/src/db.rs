@@ -176,6 +176,19 @@ impl Db {
         self.raw().map_or(0, |raw| unsafe { ffi::sqlite3_changes(raw) }.max(0) as u64)
     }
 
+    /// Rows written on this connection so far, modulo 2^32: differs between two statements
+    /// that wrote rows, and stands still while one of them runs (triggers that write aside).
+    pub fn total_changes(&self) -> u32 {
+        // SAFETY: `raw` answers only open connections.
+        self.raw().map_or(0, |raw| unsafe { ffi::sqlite3_total_changes(raw) } as u32)
+    }
+
+    /// Whether a database beyond main and temp is attached.
+    pub fn has_attached(&self) -> bool {
+        // SAFETY: an open connection; without such a database the answer is null.
+        self.raw().is_some_and(|raw| !unsafe { ffi::sqlite3_db_name(raw, 2) }.is_null())
+    }
+
     /// Sets what `last_insert_rowid()` tells.
     pub fn set_last_insert_rowid(&self, rowid: i64) {
         if let Some(raw) = self.raw() {

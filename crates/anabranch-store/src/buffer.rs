@@ -1,9 +1,12 @@
 //! What this transaction did and has not written to the log yet, with marks for
 //! savepoints. Homogeneous: before the kind changes, what is there is flushed.
 
+use anabranch_sqlite::SqlError;
 use hashbrown::HashMap;
 
+use crate::error::Result;
 use crate::ids::{AuthorId, Key, LocalDot, Ordinal, TableId};
+use crate::limits::MAX_MASKS_COMPARED;
 use crate::metadata::mask::Mask;
 use crate::metadata::row_clock::RowClock;
 
@@ -49,6 +52,73 @@ impl LocalBuffer {
     pub(crate) fn key(&self, op: &LocalOp) -> &[u8] {
         &self.arena[op.key_start as usize..(op.key_start + op.key_len) as usize]
     }
+
+    /// Whether nothing is in it.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.ops.is_empty()
+    }
+
+    /// How much is in it.
+    pub(crate) fn len(&self) -> LocalLen {
+        LocalLen { ops: self.ops.len(), arena: self.arena.len() }
+    }
+
+    /// Drops all that came after `len` was taken.
+    pub(crate) fn truncate(&mut self, len: LocalLen) {
+        self.ops.truncate(len.ops);
+        self.arena.truncate(len.arena);
+    }
+
+    /// Empties it, and keeps its memory for the next transaction.
+    pub(crate) fn clear(&mut self) {
+        self.ops.clear();
+        self.arena.clear();
+        self.masks.clear();
+    }
+
+    /// Makes room for `n` operations whose keys take at most `key_bytes` together.
+    ///
+    /// # Errors
+    /// SQLITE_NOMEM.
+    pub(crate) fn reserve(&mut self, n: usize, key_bytes: usize) -> Result<()> {
+        let has_room = self.ops.try_reserve(n).and(self.arena.try_reserve(key_bytes));
+        has_room.map_err(|_| out_of_memory().into())
+    }
+
+    /// Appends an operation whose key the caller appended to the arena, from `key_start` on.
+    pub(crate) fn push(&mut self, table: TableId, kind: LocalKind, mask: &Mask, key_start: usize) {
+        let mask = self.mask_index(mask);
+        self.ops.push(LocalOp {
+            table,
+            kind,
+            mask,
+            key_start: key_start as u32,
+            key_len: (self.arena.len() - key_start) as u32,
+        });
+    }
+
+    fn mask_index(&mut self, mask: &Mask) -> u32 {
+        let recent = self.masks.len().saturating_sub(MAX_MASKS_COMPARED);
+        let known = self.masks[recent..].iter().rposition(|known| known == mask);
+        let index = known.map_or(self.masks.len(), |index| recent + index);
+        if known.is_none() {
+            self.masks.push(mask.clone());
+        }
+        index as u32
+    }
+}
+
+/// How much is in a [`LocalBuffer`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct LocalLen {
+    pub(crate) ops: usize,
+    /// Bytes.
+    pub(crate) arena: usize,
+}
+
+/// SQLite's own answer, so that it undoes what it undoes for its own allocations.
+pub(crate) fn out_of_memory() -> SqlError {
+    SqlError { code: 7, message: "out of memory".into() }
 }
 
 /// One merged record; the rows it made are in [`MergedBuffer::rows`].
@@ -91,4 +161,23 @@ pub(crate) struct Superseded {
 pub(crate) struct MergedBuffer {
     pub(crate) records: Vec<MergedRecord>,
     pub(crate) rows: HashMap<(TableId, Key), RowClock>,
+}
+
+impl MergedBuffer {
+    /// Whether nothing is in it.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    /// Drops the records from `len` on, and gives their rows the clocks they had before.
+    pub(crate) fn truncate(&mut self, len: usize) {
+        while self.records.len() > len {
+            let record = self.records.pop().expect("longer than len");
+            let row = (record.table, record.key);
+            match record.before {
+                Some(clock) => self.rows.insert(row, clock),
+                None => self.rows.remove(&row),
+            };
+        }
+    }
 }

@@ -1,1 +1,295 @@
 //! The functions that triggers call: what changed, compared natively.
+//!
+//! A call appends one operation to the transaction's buffer. Values are compared by type and
+//! bytes, not by SQL: `IS NOT` would miss 'A' → 'a' in a NOCASE column and 2 → 2.0 in an
+//! untyped one. While a merge writes the users' tables every call returns at once.
+//!
+//! A call costs some ten nanoseconds beside SQLite's own. What may change only between
+//! statements is looked at once in each: SQLite's count of changes stands still while one
+//! runs, and differs in the next.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use anabranch_core::key;
+use anabranch_core::value::{Value, ValueRef};
+use anabranch_sqlite::SqlError;
+use anabranch_sqlite::function::{Call, Flags};
+use smallvec::SmallVec;
+
+use crate::buffer::LocalKind;
+use crate::context::Context;
+use crate::error::{Result, StoreError};
+use crate::metadata::mask::Mask;
+use crate::registry::TableInfo;
+use crate::transaction::{self, Buffered};
+
+mod partial;
+
+use partial::Partial;
+
+/// What capture keeps between calls.
+#[derive(Default)]
+pub(crate) struct CaptureState {
+    /// SQLite's count of changes when the schema was last looked at.
+    checked: Cell<Option<u32>>,
+    /// The table of the last call.
+    last: RefCell<Option<Rc<TableInfo>>>,
+    /// What the calls before the last one of a trigger brought.
+    partial: RefCell<Partial>,
+}
+
+impl CaptureState {
+    /// Looks at everything anew at the next call.
+    pub(crate) fn forget(&self) {
+        self.checked.set(None);
+        self.last.take();
+    }
+}
+
+/// Values of a key, or of both.
+type Values<'a> = SmallVec<[ValueRef<'a>; 4]>;
+
+/// Registers the functions.
+pub(crate) fn register(cx: &Rc<Context>) -> std::result::Result<(), SqlError> {
+    type Capture = fn(&Context, &Rc<TableInfo>, &Call<'_>) -> Result<()>;
+    let functions: [(&str, Capture); 5] = [
+        ("crsql_internal_ins", insert),
+        ("crsql_internal_upd", update),
+        ("crsql_internal_del", delete),
+        ("ana_internal_key", partial::add_key),
+        ("ana_internal_compare", partial::add_pairs),
+    ];
+    let flags = Flags { innocuous: true, ..Flags::default() };
+    for (name, capture) in functions {
+        let cx = cx.clone();
+        cx.clone().db.create_function(name, -1, flags, move |call| {
+            if cx.sync_bit.get() {
+                return Ok(Value::Null);
+            }
+            let table = table_of(&cx, name, call)?;
+            capture(&cx, &table, call)?;
+            Ok(Value::Null)
+        })?;
+    }
+    Ok(())
+}
+
+/// The table whose trigger calls, once everything that may have changed is looked at.
+fn table_of(cx: &Context, function: &str, call: &Call<'_>) -> Result<Rc<TableInfo>> {
+    let token = match call.is_empty() {
+        false => call.arg(0),
+        true => ValueRef::Null,
+    };
+    let ValueRef::Integer(token) = token else {
+        return Err(StoreError::Refused(format!(
+            "{function}: the token must be an integer; only triggers call this"
+        )));
+    };
+    if cx.capture.checked.get() != Some(cx.db.total_changes()) {
+        look_anew(cx)?;
+    }
+    if let Some(last) = cx.capture.last.borrow().as_ref().filter(|last| last.token == token) {
+        return Ok(last.clone());
+    }
+    let table = cx.registry.borrow().by_token(token);
+    let table = table.ok_or_else(|| {
+        StoreError::Refused(
+            "this table belongs to an attached database; conflict-free tables are written only \
+             where their file is opened as main"
+                .to_string(),
+        )
+    })?;
+    if table.is_stale {
+        return Err(stale(&table));
+    }
+    cx.capture.last.replace(Some(table.clone()));
+    Ok(table)
+}
+
+/// What is looked at in each statement: schema, attached databases; in each transaction: the
+/// other connections' commits.
+fn look_anew(cx: &Context) -> Result<()> {
+    transaction::enrol(cx)?;
+    cx.settle();
+    cx.registry.borrow_mut().refresh(&cx.db, true)?;
+    if cx.db.has_attached() {
+        refuse_attached_copies(cx)?;
+    }
+    cx.capture.last.take();
+    cx.capture.checked.set(Some(cx.db.total_changes()));
+    Ok(())
+}
+
+/// A copy of this file has the same tokens: whose trigger calls cannot be told.
+fn refuse_attached_copies(cx: &Context) -> Result<()> {
+    for name in cx.db.attached() {
+        let schema = crate::base::quote_name(&name);
+        let sql = format!("SELECT 1 FROM {schema}.sqlite_master WHERE name = 'ana_registry'");
+        if cx.db.query_value(&sql, &[])?.is_none() {
+            continue;
+        }
+        let sql = format!(
+            "SELECT 1 FROM {schema}.ana_registry WHERE token IN \
+             (SELECT token FROM main.ana_registry) LIMIT 1"
+        );
+        if cx.db.query_value(&sql, &[])?.is_some() {
+            return Err(StoreError::Refused(format!(
+                "{name} is a copy of this database: while it is attached, writes to the one \
+                 cannot be told from writes to the other; detach it"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// The error of a write to a table whose triggers no longer fit it.
+fn stale(table: &TableInfo) -> StoreError {
+    StoreError::Refused(format!(
+        "table {} was altered: run SELECT crsql_as_crr('{}')",
+        table.name,
+        table.name.replace('\'', "''")
+    ))
+}
+
+fn insert(cx: &Context, table: &Rc<TableInfo>, call: &Call<'_>) -> Result<()> {
+    let n_key = table.key.len();
+    if call.len() == 1 + n_key {
+        let key: Values<'_> = (1..=n_key).map(|i| call.arg(i)).collect();
+        return push(cx, table, &[(LocalKind::Insert, &key, &table.mask)]);
+    }
+    let partial = partial::finish(cx, table, call, n_key, 0)?;
+    push(cx, table, &[(LocalKind::Insert, &partial.keys(), &table.mask)])
+}
+
+fn delete(cx: &Context, table: &Rc<TableInfo>, call: &Call<'_>) -> Result<()> {
+    let n_key = table.key.len();
+    if call.len() == 1 + n_key {
+        let key: Values<'_> = (1..=n_key).map(|i| call.arg(i)).collect();
+        return push_delete(cx, table, &key);
+    }
+    let partial = partial::finish(cx, table, call, n_key, 0)?;
+    push_delete(cx, table, &partial.keys())
+}
+
+fn push_delete(cx: &Context, table: &Rc<TableInfo>, key: &[ValueRef<'_>]) -> Result<()> {
+    if has_null(key) {
+        // Written while capture stood aside: no clock knows the row.
+        return Ok(());
+    }
+    push(cx, table, &[(LocalKind::Delete, key, &Mask::new())])
+}
+
+fn update(cx: &Context, table: &Rc<TableInfo>, call: &Call<'_>) -> Result<()> {
+    let (n_key, n_columns) = (table.key.len(), table.columns.len());
+    if call.len() == 1 + 2 * n_key + 2 * n_columns {
+        let keys: Values<'_> = (1..=2 * n_key).map(|i| call.arg(i)).collect();
+        let mut mask = Mask::new();
+        let mut at = 1 + 2 * n_key;
+        for column in &table.columns {
+            if !call.arg(at).is_same(call.arg(at + 1)) {
+                mask.insert(column.id);
+            }
+            at += 2;
+        }
+        return push_update(cx, table, &keys, &mask);
+    }
+    let keys_in_call = call.len() == 1 + 2 * n_key;
+    let n_keys_before = if keys_in_call { 0 } else { 2 * n_key };
+    let partial = partial::finish(cx, table, call, n_keys_before, n_columns)?;
+    if keys_in_call {
+        let keys: Values<'_> = (1..=2 * n_key).map(|i| call.arg(i)).collect();
+        return push_update(cx, table, &keys, partial.mask());
+    }
+    push_update(cx, table, &partial.keys(), partial.mask())
+}
+
+/// `keys`: the new key, then the old.
+fn push_update(
+    cx: &Context,
+    table: &Rc<TableInfo>,
+    keys: &[ValueRef<'_>],
+    mask: &Mask,
+) -> Result<()> {
+    let (new, old) = keys.split_at(table.key.len());
+    let is_same_key = new.iter().zip(old).all(|(new, old)| new.is_same(*old));
+    if is_same_key && mask.is_empty() {
+        return Ok(());
+    }
+    if is_same_key {
+        return push(cx, table, &[(LocalKind::Update, new, mask)]);
+    }
+    if has_null(old) {
+        return push(cx, table, &[(LocalKind::Insert, new, &table.mask)]);
+    }
+    refuse_null(table, new)?;
+    if table.has_spellings && folds_alike(table, new, old)? {
+        // Another spelling of the same key: it travels with a birth, so the row is born anew.
+        let none = Mask::new();
+        return push(
+            cx,
+            table,
+            &[(LocalKind::Delete, old, &none), (LocalKind::Insert, new, &table.mask)],
+        );
+    }
+    let none = Mask::new();
+    push(cx, table, &[(LocalKind::Rekey, old, &none), (LocalKind::Rekeyed, new, mask)])
+}
+
+fn folds_alike(table: &TableInfo, new: &[ValueRef<'_>], old: &[ValueRef<'_>]) -> Result<bool> {
+    let fold = |key: &[ValueRef<'_>]| {
+        key::fold(key, &table.key_columns).map_err(|error| bad_key(table, &error))
+    };
+    Ok(fold(new)? == fold(old)?)
+}
+
+fn has_null(key: &[ValueRef<'_>]) -> bool {
+    key.iter().any(|value| matches!(value, ValueRef::Null))
+}
+
+fn refuse_null(table: &TableInfo, key: &[ValueRef<'_>]) -> Result<()> {
+    match key.iter().position(|value| matches!(value, ValueRef::Null)) {
+        None => Ok(()),
+        Some(at) => Err(StoreError::Refused(format!(
+            "table {}: the key column {} must not be NULL",
+            table.name, table.key[at].name
+        ))),
+    }
+}
+
+fn bad_key(table: &TableInfo, error: &key::KeyError) -> StoreError {
+    StoreError::Refused(format!("table {}: {error}", table.name))
+}
+
+/// Appends operations: all of them or, after an error, none.
+pub(crate) fn push(
+    cx: &Context,
+    table: &TableInfo,
+    ops: &[(LocalKind, &[ValueRef<'_>], &Mask)],
+) -> Result<()> {
+    transaction::make_room(cx, Buffered::Local)?;
+    let mut transaction = cx.transaction.borrow_mut();
+    let local = &mut transaction.local;
+    let key_bytes = ops.iter().flat_map(|(_, key, _)| key.iter()).map(key_bytes).sum();
+    local.reserve(ops.len(), key_bytes)?;
+    let before = local.len();
+    for (kind, values, mask) in ops {
+        let start = local.arena.len();
+        if let Err(error) = key::fold_into(values, &table.key_columns, &mut local.arena) {
+            local.truncate(before);
+            refuse_null(table, values)?;
+            return Err(bad_key(table, &error));
+        }
+        local.push(table.id, *kind, mask, start);
+    }
+    Ok(())
+}
+
+/// Most bytes that folding makes of a value.
+fn key_bytes(value: &ValueRef<'_>) -> usize {
+    match value {
+        // A number that becomes text has at most 24 characters.
+        ValueRef::Null | ValueRef::Integer(_) | ValueRef::Real(_) => 32,
+        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => 9 + bytes.len(),
+    }
+}

@@ -1,4 +1,8 @@
 //! What one connection keeps, and how it is installed.
+//!
+//! The functions and tables that SQLite owns hold the context; the context holds handles of
+//! the connection, never SQLite itself. So everything goes when the connection closes, once
+//! the kept statements are dropped, which is done when the closing starts.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -6,11 +10,13 @@ use std::rc::Rc;
 use anabranch_sqlite::{Db, SqlError};
 
 use crate::base::BaseTables;
+use crate::capture::CaptureState;
 use crate::clock::Clock;
 use crate::delta::DeltaState;
+use crate::error::Result;
 use crate::metadata::Metadata;
 use crate::registry::Registry;
-use crate::transaction::Transaction;
+use crate::transaction::{Transaction, TransactionStatements};
 
 /// The state of one connection, shared by all functions and tables registered on it.
 pub(crate) struct Context {
@@ -18,6 +24,8 @@ pub(crate) struct Context {
     pub(crate) metadata: RefCell<Metadata>,
     pub(crate) registry: RefCell<Registry>,
     pub(crate) transaction: RefCell<Transaction>,
+    pub(crate) transaction_statements: TransactionStatements,
+    pub(crate) capture: CaptureState,
     /// Kept statements on the users' tables.
     pub(crate) base: RefCell<BaseTables>,
     /// `crsql_internal_sync_bit`: a merge writes the base table, capture stands aside.
@@ -26,19 +34,57 @@ pub(crate) struct Context {
     pub(crate) impacted: Cell<u64>,
     /// `merge-equal-values`.
     pub(crate) ties: Cell<anabranch_core::merge::Ties>,
+    /// `ana_author`: who, in every change of this connection.
+    pub(crate) author: RefCell<Option<String>>,
+    /// The present transaction is enrolled: SQLite will tell its end.
+    pub(crate) is_followed: Cell<bool>,
+    /// Something was undone while metadata or registry were in use.
+    pub(crate) must_forget: Cell<bool>,
     /// The wall clock.
     pub(crate) clock: Clock,
     /// What the doors for deltas keep.
     pub(crate) delta: DeltaState,
 }
 
+impl Context {
+    /// Notices what other connections committed and how the schema changed. Call it at the
+    /// first use in each statement.
+    pub(crate) fn refresh(&self) -> Result<()> {
+        self.settle();
+        self.registry.borrow_mut().refresh(&self.db, self.is_followed.get())?;
+        self.metadata.borrow_mut().refresh()
+    }
+
+    /// Makes metadata and registry forget, if something was undone, as soon as nobody uses
+    /// them: SQLite tells of it also from inside a statement of theirs.
+    pub(crate) fn settle(&self) {
+        if !self.must_forget.get() {
+            return;
+        }
+        let (metadata, registry) = (self.metadata.try_borrow_mut(), self.registry.try_borrow_mut());
+        if let (Ok(mut metadata), Ok(mut registry)) = (metadata, registry) {
+            metadata.invalidate();
+            registry.invalidate();
+            self.must_forget.set(false);
+        }
+    }
+
+    /// Drops all kept statements; they are compiled again when they are needed.
+    pub(crate) fn drop_statements(&self) {
+        self.base.borrow_mut().clear();
+        self.registry.borrow().drop_statements();
+        self.transaction_statements.clear();
+        self.metadata.borrow_mut().drop_statements();
+    }
+}
+
 /// Teaches a connection everything: makes our tables in a fresh database, registers all
-/// functions and virtual tables.
+/// functions and virtual tables. A second time changes nothing.
 ///
 /// # Errors
 /// A file of an older cr-sqlite or a newer Anabranch, a fresh read-only database, and
 /// whatever SQLite says. Nothing is registered then that would not work.
-pub fn install(db: &Db) -> Result<(), SqlError> {
+pub fn install(db: &Db) -> std::result::Result<(), SqlError> {
     install_with_clock(db, crate::clock::system())
 }
 
@@ -46,7 +92,54 @@ pub fn install(db: &Db) -> Result<(), SqlError> {
 ///
 /// # Errors
 /// As [`install`].
-pub fn install_with_clock(_db: &Db, _clock: Clock) -> Result<(), SqlError> {
-    let _: Option<Rc<Context>> = None;
+pub fn install_with_clock(db: &Db, clock: Clock) -> std::result::Result<(), SqlError> {
+    if is_installed(db) {
+        return Ok(());
+    }
+    crate::schema::initialise(db)?;
+    let cx = Rc::new(Context {
+        db: db.clone(),
+        metadata: RefCell::new(Metadata::open(db)?),
+        registry: RefCell::new(Registry::new()),
+        transaction: RefCell::default(),
+        transaction_statements: TransactionStatements::new(),
+        capture: CaptureState::default(),
+        base: RefCell::default(),
+        sync_bit: Cell::new(false),
+        impacted: Cell::new(0),
+        ties: Cell::new(crate::functions::stored_ties(db)?),
+        author: RefCell::new(None),
+        is_followed: Cell::new(false),
+        must_forget: Cell::new(false),
+        clock,
+        delta: DeltaState::default(),
+    });
+    register(&cx)?;
+    Ok(())
+}
+
+/// Whether this connection knows our functions: another copy of this library may have
+/// taught it.
+fn is_installed(db: &Db) -> bool {
+    db.query_value("SELECT ana_internal_installed()", &[]).is_ok()
+}
+
+fn register(cx: &Rc<Context>) -> Result<()> {
+    crate::transaction::register(cx)?;
+    crate::capture::register(cx)?;
+    crate::functions::register(cx)?;
+    crate::changes::register(cx)?;
+    crate::delta::register(cx)?;
+    crate::digest::register(cx)?;
+    crate::check::register(cx)?;
+    crate::report::register(cx)?;
+    let held = Rc::downgrade(cx);
+    cx.db.before_close(move || {
+        if let Some(cx) = held.upgrade() {
+            cx.drop_statements();
+        }
+    })?;
+    cx.registry.borrow().prepare(&cx.db)?;
+    cx.transaction_statements.prepare(&cx.db)?;
     Ok(())
 }

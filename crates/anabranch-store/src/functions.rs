@@ -1,1 +1,288 @@
 //! The SQL functions, by name.
+
+use std::rc::Rc;
+
+use anabranch_core::limits::{MAX_NAME_BYTES, MAX_VERSION};
+use anabranch_core::merge::Ties;
+use anabranch_core::value::{Value, ValueRef};
+use anabranch_core::{key, words};
+use anabranch_sqlite::function::{Call, Flags};
+use anabranch_sqlite::{Db, SqlError};
+
+use crate::context::Context;
+use crate::crr;
+use crate::error::{Result, StoreError};
+use crate::transaction;
+
+mod unpack;
+
+/// The one setting.
+const MERGE_EQUAL_VALUES: &[u8] = b"merge-equal-values";
+
+/// Commit of this build, 40 hexadecimal digits; zeros when the build was not told.
+const COMMIT: &str = match option_env!("ANABRANCH_COMMIT") {
+    Some(commit) => commit,
+    None => "0000000000000000000000000000000000000000",
+};
+
+const PLAIN: Flags = Flags { deterministic: false, direct_only: false, innocuous: false };
+const INNOCUOUS: Flags = Flags { innocuous: true, ..PLAIN };
+const CONSTANT: Flags = Flags { deterministic: true, ..INNOCUOUS };
+const DETERMINISTIC: Flags = Flags { deterministic: true, ..PLAIN };
+const DIRECT_ONLY: Flags = Flags { direct_only: true, ..PLAIN };
+
+type Function = fn(&Context, &Call<'_>) -> Result<Value>;
+
+/// Name, number of arguments (-1: any), flags as cr-sqlite has them.
+const FUNCTIONS: &[(&str, i32, Flags, Function)] = &[
+    ("crsql_site_id", 0, CONSTANT, site_id),
+    ("crsql_db_version", 0, INNOCUOUS, db_version),
+    ("crsql_next_db_version", -1, INNOCUOUS, next_db_version),
+    ("crsql_get_seq", 0, CONSTANT, get_seq),
+    ("crsql_increment_and_get_seq", 0, INNOCUOUS, increment_and_get_seq),
+    ("crsql_rows_impacted", 0, INNOCUOUS, rows_impacted),
+    ("crsql_internal_sync_bit", -1, INNOCUOUS, sync_bit),
+    ("crsql_config_get", 1, CONSTANT, config_get),
+    ("crsql_config_set", 2, PLAIN, config_set),
+    ("crsql_pack_columns", -1, PLAIN, pack_columns),
+    ("crsql_sha", 0, CONSTANT, sha),
+    ("crsql_finalize", -1, DIRECT_ONLY, finalize),
+    ("crsql_as_crr", -1, DETERMINISTIC, as_crr),
+    ("crsql_as_table", 1, PLAIN, as_table),
+    ("ana_version_vector", 0, INNOCUOUS, version_vector),
+    ("ana_words", 1, CONSTANT, ana_words),
+    ("ana_author", 1, DIRECT_ONLY, author),
+    ("ana_message", 1, DIRECT_ONLY, message),
+    ("ana_internal_installed", 0, CONSTANT, installed),
+];
+
+/// Registers the functions, and `crsql_unpack_columns`.
+pub(crate) fn register(cx: &Rc<Context>) -> std::result::Result<(), SqlError> {
+    for (name, n_args, flags, function) in FUNCTIONS {
+        let cx = cx.clone();
+        cx.clone()
+            .db
+            .create_function(name, *n_args, *flags, move |call| Ok(function(&cx, call)?))?;
+    }
+    cx.db.create_table("crsql_unpack_columns", true, unpack::UnpackColumns)
+}
+
+/// What the file says about ties.
+///
+/// # Errors
+/// A value that is no integer.
+pub(crate) fn stored_ties(db: &Db) -> Result<Ties> {
+    let sql = "SELECT value FROM main.crsql_master WHERE key = 'config.merge-equal-values'";
+    match db.query_value(sql, &[])? {
+        None => Ok(Ties::KeepLocal),
+        Some(Value::Integer(value)) => Ok(ties_of(value)),
+        Some(_) => Err(StoreError::Refused(
+            "crsql_master: config.merge-equal-values is not an integer".to_string(),
+        )),
+    }
+}
+
+fn ties_of(value: i64) -> Ties {
+    if value == 0 { Ties::KeepLocal } else { Ties::LargerSite }
+}
+
+fn site_id(cx: &Context, _: &Call<'_>) -> Result<Value> {
+    let mut metadata = cx.metadata.borrow_mut();
+    metadata.refresh()?;
+    Ok(Value::Blob(metadata.own_site().as_bytes().to_vec()))
+}
+
+fn db_version(cx: &Context, _: &Call<'_>) -> Result<Value> {
+    cx.settle();
+    let mut metadata = cx.metadata.borrow_mut();
+    metadata.refresh()?;
+    Ok(integer(metadata.db_version()))
+}
+
+fn next_db_version(cx: &Context, call: &Call<'_>) -> Result<Value> {
+    let asked = match call.len() {
+        0 => 0,
+        1 => asked_version(call.arg(0))?,
+        n => {
+            return refused(format!("crsql_next_db_version: expected at most 1 value, got {n}"));
+        }
+    };
+    cx.settle();
+    cx.metadata.borrow_mut().refresh()?;
+    Ok(integer(transaction::raise_db_version(cx, asked)?))
+}
+
+fn asked_version(value: ValueRef<'_>) -> Result<u64> {
+    match value {
+        ValueRef::Null => Ok(0),
+        ValueRef::Integer(asked) => match u64::try_from(asked) {
+            Err(_) => Ok(0),
+            Ok(asked) if asked <= MAX_VERSION => Ok(asked),
+            Ok(asked) => refused(format!(
+                "crsql_next_db_version: {asked} is above the largest db_version, {MAX_VERSION}"
+            )),
+        },
+        _ => refused("crsql_next_db_version: the version must be an integer".to_string()),
+    }
+}
+
+fn get_seq(cx: &Context, _: &Call<'_>) -> Result<Value> {
+    transaction::flush(cx)?;
+    Ok(integer(cx.transaction.borrow().change.next_seq))
+}
+
+fn increment_and_get_seq(cx: &Context, _: &Call<'_>) -> Result<Value> {
+    transaction::flush(cx)?;
+    let mut transaction = cx.transaction.borrow_mut();
+    let seq = transaction.change.next_seq;
+    transaction.change.next_seq += 1;
+    Ok(integer(seq))
+}
+
+fn rows_impacted(cx: &Context, _: &Call<'_>) -> Result<Value> {
+    Ok(integer(cx.impacted.get()))
+}
+
+fn sync_bit(cx: &Context, call: &Call<'_>) -> Result<Value> {
+    match (call.len(), (!call.is_empty()).then(|| call.arg(0))) {
+        (0, _) => {}
+        (1, Some(ValueRef::Integer(bit))) => cx.sync_bit.set(bit != 0),
+        (1, _) => {
+            return refused("crsql_internal_sync_bit: the bit must be an integer".to_string());
+        }
+        (n, _) => {
+            return refused(format!("crsql_internal_sync_bit: expected at most 1 value, got {n}"));
+        }
+    }
+    Ok(Value::Integer(i64::from(cx.sync_bit.get())))
+}
+
+fn config_get(cx: &Context, call: &Call<'_>) -> Result<Value> {
+    check_setting(call.arg(0))?;
+    Ok(Value::Integer(i64::from(cx.ties.get() == Ties::LargerSite)))
+}
+
+fn config_set(cx: &Context, call: &Call<'_>) -> Result<Value> {
+    check_setting(call.arg(0))?;
+    let ValueRef::Integer(value) = call.arg(1) else {
+        return refused(
+            "crsql_config_set: the value of merge-equal-values must be 0 or 1".to_string(),
+        );
+    };
+    let rowid = cx.db.last_insert_rowid();
+    let sql = "INSERT OR REPLACE INTO main.crsql_master VALUES ('config.merge-equal-values', ?1)";
+    let stored = cx.db.execute(sql, &[ValueRef::Integer(value)]);
+    cx.db.set_last_insert_rowid(rowid);
+    stored?;
+    cx.ties.set(ties_of(value));
+    Ok(Value::Integer(value))
+}
+
+fn check_setting(name: ValueRef<'_>) -> Result<()> {
+    match name {
+        ValueRef::Text(name) if name == MERGE_EQUAL_VALUES => Ok(()),
+        _ => refused("Unknown setting name".to_string()),
+    }
+}
+
+fn pack_columns(_: &Context, call: &Call<'_>) -> Result<Value> {
+    let values: Vec<ValueRef<'_>> = (0..call.len()).map(|i| call.arg(i)).collect();
+    let packed = key::pack(&values)
+        .map_err(|_| StoreError::Refused("Failed to pack columns".to_string()))?;
+    Ok(Value::Blob(packed))
+}
+
+fn sha(_: &Context, _: &Call<'_>) -> Result<Value> {
+    Ok(Value::Text(COMMIT.into()))
+}
+
+/// Kept statements are compiled again at next use: the connection can be closed, and used.
+fn finalize(cx: &Context, _: &Call<'_>) -> Result<Value> {
+    cx.drop_statements();
+    Ok(Value::Text(b"finalized".to_vec()))
+}
+
+fn as_crr(cx: &Context, call: &Call<'_>) -> Result<Value> {
+    match call.len() {
+        1 => {
+            let name = crr::name_argument(call.arg(0), "crsql_as_crr")?;
+            crr::as_crr(cx, None, &name)?;
+        }
+        2 => {
+            let name = crr::name_argument(call.arg(1), "crsql_as_crr")?;
+            let schema = match call.arg(0) {
+                ValueRef::Text(schema) => Some(String::from_utf8_lossy(schema).into_owned()),
+                _ => None,
+            };
+            crr::as_crr(cx, schema.as_deref(), &name)?;
+        }
+        _ => {
+            return refused(
+                "Wrong number of args provided to crsql_as_crr. Provide the schema \n          \
+                 name and table name or just the table name."
+                    .to_string(),
+            );
+        }
+    }
+    Ok(Value::Text(b"OK".to_vec()))
+}
+
+fn as_table(cx: &Context, call: &Call<'_>) -> Result<Value> {
+    let name = crr::name_argument(call.arg(0), "crsql_as_table")?;
+    crr::as_table(cx, &name)?;
+    Ok(Value::Null)
+}
+
+fn version_vector(cx: &Context, _: &Call<'_>) -> Result<Value> {
+    cx.settle();
+    let mut metadata = cx.metadata.borrow_mut();
+    metadata.refresh()?;
+    Ok(Value::Text(metadata.vector().to_json().into_bytes()))
+}
+
+fn ana_words(_: &Context, call: &Call<'_>) -> Result<Value> {
+    match call.arg(0) {
+        ValueRef::Blob(bytes) => Ok(Value::Text(words::words(bytes).into_bytes())),
+        ValueRef::Null => Ok(Value::Null),
+        _ => refused("ana_words: the argument must be a blob".to_string()),
+    }
+}
+
+fn author(cx: &Context, call: &Call<'_>) -> Result<Value> {
+    let author = text_argument(call.arg(0), "ana_author")?;
+    cx.author.replace(author);
+    Ok(Value::Null)
+}
+
+fn message(cx: &Context, call: &Call<'_>) -> Result<Value> {
+    let message = text_argument(call.arg(0), "ana_message")?;
+    cx.transaction.borrow_mut().change.message = message;
+    Ok(Value::Null)
+}
+
+/// A short text for a header; `None` for NULL.
+fn text_argument(value: ValueRef<'_>, function: &str) -> Result<Option<String>> {
+    match value {
+        ValueRef::Null => Ok(None),
+        ValueRef::Text(text) if text.len() > MAX_NAME_BYTES => {
+            refused(format!("{function}: the text exceeds {MAX_NAME_BYTES} bytes"))
+        }
+        ValueRef::Text(text) => match std::str::from_utf8(text) {
+            Ok(text) => Ok(Some(text.to_string())),
+            Err(_) => refused(format!("{function}: the text must be UTF-8")),
+        },
+        _ => refused(format!("{function}: the argument must be a text or NULL")),
+    }
+}
+
+fn installed(_: &Context, _: &Call<'_>) -> Result<Value> {
+    Ok(Value::Integer(1))
+}
+
+fn integer(number: u64) -> Value {
+    Value::Integer(i64::try_from(number).unwrap_or(i64::MAX))
+}
+
+fn refused<T>(message: String) -> Result<T> {
+    Err(StoreError::Refused(message))
+}

@@ -17,8 +17,11 @@ mod limits;
 
 mod context;
 mod crr;
+mod kept;
 mod registry;
 mod schema;
+mod shape;
+mod triggers;
 
 mod buffer;
 mod capture;

@@ -34,3 +34,9 @@ pub(crate) const MAX_STAGED_DELTAS: u64 = 16;
 /// Findings of `ana_check` that are listed: a damage that repeats in every row is not
 /// better understood by more lines.
 pub(crate) const MAX_FINDINGS: usize = 1000;
+/// Merged records buffered before an early flush: each holds its row's clock before and
+/// after it, some hundreds of bytes.
+pub(crate) const MAX_BUFFERED_MERGED: usize = 1 << 16;
+/// Distinct masks that a new operation's is compared with: statements of a transaction
+/// change few sets of columns, and a missed match costs one more copy of a mask.
+pub(crate) const MAX_MASKS_COMPARED: usize = 16;

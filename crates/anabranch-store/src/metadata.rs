@@ -98,6 +98,23 @@ struct SmallTables {
 }
 
 impl SmallTables {
+    /// Drops what is kept, so that the connection can close.
+    pub(crate) fn drop_statements(&mut self) {
+        let kept = [
+            &mut self.data_version,
+            &mut self.meta,
+            &mut self.set_meta,
+            &mut self.vector,
+            &mut self.set_vector,
+            &mut self.context,
+            &mut self.chain,
+            &mut self.set_chain,
+            &mut self.salt,
+            &mut self.set_salt,
+        ];
+        kept.into_iter().for_each(Kept::clear);
+    }
+
     const fn new() -> SmallTables {
         SmallTables {
             data_version: Kept::new("PRAGMA main.data_version"),
@@ -190,6 +207,15 @@ impl Metadata {
         };
         metadata.refresh()?;
         Ok(metadata)
+    }
+
+    /// Drops what is kept, so that the connection can close; it is compiled again at need.
+    pub(crate) fn drop_statements(&mut self) {
+        self.sql.drop_statements();
+        self.blocks.drop_statements();
+        self.log.drop_statements();
+        self.authors.drop_statements();
+        self.origins.drop_statements();
     }
 
     /// Notices commits of other connections (`PRAGMA data_version`); cheap when none.

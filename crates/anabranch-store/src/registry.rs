@@ -1,12 +1,24 @@
 //! The conflict-free tables of this file as this connection knows them.
+//!
+//! A table is conflict-free while a trigger calls with its token. It is stale when its
+//! triggers are not the ones that would be made for it today: somebody altered it.
+//!
+//! The schema version says when to read anew. It proves nothing about a transaction that
+//! SQLite may undo without telling us: what was read inside one that is not followed is
+//! tentative, and read again at the next use.
 
 use std::rc::Rc;
 
 use anabranch_core::key::{Affinity, KeyColumn};
 use anabranch_sqlite::Db;
+use hashbrown::HashMap;
 
 use crate::error::Result;
 use crate::ids::{ColumnId, TableId};
+use crate::kept::Kept;
+use crate::metadata::mask::Mask;
+
+mod load;
 
 /// A conflict-free table.
 #[derive(Clone, Debug)]
@@ -20,12 +32,19 @@ pub(crate) struct TableInfo {
     pub(crate) order: u32,
     /// Key columns in PRIMARY KEY order.
     pub(crate) key: Vec<KeyPart>,
-    /// Replicated columns (not of the key, not generated) in declaration order.
+    /// The same, as folding takes them.
+    pub(crate) key_columns: Vec<KeyColumn>,
+    /// Replicated columns (not of the key, not generated) in declaration order. Ids of
+    /// columns that are gone, or not yet made replicated, are not among them.
     pub(crate) columns: Vec<ColumnInfo>,
+    /// The ids of `columns`.
+    pub(crate) mask: Mask,
     /// The stored spelling of a key may differ from its folded form.
     pub(crate) has_spellings: bool,
     /// The table's columns are not those its triggers were made for.
     pub(crate) is_stale: bool,
+    /// A trigger of somebody's that fires before ours and may skip them.
+    pub(crate) outrun_by: Option<String>,
 }
 
 /// A key column.
@@ -43,42 +62,115 @@ pub(crate) struct ColumnInfo {
     pub(crate) affinity: Affinity,
 }
 
+impl TableInfo {
+    /// A replicated column by id; `None` for one that was dropped.
+    pub(crate) fn column(&self, id: ColumnId) -> Option<&ColumnInfo> {
+        self.columns.iter().find(|column| column.id == id)
+    }
+
+    /// A replicated column by exact name.
+    pub(crate) fn column_named(&self, name: &str) -> Option<&ColumnInfo> {
+        self.columns.iter().find(|column| column.name == name)
+    }
+}
+
 /// All tables, by token, id and name; re-read when the schema version changes.
-pub(crate) struct Registry {}
+pub(crate) struct Registry {
+    /// The schema version that was read; `None`: nothing was.
+    version: Option<i64>,
+    /// What was read may be undone without a word.
+    is_tentative: bool,
+    /// Tables in order, with what they were made of.
+    tables: Vec<load::Loaded>,
+    by_name: HashMap<String, usize>,
+    by_id: HashMap<TableId, usize>,
+    by_token: HashMap<i64, usize>,
+    /// Registered, but no trigger calls with their token any more.
+    orphans: Vec<TableId>,
+    version_statement: Kept,
+}
 
 impl Registry {
     /// Nothing read yet.
     pub(crate) fn new() -> Registry {
-        Registry {}
+        Registry {
+            version: None,
+            is_tentative: false,
+            tables: Vec::new(),
+            by_name: HashMap::new(),
+            by_id: HashMap::new(),
+            by_token: HashMap::new(),
+            orphans: Vec::new(),
+            version_statement: Kept::new("PRAGMA main.schema_version"),
+        }
     }
 
-    /// Re-reads if `PRAGMA schema_version` changed; dropped tables leave.
-    pub(crate) fn refresh(&mut self, _db: &Db) -> Result<()> {
-        todo!()
+    /// Re-reads if `PRAGMA schema_version` changed; dropped tables leave. `is_followed`: the
+    /// end of the present transaction will be told.
+    pub(crate) fn refresh(&mut self, db: &Db, is_followed: bool) -> Result<()> {
+        let version = self.version_statement.integer(db, &[])?;
+        if self.version == Some(version) && !self.is_tentative {
+            return Ok(());
+        }
+        self.version = None;
+        let loaded = load::load(db, std::mem::take(&mut self.tables))?;
+        self.by_name.clear();
+        self.by_id.clear();
+        self.by_token.clear();
+        for (index, table) in loaded.tables.iter().enumerate() {
+            self.by_name.insert(table.info.name.clone(), index);
+            self.by_id.insert(table.info.id, index);
+            self.by_token.insert(table.info.token, index);
+        }
+        self.tables = loaded.tables;
+        self.orphans = loaded.orphans;
+        self.is_tentative = !db.is_autocommit() && !is_followed;
+        self.version = Some(version);
+        Ok(())
     }
 
     /// Re-reads at next use whatever the schema version says (a rollback lowers it again).
     pub(crate) fn invalidate(&mut self) {
-        todo!()
+        self.version = None;
+    }
+
+    /// Tables that are registered and gone: their metadata may be dropped.
+    pub(crate) fn orphans(&self) -> &[TableId] {
+        &self.orphans
+    }
+
+    /// The orphans' metadata is dropped.
+    pub(crate) fn forget_orphans(&mut self) {
+        self.orphans.clear();
     }
 
     /// By exact name.
-    pub(crate) fn by_name(&self, _name: &str) -> Option<Rc<TableInfo>> {
-        todo!()
+    pub(crate) fn by_name(&self, name: &str) -> Option<Rc<TableInfo>> {
+        self.by_name.get(name).map(|index| self.tables[*index].info.clone())
     }
 
     /// By id.
-    pub(crate) fn by_id(&self, _id: TableId) -> Option<Rc<TableInfo>> {
-        todo!()
+    pub(crate) fn by_id(&self, id: TableId) -> Option<Rc<TableInfo>> {
+        self.by_id.get(&id).map(|index| self.tables[*index].info.clone())
     }
 
     /// By the token its triggers call with.
-    pub(crate) fn by_token(&self, _token: i64) -> Option<Rc<TableInfo>> {
-        todo!()
+    pub(crate) fn by_token(&self, token: i64) -> Option<Rc<TableInfo>> {
+        self.by_token.get(&token).map(|index| self.tables[*index].info.clone())
     }
 
     /// All tables, in the order in which they became conflict-free.
     pub(crate) fn all(&self) -> Vec<Rc<TableInfo>> {
-        todo!()
+        self.tables.iter().map(|table| table.info.clone()).collect()
+    }
+
+    /// Compiles what is kept.
+    pub(crate) fn prepare(&self, db: &Db) -> Result<()> {
+        Ok(self.version_statement.prepare(db)?)
+    }
+
+    /// Drops what is kept, so that the connection can close.
+    pub(crate) fn drop_statements(&self) {
+        self.version_statement.clear();
     }
 }

@@ -19,7 +19,6 @@ use crate::error::Result;
 use crate::ids::{EntryId, LocalDot, TableId};
 use crate::listing::{Arguments, Listing, Rows};
 use crate::metadata::{self, StoredHeader};
-use crate::snapshot;
 
 const POSITION: i32 = 0;
 
@@ -38,7 +37,7 @@ pub(crate) fn register(cx: &Rc<Context>) -> std::result::Result<(), SqlError> {
 }
 
 fn rows(cx: &Rc<Context>, arguments: &Arguments) -> Result<Rows> {
-    snapshot::refresh(cx)?;
+    cx.refresh()?;
     let integer = |slot: usize| match &arguments[slot] {
         Some(Value::Integer(position)) => Some(*position),
         _ => None,

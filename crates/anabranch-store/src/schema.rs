@@ -1,1 +1,155 @@
 //! Our own tables in the file, and whether this version can read them.
+//!
+//! Nothing is written when nothing is missing, so that a file that was initialised can be
+//! opened read-only, and while another connection writes.
+
+use anabranch_core::site::SiteId;
+use anabranch_core::value::{Value, ValueRef};
+use anabranch_sqlite::{Db, SqlError};
+
+use crate::error::{Result, StoreError};
+use crate::metadata::tables;
+use crate::shape::{integer, text};
+
+/// The format of our tables that this version writes, and the newest that it reads.
+const FORMAT: i64 = 1;
+/// `crsqlite_version` of the release whose SQL surface this is: 0.16.3 as MMmmppxx.
+const CRSQLITE_VERSION: i64 = 160_300;
+/// Older files of cr-sqlite have another layout.
+const OLDEST_CRSQLITE_VERSION: i64 = 150_000;
+
+/// Everything that a file of ours holds.
+const OBJECTS: &[&str] = &[
+    "crsql_master",
+    "crsql_site_id",
+    "crsql_site_id_site_id",
+    "crsql_tracked_peers",
+    "ana_registry",
+    "ana_names",
+    "ana_part",
+    "ana_meta",
+    "ana_entry",
+    "ana_clock",
+    "ana_site",
+    "ana_vector",
+    "ana_chain",
+    "ana_salt",
+];
+
+/// The tables that clients of cr-sqlite read, those of the registry, and the staging of
+/// deltas; the log's own are in [`tables::CREATE`].
+const CREATE: &str = "
+CREATE TABLE IF NOT EXISTS crsql_master(\"key\" TEXT PRIMARY KEY, value ANY);
+CREATE TABLE IF NOT EXISTS crsql_site_id(site_id BLOB NOT NULL, ordinal INTEGER PRIMARY KEY);
+CREATE UNIQUE INDEX IF NOT EXISTS crsql_site_id_site_id ON crsql_site_id(site_id);
+CREATE TABLE IF NOT EXISTS crsql_tracked_peers(
+    site_id BLOB NOT NULL, version INTEGER NOT NULL, seq INTEGER DEFAULT 0,
+    tag INTEGER, event INTEGER, PRIMARY KEY(site_id, tag, event)) STRICT;
+CREATE TABLE IF NOT EXISTS ana_registry(
+    id INTEGER PRIMARY KEY, name TEXT, token INTEGER, args INTEGER, revision INTEGER);
+CREATE TABLE IF NOT EXISTS ana_names(
+    tbl INTEGER, id INTEGER, name TEXT, PRIMARY KEY(tbl, id)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS ana_part(
+    delta BLOB, part INTEGER, of INTEGER, bytes BLOB, PRIMARY KEY(delta, part));
+";
+
+/// Whether a table is one of ours, which never becomes conflict-free.
+pub(crate) fn is_own(name: &str) -> bool {
+    OBJECTS.iter().any(|own| own.eq_ignore_ascii_case(name))
+}
+
+/// Checks that this version can read the file, and makes what is missing.
+///
+/// # Errors
+/// A file of cr-sqlite before 0.15, or one with tables of cr-sqlite; a file of a newer
+/// format; a fresh file that cannot be written.
+pub(crate) fn initialise(db: &Db) -> Result<()> {
+    let objects = objects(db)?;
+    let has = |name: &str| objects.iter().any(|object| object == name);
+    if has("crsql_master") {
+        check_version(db)?;
+    }
+    if let Some(clock) = objects.iter().find(|name| name.ends_with("__crsql_clock")) {
+        return Err(StoreError::Refused(format!(
+            "this file holds tables of cr-sqlite ({clock}), which this version cannot take over"
+        )));
+    }
+    if has("ana_meta") {
+        check_format(db)?;
+    }
+    let is_whole = OBJECTS.iter().all(|name| has(name));
+    if is_whole && site_id(db)?.is_some() {
+        return Ok(());
+    }
+    create(db).map_err(|error| {
+        let SqlError { code, message } = error;
+        SqlError { code, message: format!("error during initialization: {message}") }.into()
+    })
+}
+
+fn objects(db: &Db) -> Result<Vec<String>> {
+    let sql = "SELECT name FROM main.sqlite_master WHERE name LIKE 'crsql\\_%' ESCAPE '\\' \
+               OR name LIKE 'ana\\_%' ESCAPE '\\' \
+               OR (type = 'table' AND name LIKE '%\\_\\_crsql\\_clock' ESCAPE '\\')";
+    Ok(db.query_rows(sql, &[])?.iter().map(|row| text(&row[0])).collect())
+}
+
+fn check_version(db: &Db) -> Result<()> {
+    let sql = "SELECT value FROM main.crsql_master WHERE key = 'crsqlite_version'";
+    match db.query_value(sql, &[])? {
+        Some(Value::Integer(version)) if version < OLDEST_CRSQLITE_VERSION => {
+            Err(StoreError::Refused(format!(
+                "Opening a db created with cr-sqlite version {version} is not supported. \
+                 Upcoming release 0.15.0 is a breaking change."
+            )))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_format(db: &Db) -> Result<()> {
+    let sql = "SELECT value FROM main.ana_meta WHERE key = 'format'";
+    match db.query_value(sql, &[])?.as_ref().map(integer) {
+        Some(format) if format > FORMAT => Err(StoreError::Refused(format!(
+            "this file has format {format}, written by a newer Anabranch; this one reads up to \
+             format {FORMAT}"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+fn site_id(db: &Db) -> Result<Option<Value>> {
+    let sql = "SELECT site_id FROM main.crsql_site_id WHERE ordinal = 0";
+    Ok(db.query_value(sql, &[])?)
+}
+
+/// Makes what is missing, all or nothing, also inside a transaction of the host's.
+fn create(db: &Db) -> std::result::Result<(), SqlError> {
+    db.execute("SAVEPOINT ana_initialise", &[])?;
+    let result = create_objects(db).and_then(|()| db.execute("RELEASE ana_initialise", &[]));
+    if result.is_err() {
+        // The savepoint may be gone with its transaction; the first error is the one to tell.
+        let _ = db.execute("ROLLBACK TO ana_initialise", &[]);
+        let _ = db.execute("RELEASE ana_initialise", &[]);
+    }
+    result
+}
+
+fn create_objects(db: &Db) -> std::result::Result<(), SqlError> {
+    db.execute_batch(CREATE)?;
+    db.execute_batch(tables::CREATE)?;
+    let insert = |sql: &str, value: ValueRef<'_>| db.execute(sql, &[value]);
+    insert(
+        "INSERT OR IGNORE INTO main.crsql_master VALUES ('crsqlite_version', ?1)",
+        ValueRef::Integer(CRSQLITE_VERSION),
+    )?;
+    insert("INSERT OR IGNORE INTO main.ana_meta VALUES ('format', ?1)", ValueRef::Integer(FORMAT))?;
+    let mut random = [0; 16];
+    getrandom::fill(&mut random)
+        .map_err(|error| SqlError::new(format!("no random numbers for a site id: {error}")))?;
+    let site = SiteId::from_random(random);
+    insert(
+        "INSERT OR IGNORE INTO main.crsql_site_id(site_id, ordinal) VALUES (?1, 0)",
+        ValueRef::Blob(site.as_bytes()),
+    )
+}

@@ -8,21 +8,19 @@ use crate::error::Result;
 /// A host statement that writes in autocommit holds one already.
 pub(crate) fn read<T>(cx: &Context, f: impl FnOnce() -> Result<T>) -> Result<T> {
     if !cx.db.is_autocommit() || cx.db.is_writing() {
-        refresh(cx)?;
+        cx.refresh()?;
         return f();
     }
     cx.db.execute("BEGIN", &[])?;
-    let result = refresh(cx).and_then(|()| f());
+    // Nobody of this connection altered anything in a transaction that is this young.
+    cx.is_followed.set(true);
+    let refreshed = cx.refresh();
+    cx.is_followed.set(false);
+    let result = refreshed.and_then(|()| f());
     // Nothing was written: committing only ends the read, and other statements that read
     // on this connection go on.
     let end = cx.db.execute("COMMIT", &[]);
     let value = result?;
     end?;
     Ok(value)
-}
-
-/// Notices what other connections committed.
-pub(crate) fn refresh(cx: &Context) -> Result<()> {
-    cx.registry.borrow_mut().refresh(&cx.db)?;
-    cx.metadata.borrow_mut().refresh()
 }

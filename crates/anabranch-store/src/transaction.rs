@@ -1,11 +1,31 @@
 //! One transaction of this connection: its buffer, its marks, and its fate.
+//!
+//! SQLite tells the fate of a transaction to the virtual tables that take part in it. Ours,
+//! `ana_transaction`, is hidden and empty; one nested INSERT at the first write enrols it.
+//!
+//! Invariant: at any time buffer and log together hold exactly the operations whose rows
+//! SQLite holds. A statement or savepoint that is undone cuts the buffer to its mark.
+//! What was flushed since the mark SQLite undoes itself; what was in the buffer when the
+//! mark was set, and was flushed after it, is saved beside until the mark goes.
+
+use std::rc::Rc;
+
+use anabranch_core::value::ValueRef;
+use anabranch_sqlite::{Db, SqlError};
 
 use crate::buffer::{LocalBuffer, MergedBuffer, MergedRecord};
 use crate::context::Context;
-use crate::error::Result;
+use crate::error::{Result, StoreError};
 use crate::ids::TableId;
+use crate::kept::Kept;
+use crate::limits::{MAX_BUFFERED_BYTES, MAX_BUFFERED_MERGED, MAX_BUFFERED_OPS};
 use crate::metadata::PendingChange;
 use crate::metadata::row_clock::RowClock;
+
+mod fate;
+mod marks;
+
+use marks::Marks;
 
 /// The state of the present transaction; empty outside one.
 #[derive(Default)]
@@ -14,6 +34,53 @@ pub(crate) struct Transaction {
     pub(crate) change: PendingChange,
     pub(crate) local: LocalBuffer,
     pub(crate) merged: MergedBuffer,
+    /// SQLite will tell the end of this transaction.
+    is_enrolled: bool,
+    marks: Marks,
+    /// What a flush that failed left in the log is unknown: only undoing it helps.
+    failed: Option<SqlError>,
+    flushing: Option<Flushing>,
+}
+
+/// A flush that runs.
+struct Flushing {
+    /// Marks below are the host's; those from here on belong to the flush's own statements.
+    n_marks: usize,
+    /// The transaction or a savepoint of the host's was undone meanwhile.
+    is_lost: bool,
+}
+
+/// Kept statements about transactions.
+pub(crate) struct TransactionStatements {
+    enrol: Kept,
+    query_only: Kept,
+}
+
+impl TransactionStatements {
+    /// Compiles nothing yet.
+    pub(crate) fn new() -> TransactionStatements {
+        TransactionStatements {
+            enrol: Kept::new("INSERT INTO ana_transaction VALUES (0)"),
+            query_only: Kept::new("PRAGMA query_only"),
+        }
+    }
+
+    /// Compiles all, so that an authorizer of the host's is not asked later.
+    pub(crate) fn prepare(&self, db: &Db) -> Result<()> {
+        self.enrol.prepare(db)?;
+        Ok(self.query_only.prepare(db)?)
+    }
+
+    /// Drops all, so that the connection can close.
+    pub(crate) fn clear(&self) {
+        self.enrol.clear();
+        self.query_only.clear();
+    }
+}
+
+/// Registers the hidden table.
+pub(crate) fn register(cx: &Rc<Context>) -> std::result::Result<(), SqlError> {
+    cx.db.create_fate("ana_transaction", fate::Fate::new(cx))
 }
 
 impl Transaction {
@@ -26,38 +93,217 @@ impl Transaction {
 }
 
 /// Makes sure that SQLite tells us this transaction's fate.
-pub(crate) fn enrol(_cx: &Context) -> Result<()> {
-    todo!()
+///
+/// # Errors
+/// SQLite's, and what reading the file anew finds.
+pub(crate) fn enrol(cx: &Context) -> Result<()> {
+    if cx.transaction.borrow().is_enrolled {
+        return Ok(());
+    }
+    let rowid = cx.db.last_insert_rowid();
+    let enrolled = cx.transaction_statements.enrol.execute(&cx.db, &[]);
+    cx.db.set_last_insert_rowid(rowid);
+    enrolled?;
+    // From here on nobody else can commit: what is read now holds until the end.
+    cx.refresh()
 }
 
 /// Writes all that is buffered to the log (early flush, or at commit).
-pub(crate) fn flush(_cx: &Context) -> Result<()> {
-    todo!()
+///
+/// # Errors
+/// What writing the log answers. Then this transaction writes nothing more, nor commits,
+/// until the statement or savepoint it happened in is undone.
+pub(crate) fn flush(cx: &Context) -> Result<()> {
+    let Some(mut work) = Work::take(cx)? else { return Ok(()) };
+    let written = with_writes_allowed(cx, || work.write(cx));
+    cx.settle();
+    let mut transaction = cx.transaction.borrow_mut();
+    let is_lost = transaction.flushing.take().is_some_and(|flushing| flushing.is_lost);
+    match written {
+        _ if is_lost => {}
+        Ok(()) => work.give_back_written(&mut transaction),
+        Err(ref error) => work.give_back(&mut transaction, error),
+    }
+    written
+}
+
+/// Makes room for operations of `kind` in the buffer: flushes the other kind, and a full one.
+pub(crate) fn make_room(cx: &Context, kind: Buffered) -> Result<()> {
+    let must_flush = {
+        let transaction = cx.transaction.borrow();
+        transaction.check()?;
+        let Transaction { local, merged, .. } = &*transaction;
+        let is_full = local.ops.len() >= MAX_BUFFERED_OPS
+            || local.arena.len() >= MAX_BUFFERED_BYTES
+            || merged.records.len() >= MAX_BUFFERED_MERGED;
+        let has_other = match kind {
+            Buffered::Local => !merged.is_empty(),
+            Buffered::Merged => !local.is_empty(),
+        };
+        is_full || has_other
+    };
+    if must_flush { flush(cx) } else { Ok(()) }
+}
+
+/// What a buffer holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Buffered {
+    /// Captured operations.
+    Local,
+    /// Merged records.
+    Merged,
 }
 
 /// The clock of a row, buffered merges included; buffered local operations are flushed
 /// first.
-pub(crate) fn row_clock(_cx: &Context, _table: TableId, _key: &[u8]) -> Result<Option<RowClock>> {
-    todo!()
+///
+/// This is also where a full buffer of merges is flushed: between this call and the pushes
+/// for the row no address of the buffer changes.
+pub(crate) fn row_clock(cx: &Context, table: TableId, key: &[u8]) -> Result<Option<RowClock>> {
+    make_room(cx, Buffered::Merged)?;
+    let transaction = cx.transaction.borrow();
+    if !transaction.merged.is_empty() {
+        let row = (table, crate::ids::Key::from_slice(key));
+        if let Some(clock) = transaction.merged.rows.get(&row) {
+            return Ok(Some(clock.clone()));
+        }
+    }
+    drop(transaction);
+    cx.metadata.borrow_mut().row(table, key)
+}
+
+/// Flushes if captured operations are buffered.
+pub(crate) fn flush_local(cx: &Context) -> Result<()> {
+    let has_local = !cx.transaction.borrow().local.is_empty();
+    if has_local { flush(cx) } else { Ok(()) }
 }
 
 /// Buffers a merged record and the clock its row has after it (whose new groups point at
 /// `(EntryId::PENDING, index)` with the index this returns). Enrols; flushes local
 /// operations first. `after` is made by the caller through `make`, which gets the index.
 pub(crate) fn push_merged(
-    _cx: &Context,
-    _record: MergedRecord,
-    _make: impl FnOnce(u32) -> RowClock,
+    cx: &Context,
+    record: MergedRecord,
+    make: impl FnOnce(u32) -> RowClock,
 ) -> Result<()> {
-    todo!()
+    enrol(cx)?;
+    flush_local(cx)?;
+    let mut transaction = cx.transaction.borrow_mut();
+    transaction.check()?;
+    let merged = &mut transaction.merged;
+    let has_room = merged.records.try_reserve(1).is_ok() && merged.rows.try_reserve(1).is_ok();
+    if !has_room {
+        return Err(crate::buffer::out_of_memory().into());
+    }
+    let index = u32::try_from(merged.records.len()).expect("rows are flushed long before");
+    let clock = make(index);
+    merged.rows.insert((record.table, record.key.clone()), clock);
+    merged.records.push(record);
+    Ok(())
 }
 
 /// `db_version` a local write would get now: max(committed + 1, pending).
-pub(crate) fn next_db_version(_cx: &Context) -> Result<u64> {
-    todo!()
+pub(crate) fn next_db_version(cx: &Context) -> Result<u64> {
+    let committed = cx.metadata.borrow().db_version();
+    Ok(cx.transaction.borrow().change.db_version.max(committed + 1))
 }
 
 /// Raises the pending `db_version` to at least `version` and returns it.
-pub(crate) fn raise_db_version(_cx: &Context, _version: u64) -> Result<u64> {
-    todo!()
+pub(crate) fn raise_db_version(cx: &Context, version: u64) -> Result<u64> {
+    let next = next_db_version(cx)?.max(version);
+    cx.transaction.borrow_mut().change.db_version = next;
+    Ok(next)
+}
+
+impl Transaction {
+    fn check(&self) -> Result<()> {
+        match &self.failed {
+            None => Ok(()),
+            Some(error) => Err(StoreError::Sql(SqlError {
+                code: error.code,
+                message: format!(
+                    "this transaction could not write its log ({}); roll it back",
+                    error.message
+                ),
+            })),
+        }
+    }
+}
+
+/// What a flush writes, taken out of the transaction: the log's statements call our table.
+struct Work {
+    change: PendingChange,
+    local: LocalBuffer,
+    merged: MergedBuffer,
+}
+
+impl Work {
+    fn take(cx: &Context) -> Result<Option<Work>> {
+        let mut transaction = cx.transaction.borrow_mut();
+        transaction.check()?;
+        if transaction.local.is_empty() && transaction.merged.is_empty() {
+            return Ok(None);
+        }
+        let n_marks = transaction.marks.len();
+        transaction.flushing = Some(Flushing { n_marks, is_lost: false });
+        let mut change = transaction.change.clone();
+        change.author = cx.author.borrow().clone();
+        Ok(Some(Work {
+            change,
+            local: std::mem::take(&mut transaction.local),
+            merged: std::mem::take(&mut transaction.merged),
+        }))
+    }
+
+    fn write(&mut self, cx: &Context) -> Result<()> {
+        let mut metadata = cx.metadata.borrow_mut();
+        if !self.local.is_empty() {
+            self.change.is_edit = true;
+            metadata.write_local(&mut self.change, &self.local)?;
+        }
+        if !self.merged.is_empty() {
+            metadata.write_merged(&mut self.change, &self.merged)?;
+        }
+        Ok(())
+    }
+
+    fn give_back_written(mut self, transaction: &mut Transaction) {
+        transaction.change = self.change;
+        if let Some((local, merged)) = transaction.marks.flushed() {
+            self.local.truncate(local);
+            self.merged.truncate(merged);
+            transaction.marks.save(self.local, self.merged);
+        } else {
+            self.local.clear();
+            transaction.local = self.local;
+        }
+        transaction.marks.begin_epoch();
+    }
+
+    fn give_back(self, transaction: &mut Transaction, error: &StoreError) {
+        transaction.local = self.local;
+        transaction.merged = self.merged;
+        transaction.failed = Some(match error {
+            StoreError::Sql(sql) => sql.clone(),
+            other => SqlError::new(other.to_string()),
+        });
+    }
+}
+
+/// Runs `f` with `PRAGMA query_only` off: what it writes belongs to rows that were written
+/// before the host set it, and a commit without it would lose them.
+fn with_writes_allowed(cx: &Context, f: impl FnOnce() -> Result<()>) -> Result<()> {
+    let is_query_only = cx.transaction_statements.query_only.integer(&cx.db, &[])? != 0;
+    if !is_query_only {
+        return f();
+    }
+    cx.db.execute("PRAGMA query_only = 0", &[])?;
+    let result = f();
+    cx.db.execute("PRAGMA query_only = 1", &[])?;
+    result
+}
+
+/// A value for SQL's integer columns.
+pub(crate) fn sql_integer(number: u64) -> ValueRef<'static> {
+    ValueRef::Integer(i64::try_from(number).unwrap_or(i64::MAX))
 }

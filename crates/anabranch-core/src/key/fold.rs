@@ -21,10 +21,32 @@ const SIGN: u64 = 1 << 63;
 /// [`KeyError::WrongCount`], [`KeyError::WrongType`] (NULL anywhere; not an integer in a
 /// rowid column).
 pub fn fold(values: &[ValueRef<'_>], columns: &[KeyColumn]) -> Result<Vec<u8>, KeyError> {
+    let mut folded = Vec::with_capacity(9 * values.len());
+    fold_into(values, columns, &mut folded)?;
+    Ok(folded)
+}
+
+/// Appends the folded key of values to `folded`; after an error it is as it was.
+///
+/// # Errors
+/// As [`fold`].
+pub fn fold_into(
+    values: &[ValueRef<'_>],
+    columns: &[KeyColumn],
+    folded: &mut Vec<u8>,
+) -> Result<(), KeyError> {
+    let start = folded.len();
+    append(values, columns, folded).inspect_err(|_| folded.truncate(start))
+}
+
+fn append(
+    values: &[ValueRef<'_>],
+    columns: &[KeyColumn],
+    folded: &mut Vec<u8>,
+) -> Result<(), KeyError> {
     if values.len() != columns.len() {
         return Err(KeyError::WrongCount { found: values.len(), expected: columns.len() });
     }
-    let mut folded = Vec::with_capacity(9 * values.len());
     for (index, (value, column)) in values.iter().zip(columns).enumerate() {
         let stored = stored(*value, column.affinity);
         let value = stored.as_ref();
@@ -40,13 +62,13 @@ pub fn fold(values: &[ValueRef<'_>], columns: &[KeyColumn]) -> Result<Vec<u8>, K
                 return Err(KeyError::WrongType { index, found: type_name(value) });
             }
             ValueRef::Text(text) => {
-                pack_value(&mut folded, ValueRef::Text(&fold_text(text, column.collation)));
+                pack_value(folded, ValueRef::Text(&fold_text(text, column.collation)));
             }
-            ValueRef::Real(real) => pack_value(&mut folded, fold_real(real)),
-            other => pack_value(&mut folded, other),
+            ValueRef::Real(real) => pack_value(folded, fold_real(real)),
+            other => pack_value(folded, other),
         }
     }
-    Ok(folded)
+    Ok(())
 }
 
 /// Values of a folded key, spelled as the columns' affinity stores them.

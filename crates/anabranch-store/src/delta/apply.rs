@@ -22,7 +22,6 @@ use super::intake::Intake;
 use super::{Applied, DeltaError, stage};
 use crate::context::Context;
 use crate::error::Result;
-use crate::snapshot;
 
 /// Name of the hidden table; its one column takes parts, one behind the other.
 const TABLE: &str = "ana_internal_apply";
@@ -89,7 +88,7 @@ impl Table for Door {
 
 /// Applies a whole delta, or stages parts and applies them when the last is there.
 fn take(cx: &Context, bytes: &[u8]) -> Result<u64> {
-    snapshot::refresh(cx)?;
+    cx.refresh()?;
     let parts = wire::split(bytes).map_err(DeltaError::from)?;
     let heads: Vec<PartHead> = parts
         .iter()

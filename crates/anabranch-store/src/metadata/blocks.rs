@@ -42,6 +42,20 @@ fn table_id(table: TableId) -> ValueRef<'static> {
 }
 
 impl Blocks {
+    /// Drops what is kept, so that the connection can close.
+    pub(crate) fn drop_statements(&mut self) {
+        let kept = [
+            &mut self.at_or_below,
+            &mut self.lowest,
+            &mut self.above,
+            &mut self.next_first,
+            &mut self.write,
+            &mut self.delete,
+            &mut self.drop,
+        ];
+        kept.into_iter().for_each(Kept::clear);
+    }
+
     pub(crate) fn new(db: &Db) -> Blocks {
         Blocks {
             db: db.clone(),

@@ -34,6 +34,21 @@ pub(crate) struct Log {
 }
 
 impl Log {
+    /// Drops what is kept, so that the connection can close.
+    pub(crate) fn drop_statements(&mut self) {
+        let kept = [
+            &mut self.insert,
+            &mut self.set_head,
+            &mut self.last,
+            &mut self.by_id,
+            &mut self.next,
+            &mut self.dbv_at,
+            &mut self.heads,
+            &mut self.drop,
+        ];
+        kept.into_iter().for_each(Kept::clear);
+    }
+
     pub(crate) fn new(db: &Db) -> Log {
         Log {
             db: db.clone(),

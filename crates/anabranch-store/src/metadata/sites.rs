@@ -25,6 +25,12 @@ pub(crate) struct Sites {
 }
 
 impl Sites {
+    /// Drops what is kept, so that the connection can close.
+    pub(crate) fn drop_statements(&mut self) {
+        let kept = [&mut self.by_site, &mut self.by_id, &mut self.add];
+        kept.into_iter().for_each(Kept::clear);
+    }
+
     /// The authors of changes.
     pub(crate) fn authors(own: SiteId) -> Sites {
         Sites {

@@ -25,6 +25,11 @@ impl Kept {
         Ok(self.statement.as_mut().expect("prepared just above"))
     }
 
+    /// Drops the statement, so that the connection can close.
+    pub(crate) fn clear(&mut self) {
+        self.statement = None;
+    }
+
     /// Binds, runs to the end.
     pub(crate) fn run(&mut self, db: &Db, params: &[ValueRef<'_>]) -> Result<()> {
         Ok(self.get(db)?.execute(params)?)

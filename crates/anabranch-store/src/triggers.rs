@@ -1,0 +1,105 @@
+//! The texts of the triggers that capture writes.
+//!
+//! Each is `AFTER`, and calls one function of ours: `(token, new key, old key, old and new
+//! value of every replicated column in turn)`. A call takes at most `max_args` arguments;
+//! what does not fit goes before it, in calls that only add to what the last one finishes:
+//! `ana_internal_key(token, first, values…)` and `ana_internal_compare(token, first, pairs…)`.
+//!
+//! A stored text that differs from the one made here says that the table was altered.
+
+use crate::base::quote_name;
+use crate::shape::TableShape;
+
+/// Most arguments of a function in every SQLite (SQLITE_MAX_FUNCTION_ARG before 3.48).
+pub(crate) const MAX_ARGS: usize = 127;
+/// Fewest with which two values fit beside the token and the index.
+pub(crate) const MIN_ARGS: usize = 4;
+
+/// The three triggers of a table: suffix of the name, and the text as SQLite stores it.
+pub(crate) struct TriggerTexts {
+    pub(crate) insert: String,
+    pub(crate) update: String,
+    pub(crate) delete: String,
+}
+
+impl TriggerTexts {
+    /// For a table as it is.
+    pub(crate) fn of(table: &TableShape, token: i64, max_args: usize) -> TriggerTexts {
+        let new_key: Vec<String> = key_values(table, "new");
+        let old_key: Vec<String> = key_values(table, "old");
+        let both = [new_key.clone(), old_key.clone()].concat();
+        let pairs: Vec<String> = table
+            .replicated()
+            .flat_map(|column| {
+                let name = quote_name(&column.name);
+                [format!("old.{name}"), format!("new.{name}")]
+            })
+            .collect();
+        let writer = Writer { token, max_args };
+        let text = |kind: &str, event: &str, calls: String| {
+            let name = quote_name(&format!("{}__crsql_{kind}", table.name));
+            let on = quote_name(&table.name);
+            format!("CREATE TRIGGER {name} AFTER {event} ON {on} BEGIN {calls} END")
+        };
+        TriggerTexts {
+            insert: text("itrig", "INSERT", writer.calls("crsql_internal_ins", &new_key, &[])),
+            update: text("utrig", "UPDATE", writer.calls("crsql_internal_upd", &both, &pairs)),
+            delete: text("dtrig", "DELETE", writer.calls("crsql_internal_del", &old_key, &[])),
+        }
+    }
+
+    /// The texts in the order in which they are made.
+    pub(crate) fn all(&self) -> [&String; 3] {
+        [&self.insert, &self.update, &self.delete]
+    }
+}
+
+/// The token that a trigger of ours calls with.
+pub(crate) fn token_of(text: &str) -> Option<i64> {
+    let at = text.find("_internal_")?;
+    let (_, arguments) = text[at..].split_once('(')?;
+    let digits = arguments.split(|c: char| !c.is_ascii_digit()).next()?;
+    digits.parse().ok()
+}
+
+fn key_values(table: &TableShape, row: &str) -> Vec<String> {
+    table.key.iter().map(|part| format!("{row}.{}", quote_name(&part.name))).collect()
+}
+
+struct Writer {
+    token: i64,
+    max_args: usize,
+}
+
+impl Writer {
+    fn calls(&self, function: &str, key: &[String], pairs: &[String]) -> String {
+        let mut text = String::new();
+        let mut last: Vec<String> = Vec::new();
+        if 1 + key.len() + pairs.len() <= self.max_args {
+            last.extend_from_slice(key);
+            last.extend_from_slice(pairs);
+        } else {
+            if 1 + key.len() <= self.max_args {
+                last.extend_from_slice(key);
+            } else {
+                self.parts(&mut text, "ana_internal_key", key, self.max_args - 2);
+            }
+            self.parts(&mut text, "ana_internal_compare", pairs, (self.max_args - 2) / 2 * 2);
+        }
+        self.call(&mut text, function, None, &last);
+        text.trim_end().to_string()
+    }
+
+    fn parts(&self, text: &mut String, function: &str, values: &[String], size: usize) {
+        for (index, part) in values.chunks(size).enumerate() {
+            self.call(text, function, Some(index * size), part);
+        }
+    }
+
+    fn call(&self, text: &mut String, function: &str, first: Option<usize>, values: &[String]) {
+        let mut arguments = vec![self.token.to_string()];
+        arguments.extend(first.map(|first| first.to_string()));
+        arguments.extend_from_slice(values);
+        *text += &format!("SELECT {function}({}); ", arguments.join(", "));
+    }
+}
