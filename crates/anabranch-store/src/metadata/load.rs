@@ -42,8 +42,8 @@ impl Metadata {
         state.folded = EntryId(self.meta_number("folded")?);
         state.time = Hlc(self.meta_number("time")?);
         self.load_vector(&mut state)?;
-        if !is_committed {
-            // The file may hold a header of our open transaction: it is no change yet.
+        if !is_committed && state.own.version > self.committed.own.version {
+            // The file holds a header of our open transaction, folded: it is no change yet.
             state.own = self.committed.own;
             state.own_context = self.committed.own_context.clone();
         }
