@@ -234,6 +234,7 @@ impl Metadata {
         self.state = self.committed.clone();
         self.tail = Tail::default();
         self.pending_own = None;
+        self.log.forget();
         self.authors.forget_ids();
         self.origins.forget_ids();
         self.is_stale = true;

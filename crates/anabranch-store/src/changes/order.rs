@@ -49,6 +49,12 @@ impl Order {
         self.terms.iter().any(|(term, _)| *term == column)
     }
 
+    /// Whether rows of one `db_version` stay together and versions ascend, so that the log
+    /// can be read version by version.
+    pub(super) fn is_by_version(&self) -> bool {
+        self.terms.first() == Some(&(Column::DbVersion, false))
+    }
+
     /// As text.
     pub(super) fn encode(&self) -> String {
         let letter = |(column, is_desc): &(Column, bool)| {

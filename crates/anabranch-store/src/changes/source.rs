@@ -1,5 +1,5 @@
-//! Where a scan's rows come from: pieces of the log in order, all of it sorted, or the
-//! records of single rows.
+//! Where a scan's rows come from: pieces of the log in order, version by version or all of
+//! it sorted, or the records of single rows.
 
 use std::rc::Rc;
 
@@ -106,6 +106,8 @@ pub(super) struct Source {
     filter: Filter,
     order: Order,
     rest: Rest,
+    /// Records of a version that may not have been read whole.
+    held: Vec<LiveRecord>,
     tables: HashMap<TableId, Option<Rc<TableView>>>,
     sites: HashMap<Ordinal, SiteId>,
 }
@@ -127,7 +129,7 @@ impl Source {
             None => Rest::Log(cx.metadata.borrow_mut().scan_since(filter.versions().0)?),
         };
         let (tables, sites) = (HashMap::new(), HashMap::new());
-        Ok(Source { cx, filter, order, rest, tables, sites })
+        Ok(Source { cx, filter, order, rest, held: Vec::new(), tables, sites })
     }
 
     /// The next rows; a chunk without items is the end.
@@ -153,19 +155,40 @@ impl Source {
         match std::mem::replace(&mut self.rest, Rest::Nothing) {
             Rest::Nothing => Ok(Vec::new()),
             Rest::Rows(records) => Ok(records),
-            Rest::Log(mut scan) => {
-                if !self.order.is_natural() {
-                    return self.read_all(scan);
-                }
-                let batch = scan.next_batch(&mut self.cx.metadata.borrow_mut())?;
-                let last = self.filter.versions().1;
-                // Past the last version asked for nothing can match.
-                if batch.last().is_some_and(|record| record.db_version <= last) {
-                    self.rest = Rest::Log(scan);
-                }
-                Ok(batch)
-            }
+            Rest::Log(scan) if self.order.is_natural() => self.read_batch(scan),
+            Rest::Log(scan) if self.order.is_by_version() => self.read_versions(scan),
+            Rest::Log(scan) => self.read_all(scan),
         }
+    }
+
+    fn read_batch(&mut self, mut scan: Scan) -> Result<Vec<LiveRecord>> {
+        let batch = scan.next_batch(&mut self.cx.metadata.borrow_mut())?;
+        let last = self.filter.versions().1;
+        // Past the last version asked for nothing can match.
+        if batch.last().is_some_and(|record| record.db_version <= last) {
+            self.rest = Rest::Log(scan);
+        }
+        Ok(batch)
+    }
+
+    /// All records of some whole versions.
+    fn read_versions(&mut self, scan: Scan) -> Result<Vec<LiveRecord>> {
+        let mut next = Some(scan);
+        while let Some(scan) = next {
+            let mut batch = self.read_batch(scan)?;
+            let Some(newest) = batch.iter().map(|record| record.db_version).max() else { break };
+            self.held.append(&mut batch);
+            let Rest::Log(scan) = std::mem::replace(&mut self.rest, Rest::Nothing) else { break };
+            if self.held.iter().any(|record| record.db_version < newest) {
+                let held = std::mem::take(&mut self.held);
+                let (whole, begun) =
+                    held.into_iter().partition(|record| record.db_version < newest);
+                (self.held, self.rest) = (begun, Rest::Log(scan));
+                return Ok(whole);
+            }
+            next = Some(scan);
+        }
+        Ok(std::mem::take(&mut self.held))
     }
 
     fn read_all(&self, mut scan: Scan) -> Result<Vec<LiveRecord>> {

@@ -1,5 +1,8 @@
 //! The statements on `ana_entry`.
 
+use std::collections::VecDeque;
+use std::rc::Rc;
+
 use anabranch_core::value::ValueRef;
 use anabranch_sqlite::Db;
 
@@ -20,9 +23,14 @@ pub(crate) struct LogRow {
     pub(crate) entry: Option<Entry>,
 }
 
+/// Decoded rows that are kept: merges ask for the records of many rows of few entries.
+const N_RECENT: usize = 8;
+
 /// The log.
 pub(crate) struct Log {
     db: Db,
+    /// Rows asked for last, oldest first. Bodies are never rewritten; a rollback forgets them.
+    recent: VecDeque<Rc<LogRow>>,
     insert: Kept,
     set_head: Kept,
     last: Kept,
@@ -52,6 +60,7 @@ impl Log {
     pub(crate) fn new(db: &Db) -> Log {
         Log {
             db: db.clone(),
+            recent: VecDeque::new(),
             insert: Kept::new(
                 "INSERT INTO main.ana_entry(id, tbl, dbv, head, body) VALUES(?1,?2,?3,?4,?5)",
             ),
@@ -101,9 +110,25 @@ impl Log {
         Ok(last.unwrap_or((EntryId(0), 0)))
     }
 
-    /// A row by id.
-    pub(crate) fn row(&mut self, id: EntryId) -> Result<Option<LogRow>> {
-        self.by_id.first(&self.db, &[int(id.0)], read_row)
+    /// A row by id; its header as it was when the row was first asked for.
+    pub(crate) fn row(&mut self, id: EntryId) -> Result<Option<Rc<LogRow>>> {
+        if let Some(row) = self.recent.iter().find(|row| row.id == id) {
+            return Ok(Some(row.clone()));
+        }
+        let Some(row) = self.by_id.first(&self.db, &[int(id.0)], read_row)? else {
+            return Ok(None);
+        };
+        if self.recent.len() == N_RECENT {
+            self.recent.pop_front();
+        }
+        let row = Rc::new(row);
+        self.recent.push_back(row.clone());
+        Ok(Some(row))
+    }
+
+    /// Forgets the rows kept in memory.
+    pub(crate) fn forget(&mut self) {
+        self.recent.clear();
     }
 
     /// The first row at or after `id`.
@@ -160,6 +185,7 @@ impl Log {
 
     /// Forgets the records of a table. The rows stay: positions are never used again.
     pub(crate) fn drop_table(&mut self, table: TableId) -> Result<()> {
+        self.forget();
         self.drop.run(&self.db, &[int(u64::from(table.0))])
     }
 }

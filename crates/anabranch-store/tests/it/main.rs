@@ -1,0 +1,6 @@
+//! The store through SQL.
+
+mod support;
+
+mod changes_insert;
+mod changes_scan;
