@@ -22,6 +22,9 @@
 #define SQLITE_CORE 1
 #include "sqlite3ext.h"
 
+/* First release without the fault in overlapping checkpoints. */
+#define ANABRANCH_SAFE_WAL_VERSION 3051003
+
 static const sqlite3_api_routines *volatile shared_api = 0;
 static const sqlite3_api_routines *api = 0;
 static int version = 0;
@@ -98,6 +101,15 @@ void sqlite3_log(int code, const char *format, ...) {
 }
 
 /*
+** Not in the table: an extension cannot configure its host. Defined so that code which
+** offers it can be linked.
+*/
+int sqlite3_config(int op, ...) {
+  (void)op;
+  return SQLITE_MISUSE;
+}
+
+/*
 ** Keeps this library in memory until the process ends. SQLite unloads an extension whose
 ** entry point fails, even if functions of it are registered, and a thread may hold
 ** thread-local values whose destructors are in here.
@@ -147,5 +159,9 @@ int anabranch_shim_init(const sqlite3_api_routines *host, char **message) {
   pin();
   api = host;
   version = found;
+  if( found<ANABRANCH_SAFE_WAL_VERSION ){
+    host->log(SQLITE_NOTICE, "anabranch: this SQLite (%s) can lose transactions in WAL mode when "
+        "checkpoints overlap; 3.51.3 and newer cannot", host->libversion());
+  }
   return SQLITE_OK;
 }

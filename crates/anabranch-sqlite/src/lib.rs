@@ -6,6 +6,7 @@
 //! All unsafe code of the engine lives in this crate and in the extension's entry points.
 #![deny(unsafe_op_in_unsafe_fn)]
 
+pub mod alloc_fault;
 mod close;
 pub mod db;
 pub mod embedded;

@@ -18,9 +18,9 @@ use rand::{RngExt, SeedableRng};
 
 /// A buffer that follows the transaction, and a record of what it was told.
 #[derive(Default)]
-struct Follower {
+pub(crate) struct Follower {
     events: RefCell<Vec<String>>,
-    items: RefCell<Vec<i64>>,
+    pub(crate) items: RefCell<Vec<i64>>,
     /// Length of `items` at each savepoint level.
     marks: RefCell<Vec<usize>>,
     is_enrolled: Cell<bool>,
@@ -28,7 +28,7 @@ struct Follower {
     on_sync: RefCell<String>,
     sync_failures: Cell<(u32, i32)>,
     /// What the last `sync` would have kept.
-    synced: RefCell<Vec<i64>>,
+    pub(crate) synced: RefCell<Vec<i64>>,
     db: RefCell<Option<Db>>,
 }
 
@@ -136,13 +136,13 @@ const SCHEMA: &str = "
       SELECT cap(-length(old.k)); INSERT INTO shadow VALUES(-length(old.k)); END;";
 
 /// A connection that is followed.
-struct Bed {
-    conn: Embedded,
-    follower: Rc<Follower>,
+pub(crate) struct Bed {
+    pub(crate) conn: Embedded,
+    pub(crate) follower: Rc<Follower>,
 }
 
 impl Bed {
-    fn new() -> Bed {
+    pub(crate) fn new() -> Bed {
         Bed::on(rusqlite::Connection::open_in_memory().unwrap(), SCHEMA)
     }
 
@@ -161,16 +161,16 @@ impl Bed {
         Bed { conn, follower }
     }
 
-    fn run(&self, sql: &str) -> Result<()> {
+    pub(crate) fn run(&self, sql: &str) -> Result<()> {
         self.conn.db().execute_batch(sql)
     }
 
     /// What the table was told since the last call.
-    fn events(&self) -> String {
+    pub(crate) fn events(&self) -> String {
         self.follower.events.take().join(", ")
     }
 
-    fn shadow(&self) -> Vec<i64> {
+    pub(crate) fn shadow(&self) -> Vec<i64> {
         let rows = self.conn.db().query_rows("SELECT item FROM shadow ORDER BY rowid", &[]);
         let item = |row: &Vec<Value>| match row[0] {
             Value::Integer(item) => item,
