@@ -68,7 +68,7 @@ fn mixed(row: u64, column: u32) -> Value {
         0 => Value::Integer((noise % 100_000) as i64),
         1 => Value::Text(format!("name {}", noise % 1_000_000).into_bytes()),
         2 => Value::Real((noise % 10_000) as f64 / 100.0),
-        _ if noise % 4 == 0 => Value::Null,
+        _ if noise.is_multiple_of(4) => Value::Null,
         _ => Value::Text(format!("street {} no. {}", noise >> 50, noise % 200).into_bytes()),
     }
 }

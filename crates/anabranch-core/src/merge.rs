@@ -35,7 +35,7 @@ pub fn merge_row(local: u64, incoming: u64, what: Incoming) -> RowVerdict {
     if incoming < local {
         return RowVerdict::Stale;
     }
-    let is_delete = incoming % 2 == 0;
+    let is_delete = incoming.is_multiple_of(2);
     match (incoming == local, is_delete, what) {
         (true, true, _) | (true, false, Incoming::Row) => RowVerdict::Stale,
         (true, false, Incoming::Cell) => RowVerdict::CompareCells,

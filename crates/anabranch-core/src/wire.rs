@@ -13,11 +13,13 @@ mod columns;
 mod decoder;
 mod encoder;
 mod headers;
+mod keys;
 mod long;
 mod part;
 mod rows;
 mod runs;
 mod section;
+mod shapes;
 mod varint;
 
 pub use bounds::Bounds;

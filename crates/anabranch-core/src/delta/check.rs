@@ -78,7 +78,7 @@ pub enum DeltaError {
         /// The version at `to`.
         version: u64,
     },
-    /// Tables are not in the order of their names, or a name is too long or empty of reason.
+    /// Tables are not in the order of their names, or names are too long, many or alike.
     #[error("table {table:?}: {what}")]
     Table {
         /// Its name.
@@ -182,6 +182,11 @@ pub(crate) fn check_table(
     }
     if name.len() > MAX_NAME_BYTES || columns.iter().any(|column| column.len() > MAX_NAME_BYTES) {
         return Err(at("a name longer than 2048 bytes"));
+    }
+    let mut named: Vec<&str> = columns.iter().map(String::as_str).collect();
+    named.sort_unstable();
+    if named.windows(2).any(|pair| pair[0] == pair[1]) {
+        return Err(at("a column is named twice"));
     }
     Ok(())
 }

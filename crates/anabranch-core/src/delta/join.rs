@@ -125,10 +125,10 @@ fn join_table(joined: &mut TableDelta, later: &TableDelta, sites: &[SiteId], sit
             joined.columns.len() as u32 - 1
         }));
     }
-    let mut rows: BTreeMap<Vec<u8>, RowDelta> =
-        std::mem::take(&mut joined.rows).into_iter().map(|row| (row.key.clone(), row)).collect();
-    for row in &later.rows {
-        let row = translated(row, site_map, &column_map);
+    let mut rows: BTreeMap<Vec<u8>, RowDelta> = BTreeMap::new();
+    let mine = std::mem::take(&mut joined.rows);
+    let theirs = later.rows.iter().map(|row| translated(row, site_map, &column_map));
+    for row in mine.into_iter().chain(theirs) {
         match rows.entry(row.key.clone()) {
             Entry::Vacant(entry) => {
                 entry.insert(row);

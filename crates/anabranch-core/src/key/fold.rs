@@ -49,23 +49,23 @@ fn append(
     }
     for (index, (value, column)) in values.iter().zip(columns).enumerate() {
         let stored = stored(*value, column.affinity);
-        let value = stored.as_ref();
+        let value = match stored.as_ref() {
+            ValueRef::Real(real) => fold_real(real),
+            other => other,
+        };
         match value {
+            ValueRef::Null => return Err(KeyError::WrongType { index, found: "NULL" }),
             ValueRef::Integer(integer) if column.is_rowid && columns.len() == 1 => {
                 folded.extend_from_slice(&(integer as u64 ^ SIGN).to_be_bytes());
             }
-            ValueRef::Null => return Err(KeyError::WrongType { index, found: "NULL" }),
-            ValueRef::Real(real) if real.is_nan() => {
-                return Err(KeyError::WrongType { index, found: "NULL" });
-            }
-            _ if column.is_rowid && !matches!(value, ValueRef::Integer(_)) => {
+            ValueRef::Integer(_) => pack_value(folded, value),
+            _ if column.is_rowid => {
                 return Err(KeyError::WrongType { index, found: type_name(value) });
             }
             ValueRef::Text(text) => {
                 pack_value(folded, ValueRef::Text(&fold_text(text, column.collation)));
             }
-            ValueRef::Real(real) => pack_value(folded, fold_real(real)),
-            other => pack_value(folded, other),
+            ValueRef::Real(_) | ValueRef::Blob(_) => pack_value(folded, value),
         }
     }
     Ok(())
@@ -136,7 +136,12 @@ fn stored(value: ValueRef<'_>, affinity: Affinity) -> Stored<'_> {
     }
 }
 
+/// A real as its key index compares it: a number without a fraction is an integer, NaN is
+/// NULL.
 fn fold_real(real: f64) -> ValueRef<'static> {
+    if real.is_nan() {
+        return ValueRef::Null;
+    }
     // 2^63 itself is out of range, and the cast would saturate to one less.
     let integer = real as i64;
     if integer as f64 == real && real < 9_223_372_036_854_775_808.0 {

@@ -2,34 +2,26 @@
 //!
 //! ```text
 //! name; n_columns, names
-//! n_rows; key mode; keys
+//! n_rows; keys (`keys.rs`)
 //! causal lengths: run-length          (each of these columns in a stretch)
 //! births of each row: run-length
 //! births: sites run-length, versions run-length deltas, origins run-length
-//! shapes, until n_rows: rows in a row, n_cells, columns as ascending differences
+//! shapes (`shapes.rs`)
 //! for each named column: its cells (`columns.rs`), rows in order
-//! key mode 0: bytes shared with the key before, bytes that follow, those
-//! key mode 1: keys of one INTEGER each, packed minimally: zigzag deltas
 //! ```
-//!
-//! The first difference of a shape is the column itself, each other one the distance to
-//! the column before, less 1.
 
 use super::WireError;
 use super::columns::{COLUMN_BYTES, ColumnReader, ColumnWriter, MAX_CELL_BYTES, site_index};
-use super::headers::spend;
+use super::keys::{self, KeyWriter};
 use super::runs::{RunReader, RunWriter};
-use super::varint::{Reader, copied_text, put_bytes, put_varint, room, unzigzag, zigzag};
+use super::shapes::{ShapeWriter, read_shape};
+use super::varint::{Reader, copied_text, put_bytes, put_varint, room};
 use crate::delta::{Birth, DeltaDot, RowDelta, TableDelta};
-use crate::key::pack;
 use crate::limits::{
     MAX_COLUMNS, MAX_NAME_BYTES, MAX_PART_BIRTHS, MAX_PART_CELLS, MAX_PART_COLUMNS, MAX_PART_ROWS,
     MAX_PART_TABLES,
 };
-use crate::value::{Value, ValueRef};
-
-const KEYS_SHARED: u8 = 0;
-const KEYS_INTEGER: u8 = 1;
+use crate::value::Value;
 
 /// Most bytes that a row adds besides its key, births and cells.
 const ROW_BYTES: usize = 64;
@@ -119,7 +111,7 @@ impl RowWriter {
     pub(super) fn len(&self) -> usize {
         let births = self.birth_sites.len() + self.birth_versions.len() + self.birth_origins.len();
         let rows = self.causal_lengths.len() + self.birth_counts.len();
-        self.keys.len() + births + rows + self.shapes.out.len() + self.column_bytes
+        self.keys.len() + births + rows + self.shapes.len() + self.column_bytes
     }
 
     /// Whether rows, births and cells stay within a part's bounds with one row more.
@@ -198,120 +190,6 @@ impl Counts {
     }
 }
 
-/// Keys both ways until one is no single minimal integer.
-#[derive(Clone, Debug)]
-struct KeyWriter {
-    is_integer: bool,
-    integers: Vec<u8>,
-    integer: i64,
-    shared: Vec<u8>,
-    previous: Vec<u8>,
-    n_full_bytes: usize,
-}
-
-impl Default for KeyWriter {
-    fn default() -> KeyWriter {
-        KeyWriter {
-            is_integer: true,
-            integers: Vec::new(),
-            integer: 0,
-            shared: Vec::new(),
-            previous: Vec::new(),
-            n_full_bytes: 0,
-        }
-    }
-}
-
-impl KeyWriter {
-    fn push(&mut self, key: &[u8]) {
-        self.n_full_bytes += key.len();
-        if self.is_integer {
-            match single_integer(key) {
-                Some(integer) => {
-                    put_varint(&mut self.integers, zigzag(integer.wrapping_sub(self.integer)));
-                    self.integer = integer;
-                }
-                None => self.is_integer = false,
-            }
-        }
-        let n_shared = self.previous.iter().zip(key).take_while(|(a, b)| a == b).count();
-        put_varint(&mut self.shared, n_shared as u64);
-        put_bytes(&mut self.shared, &key[n_shared..]);
-        self.previous.truncate(n_shared);
-        self.previous.extend_from_slice(&key[n_shared..]);
-    }
-
-    /// The larger of both ways, so an upper bound whichever is taken.
-    fn len(&self) -> usize {
-        self.shared.len().max(self.integers.len())
-    }
-
-    fn finish_into(&mut self, out: &mut Vec<u8>) {
-        if self.is_integer {
-            out.push(KEYS_INTEGER);
-            put_bytes(out, &self.integers);
-        } else {
-            out.push(KEYS_SHARED);
-            put_bytes(out, &self.shared);
-        }
-        self.integers.clear();
-        self.shared.clear();
-        self.previous.clear();
-        (self.is_integer, self.integer, self.n_full_bytes) = (true, 0, 0);
-    }
-}
-
-/// The integer that a key consists of, if its packing is the one [`pack`] gives.
-fn single_integer(key: &[u8]) -> Option<i64> {
-    let [1, tag, digits @ ..] = key else { return None };
-    let n = usize::from(tag >> 3);
-    if tag & 7 != 1 || n != digits.len() || n > 8 || digits.first() == Some(&0) {
-        return None;
-    }
-    Some(digits.iter().fold(0_u64, |sum, digit| sum << 8 | u64::from(*digit)) as i64)
-}
-
-/// Which columns rows have cells of.
-#[derive(Clone, Debug, Default)]
-struct ShapeWriter {
-    out: Vec<u8>,
-    columns: Vec<u32>,
-    count: u64,
-}
-
-impl ShapeWriter {
-    fn push(&mut self, row: &RowDelta) {
-        let columns = row.cells.iter().map(|cell| cell.column);
-        if self.count == 0 || !columns.clone().eq(self.columns.iter().copied()) {
-            self.flush();
-            self.columns.clear();
-            self.columns.extend(columns);
-        }
-        self.count += 1;
-    }
-
-    fn flush(&mut self) {
-        if self.count == 0 {
-            return;
-        }
-        put_varint(&mut self.out, self.count);
-        put_varint(&mut self.out, self.columns.len() as u64);
-        let mut next = 0;
-        for column in &self.columns {
-            put_varint(&mut self.out, u64::from(column - next));
-            next = column + 1;
-        }
-        self.count = 0;
-    }
-
-    fn finish_into(&mut self, out: &mut Vec<u8>) {
-        self.flush();
-        put_bytes(out, &self.out);
-        self.out.clear();
-        self.columns.clear();
-    }
-}
-
 /// Reads a table's name and columns' names into a table without rows.
 pub(super) fn read_names(
     section: &mut Reader<'_>,
@@ -346,7 +224,7 @@ pub(super) fn read(
     let mut table = read_names(&mut section, counts)?;
     let n_rows = section.count("rows", MAX_PART_ROWS)?;
     Counts::add(&mut counts.n_rows, n_rows, MAX_PART_ROWS, "rows")?;
-    table.rows = read_keys(&mut section, n_rows, budget)?;
+    table.rows = keys::read(&mut section, n_rows, budget)?;
     read_lives(&mut section, &mut table.rows, counts)?;
     let mut shapes = section.stretch("shapes of rows")?;
     let mut columns: Vec<ColumnReader<'_>> = room(table.columns.len())?;
@@ -357,48 +235,6 @@ pub(super) fn read(
     read_cells(&mut shapes, &mut columns, &mut table.rows, counts)?;
     columns.iter().try_for_each(ColumnReader::finish)?;
     Ok(table)
-}
-
-fn read_keys(
-    section: &mut Reader<'_>,
-    n_rows: usize,
-    budget: &mut usize,
-) -> Result<Vec<RowDelta>, WireError> {
-    let mode = section.byte("key mode")?;
-    let mut keys = section.stretch("keys")?;
-    // A key takes a byte at least, so a false number of rows costs no memory.
-    let mut rows: Vec<RowDelta> = room(n_rows.min(keys.len()))?;
-    let mut integer = 0_i64;
-    for row in 0..n_rows {
-        let key = match mode {
-            KEYS_INTEGER => {
-                integer = integer.wrapping_add(unzigzag(keys.varint("key")?));
-                pack(&[ValueRef::Integer(integer)]).expect("one value is not too many")
-            }
-            KEYS_SHARED => {
-                let previous = row.checked_sub(1).map_or(&[][..], |last| &rows[last].key);
-                read_shared(&mut keys, previous, budget)?
-            }
-            _ => return Err(section.malformed("key mode")),
-        };
-        rows.push(RowDelta { key, causal_length: 0, births: Vec::new(), cells: Vec::new() });
-    }
-    keys.finish("bytes after the keys")?;
-    Ok(rows)
-}
-
-fn read_shared(
-    keys: &mut Reader<'_>,
-    previous: &[u8],
-    budget: &mut usize,
-) -> Result<Vec<u8>, WireError> {
-    let n_shared = keys.index("bytes shared with the key before", previous.len() + 1)? as usize;
-    let suffix = keys.stretch("key")?.remainder();
-    spend(budget, n_shared + suffix.len())?;
-    let mut key = room(n_shared + suffix.len())?;
-    key.extend_from_slice(&previous[..n_shared]);
-    key.extend_from_slice(suffix);
-    Ok(key)
 }
 
 fn read_lives(
@@ -454,20 +290,4 @@ fn read_cells(
         }
     }
     shapes.finish("shapes of rows")
-}
-
-fn read_shape(
-    shapes: &mut Reader<'_>,
-    shape: &mut Vec<u32>,
-    n_columns: usize,
-) -> Result<(), WireError> {
-    shape.clear();
-    let n_cells = shapes.count("cells of a row", n_columns)?;
-    let mut next = 0;
-    for _ in 0..n_cells {
-        let column = next + shapes.index("column of a cell", n_columns - next as usize)?;
-        shape.push(column);
-        next = column + 1;
-    }
-    Ok(())
 }

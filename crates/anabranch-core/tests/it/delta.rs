@@ -109,6 +109,7 @@ fn finds_what_is_broken() {
     );
     check(|d| d.tables.push(d.tables[0].clone()), "order of their names");
     check(|d| d.tables[0].name = "x".repeat(2049), "a name longer");
+    check(|d| d.tables[0].columns.push("c".into()), "named twice");
     check(|d| d.tables[0].columns[0] = "x".repeat(2049), "a name longer");
     check(
         |d| {

@@ -65,14 +65,8 @@ fn packs_as_the_reference_does() {
     check(&[Blob(b"")], "0104");
     check(&[Blob(&[0])], "010c0100");
     check(&[Blob(&[1; 300])], &format!("0114012c{}", "01".repeat(300)));
-    check(
-        &[Integer(1), Text(b"two"), Blob(&[3]), Real(4.0), Null].map(|value| match value {
-            Integer(_) => Integer(1),
-            Text(_) => Text(b"two"),
-            other => other,
-        }),
-        "050901 0b0374776f 0c0103 024010000000000000 05".replace(' ', "").as_str(),
-    );
+    let several = [Integer(1), Text(b"two"), Blob(&[3]), Real(4.0), Null];
+    check(&several, "0509010b0374776f0c010302401000000000000005");
     check(&[], "00");
     assert_eq!(pack(&[Null; 256]), Err(KeyError::TooMany));
 }

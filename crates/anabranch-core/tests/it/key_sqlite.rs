@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use anabranch_core::key::{Affinity, Collation, KeyColumn, apply_affinity, fold};
+use anabranch_core::key::{Affinity, Collation, KeyColumn, apply_affinity, fold, unfold};
 use anabranch_core::value::{Value, ValueRef};
 use rand::RngExt;
 use rand::rngs::StdRng;
@@ -13,14 +13,16 @@ use rusqlite::types::{ToSqlOutput, Value as SqlValue, ValueRef as SqlRef};
 
 use crate::random;
 
-const AFFINITIES: [(&str, Affinity); 5] = [
+type Named<T> = (&'static str, T);
+
+const AFFINITIES: [Named<Affinity>; 5] = [
     ("BLOB", Affinity::Blob),
     ("TEXT", Affinity::Text),
     ("NUMERIC", Affinity::Numeric),
     ("INTEGER", Affinity::Integer),
     ("REAL", Affinity::Real),
 ];
-const COLLATIONS: [(&str, Collation); 3] =
+const COLLATIONS: [Named<Collation>; 3] =
     [("BINARY", Collation::Binary), ("NOCASE", Collation::NoCase), ("RTRIM", Collation::RTrim)];
 
 fn bound(value: &Value) -> ToSqlOutput<'_> {
@@ -197,7 +199,7 @@ fn folds_as_a_unique_index_compares() {
     let mut rng = random::rng(3);
     let db = Connection::open_in_memory().unwrap();
     for case in 0..60 {
-        let columns: Vec<((&str, Affinity), (&str, Collation))> = (0..rng.random_range(1..3))
+        let columns: Vec<(Named<Affinity>, Named<Collation>)> = (0..rng.random_range(1..3))
             .map(|_| (*AFFINITIES.choose(&mut rng).unwrap(), *COLLATIONS.choose(&mut rng).unwrap()))
             .collect();
         let key: Vec<KeyColumn> = columns
@@ -232,6 +234,28 @@ fn folds_as_a_unique_index_compares() {
             let bound: Vec<Bound<'_>> = values.iter().map(Bound).collect();
             let n = db.execute(&insert, rusqlite::params_from_iter(bound)).unwrap();
             assert_eq!(n == 1, is_new, "case {case}: {values:?} in {declared:?}");
+        }
+    }
+}
+
+/// A rowid column takes exactly the values that fold, and keeps their integer.
+#[test]
+fn folds_a_rowid_as_sqlite_takes_it() {
+    let column =
+        KeyColumn { affinity: Affinity::Integer, collation: Collation::Binary, is_rowid: true };
+    let mut rng = random::rng(4);
+    let db = Connection::open_in_memory().unwrap();
+    db.execute_batch("CREATE TABLE t(id INTEGER PRIMARY KEY)").unwrap();
+    for _ in 0..2_000 {
+        let value = key_value(&mut rng);
+        db.execute("DELETE FROM t", []).unwrap();
+        let inserted =
+            db.prepare_cached("INSERT INTO t VALUES(?)").unwrap().execute([Bound(&value)]);
+        let folded = fold(&[value.as_ref()], &[column]);
+        assert_eq!(folded.is_ok(), inserted.is_ok(), "{}", shown(&value));
+        if let Ok(folded) = folded {
+            let stored = db.query_row("SELECT id FROM t", [], |row| row.get(0)).unwrap();
+            assert_eq!(unfold(&folded, &[column]).unwrap(), [Value::Integer(stored)]);
         }
     }
 }

@@ -1,4 +1,5 @@
 //! The laws and tables of the core; every random case names its seed.
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod random;
 
