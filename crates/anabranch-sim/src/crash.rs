@@ -172,7 +172,11 @@ impl World {
             (Ok(()), false) => return Ok(None),
             _ => {}
         }
-        if k % 2 == 0 { self.disk.restart() } else { self.disk.crash(seed ^ k) }
+        if k % 2 == 0 {
+            self.disk.restart()
+        } else {
+            self.disk.crash(seed ^ k)
+        }
         let found = self.look().map_err(|what| format!("after {end:?}: {what}"))?;
         let is_kept = found == *after;
         if found != *before && !is_kept {
@@ -198,7 +202,11 @@ impl World {
         query(db, "BEGIN", &[]).map_err(named)?;
         query(db, "INSERT INTO t VALUES(-1, 'after a fault', 0)", &[]).map_err(named)?;
         query(db, "DELETE FROM n", &[]).map_err(named)?;
-        let n = scalar(db, "SELECT count(*) FROM crsql_changes WHERE pk = x'0141ffffffffffffffff'", &[]);
+        let n = scalar(
+            db,
+            "SELECT count(*) FROM crsql_changes WHERE pk = x'0141ffffffffffffffff'",
+            &[],
+        );
         if n.clone().map_err(named)? != Value::Integer(2) {
             return Err(named(format!("it records {n:?} changes of a new row")));
         }
@@ -266,10 +274,7 @@ fn steps(plan: Plan) -> Result<Vec<Step>, String> {
     ];
     // Small transactions until the tail is folded inside one of them.
     for part in 0..5 {
-        steps.push(Step {
-            sql: vec![rows(100 + 60 * part, 60)],
-            ..Step::new("sixty rows", &[])
-        });
+        steps.push(Step { sql: vec![rows(100 + 60 * part, 60)], ..Step::new("sixty rows", &[]) });
     }
     steps.push(Step { sql: vec![rows(1000, n)], ..Step::new("bulk insert", &[]) });
     steps.extend([

@@ -16,7 +16,7 @@ use rand::{RngExt, SeedableRng};
 use rusqlite::Connection;
 
 use crate::model::Value;
-use crate::replica::{query, scalar, text};
+use crate::replica::{self, query, scalar, text};
 use crate::shapes::Pool;
 
 mod damage;
@@ -108,7 +108,7 @@ impl Fuzzer {
 impl Subject {
     fn new(folder: &Path) -> Result<Subject, String> {
         let open = |name: &str| -> Result<anabranch::Store, String> {
-            let store = anabranch::Store::open(folder.join(name)).map_err(|e| e.to_string())?;
+            let store = replica::open(&folder.join(name))?;
             let setup =
                 "PRAGMA synchronous = OFF; CREATE TABLE t(a INTEGER PRIMARY KEY NOT NULL, b, c);
                 CREATE TABLE n(k TEXT PRIMARY KEY NOT NULL COLLATE NOCASE, v INTEGER);

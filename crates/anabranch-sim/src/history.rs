@@ -150,7 +150,7 @@ impl History {
         if self.rng.random_ratio(1, 4) {
             return self.write(into, connection);
         }
-        let first = if self.rng.random_ratio(3, 4) { "BEGIN" } else { "s0" };
+        let first = if self.rng.random_ratio(3, 4) { "BEGIN" } else { "outer" };
         self.trace.push(format!("{into}.{connection}: {first}"));
         self.replicas[into].open_savepoint(connection, first)?;
         for n in 0..self.rng.random_range(1..9) {

@@ -4,12 +4,11 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use anabranch::Store;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use crate::model::Value;
-use crate::replica::{query, scalar};
+use crate::replica::{open, query, scalar};
 
 /// Starts `writer` on one database `n_cycles` times and kills it after some lines and a
 /// little more; the number of transactions acknowledged in all.
@@ -69,7 +68,7 @@ fn kill_once(
 }
 
 fn check(path: &Path, last: u64, digest: &str) -> Result<(), String> {
-    let store = Store::open(path).map_err(|error| format!("reopening: {error}"))?;
+    let store = open(path)?;
     let db = store.sql();
     let count = scalar(
         db,

@@ -3,6 +3,7 @@
 //! [`model`] says what must be; [`shapes`] are the tables that histories play on;
 //! [`history`] drives real databases and the model side by side.
 
+pub mod crash;
 pub mod fuzz;
 pub mod history;
 pub mod kill;

@@ -15,7 +15,7 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 /// An SQL value, ordered as cells of equal version are: NULL < BLOB < TEXT < REAL < INTEGER.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub enum Value {
     /// SQL NULL, and NaN.
     Null,
@@ -27,6 +27,23 @@ pub enum Value {
     Real(f64),
     /// A 64-bit integer.
     Integer(i64),
+}
+
+impl std::fmt::Debug for Value {
+    /// As an SQL literal, nearly.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Value::Null => write!(f, "NULL"),
+            Value::Integer(integer) => write!(f, "{integer}"),
+            Value::Real(real) => write!(f, "{real:?}"),
+            Value::Text(text) => write!(f, "'{}'", String::from_utf8_lossy(text)),
+            Value::Blob(bytes) => {
+                write!(f, "x'")?;
+                bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))?;
+                write!(f, "'")
+            }
+        }
+    }
 }
 
 impl Value {

@@ -4,7 +4,7 @@
 //! SQLite undoes the shadow's rows together with the user's, so the shadow is exact under
 //! savepoints, aborts and rollbacks. It is an ordinary table of the same file.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anabranch::Store;
 use rusqlite::types::{ToSqlOutput, ValueRef as SqlRef};
@@ -505,8 +505,13 @@ pub fn read_vector(json: &str) -> Vec<(Vec<u8>, u64, String)> {
     entries
 }
 
-fn open(path: &PathBuf) -> Result<Store, Mismatch> {
-    Store::open(path).map_err(|error| format!("open: {error}"))
+/// Opens a database file; its site id stays, wherever the file lies.
+///
+/// # Errors
+/// SQLite's and the store's.
+pub fn open(path: &Path) -> Result<Store, Mismatch> {
+    let db = Connection::open(path).map_err(|error| format!("open: {error}"))?;
+    Store::from_connection(db).map_err(|error| format!("open: {error}"))
 }
 
 fn query_unchecked(db: &Connection, sql: &str, params: &[Value]) -> Result<(), Mismatch> {

@@ -5,9 +5,8 @@
 
 use std::io::Write;
 
-use anabranch::Store;
 use anabranch_sim::model::Value;
-use anabranch_sim::replica::{query, scalar};
+use anabranch_sim::replica::{open, query, scalar};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -24,7 +23,7 @@ fn main() {
 }
 
 fn write_for_ever(path: &str, seed: u64) -> Result<(), String> {
-    let store = Store::open(path).map_err(|error| error.to_string())?;
+    let store = open(path.as_ref())?;
     let db = store.sql();
     let mut rng = StdRng::seed_from_u64(seed);
     let journal = if seed % 2 == 0 { "WAL" } else { "DELETE" };

@@ -81,7 +81,7 @@ pub(super) fn fuzz(rng: &mut StdRng) -> Result<(), String> {
 }
 
 fn open(path: &Path) -> Result<anabranch::Store, String> {
-    let store = anabranch::Store::open(path).map_err(|error| error.to_string())?;
+    let store = crate::replica::open(path)?;
     query(store.sql(), "PRAGMA synchronous = OFF", &[])?;
     Ok(store)
 }
