@@ -408,7 +408,10 @@ impl<'a> Merge<'a> {
         }
         let first_seq = *seq;
         *seq += u64::from(mask.len());
-        let record = self.empty_record(stamped.dot, origin);
+        let mut record = self.empty_record(stamped.dot, origin);
+        if !mask.is_empty() {
+            record.db_version = self.scope.db_version;
+        }
         Ok(MergedRecord { mask, first_seq, is_birth: stamped.is_birth, ..record })
     }
 
@@ -420,7 +423,8 @@ impl<'a> Merge<'a> {
             first_seq: 0,
             dot: Some(dot),
             origin,
-            db_version: self.scope.db_version,
+            // What is not shown takes no `db_version`.
+            db_version: self.cx.metadata.borrow().db_version(),
             is_birth: false,
             before: None,
             superseded: None,

@@ -237,7 +237,8 @@ impl Metadata {
 
     /// Writes the entries of a window.
     fn write_window(&mut self, change: &mut PendingChange, window: Window) -> Result<()> {
-        let version = self.pending_dot().version;
+        let pending = self.pending_dot();
+        let version = pending.version;
         for (table, entry) in window.tables {
             let newest = entry.records.iter().map(|record| record.db_version).max();
             let dbv = self.state.dbv.max(newest.unwrap_or(0));
@@ -246,7 +247,10 @@ impl Metadata {
             self.log.insert(id, Some(table), dbv, None, Some(&body))?;
             self.state.last = id;
             self.state.dbv = dbv;
-            change.first_entry.get_or_insert(id);
+            // What a delta brought is its authors': it makes no change of this copy.
+            if entry.records.iter().any(|record| record.dot == pending) {
+                change.first_entry.get_or_insert(id);
+            }
         }
         Ok(())
     }

@@ -173,8 +173,10 @@ fn forms_of_an_older_readme_are_understood() {
         "INSERT INTO crsql_changes([table], pk, cid, val, col_version, db_version, site_id)
          VALUES('t', '''b''', 'b', 1, 1, 1, NULL)",
     );
-    store.expect("SELECT cl, seq, site_id IS crsql_site_id() FROM crsql_changes WHERE pk = x'010b0162'",
-                 "1|0|1");
+    store.expect(
+        "SELECT cl, seq, site_id IS crsql_site_id() FROM crsql_changes WHERE pk = x'010b0162'",
+        "1|0|1",
+    );
 }
 
 #[test]
@@ -191,7 +193,10 @@ fn update_and_delete_are_misuse() {
 fn a_raise_leaves_cells_that_the_next_write_takes() {
     let store = store();
     store.run("INSERT INTO t VALUES(1, 'b', 'c')");
-    store.execute(INSERT, change(&[(2, text("-1")), (3, null()), (4, Value::Integer(3)), (7, Value::Integer(3))]));
+    store.execute(
+        INSERT,
+        change(&[(2, text("-1")), (3, null()), (4, Value::Integer(3)), (7, Value::Integer(3))]),
+    );
     store.expect("SELECT * FROM t", "1|b|c");
     store.expect(
         "SELECT cid, val, col_version, cl, seq, site_id IS crsql_site_id() FROM crsql_changes ORDER BY cid",
@@ -203,7 +208,8 @@ fn a_raise_leaves_cells_that_the_next_write_takes() {
 
 #[test]
 fn keys_that_the_index_takes_for_equal_are_one_row() {
-    let store = Store::with("CREATE TABLE t(a TEXT PRIMARY KEY NOT NULL COLLATE NOCASE, b)", &["t"]);
+    let store =
+        Store::with("CREATE TABLE t(a TEXT PRIMARY KEY NOT NULL COLLATE NOCASE, b)", &["t"]);
     store.run("INSERT INTO t VALUES('Abc', 1)");
     store.execute(INSERT, change(&[(1, blob(b"\x01\x0b\x03aBC")), (4, Value::Integer(2))]));
     store.expect("SELECT a, b FROM t", "Abc|5");

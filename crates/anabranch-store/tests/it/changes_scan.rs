@@ -19,7 +19,8 @@ fn busy(seed: u64) -> Store {
         store.run("BEGIN");
         for _ in 0..random.random_range(1..5) {
             let (table, key) = (["z", "k"][random.random_range(0..2)], random.random_range(1..9));
-            let (column, value) = (["x", "b"][random.random_range(0..2)], random.random_range(0..4));
+            let (column, value) =
+                (["x", "b"][random.random_range(0..2)], random.random_range(0..4));
             let (site, cl) = (["a0", "b0"][random.random_range(0..2)], random.random_range(1..4));
             store.run(&match random.random_range(0..7) {
                 0 => format!("INSERT OR IGNORE INTO {table} VALUES({key}, {value}, 'v')"),
@@ -113,7 +114,8 @@ fn a_scan_finds_what_a_plain_table_holds() {
             unordered.sort();
             all.sort();
             assert_eq!(unordered, all, "seed {seed}: {condition}, unordered");
-            let count = store.rows(&format!("SELECT count(*) FROM crsql_changes WHERE {condition}"));
+            let count =
+                store.rows(&format!("SELECT count(*) FROM crsql_changes WHERE {condition}"));
             assert_eq!(count, [expected.len().to_string()], "seed {seed}: {condition}");
         }
     }
@@ -132,7 +134,8 @@ fn each_term_of_order_by_keeps_its_own_direction() {
                 assert!(numbers.is_sorted(), "{numbers:?}");
                 continue;
             }
-            let select = |from: &str| store.rows(&format!("SELECT {terms} FROM {from} ORDER BY {order}"));
+            let select =
+                |from: &str| store.rows(&format!("SELECT {terms} FROM {from} ORDER BY {order}"));
             assert_eq!(select("crsql_changes"), select("plain"), "seed {seed}: {order}");
         }
     }
@@ -213,6 +216,7 @@ fn a_transaction_sees_its_own_changes() {
 fn a_cell_without_a_base_row_shows_as_the_row() {
     let store = Store::with("CREATE TABLE t(a INTEGER PRIMARY KEY NOT NULL, b)", &["t"]);
     store.run("INSERT INTO t VALUES(1, 1)");
-    store.run("SELECT crsql_internal_sync_bit(1); DELETE FROM t; SELECT crsql_internal_sync_bit(0)");
+    store
+        .run("SELECT crsql_internal_sync_bit(1); DELETE FROM t; SELECT crsql_internal_sync_bit(0)");
     store.expect("SELECT cid, val, col_version FROM crsql_changes", "-1|NULL|1");
 }
