@@ -31,8 +31,8 @@ pub(crate) fn columns(store: &Store, table: &str) -> Result<Columns> {
     Ok(columns)
 }
 
-/// The packed key of a row named on the command line, one word a key column: of the row
-/// that has it, else of a deleted one.
+/// The packed key of a row named on the command line, one word a key column; of a row that
+/// is or was there.
 pub(crate) fn find_key(store: &Store, table: &str, words: &[String]) -> Result<Vec<u8>> {
     let columns = columns(store, table)?;
     if words.len() != columns.key.len() {
@@ -44,39 +44,44 @@ pub(crate) fn find_key(store: &Store, table: &str, words: &[String]) -> Result<V
         );
         return Err(Failure::new(Exit::Usage, what).hint("give one word for each"));
     }
-    let names: Vec<String> = columns.key.iter().map(|name| literal::name(name)).collect();
-    let is_key: Vec<String> =
-        names.iter().enumerate().map(|(i, name)| format!("{name} = ?{}", i + 1)).collect();
-    // A comparison gives the word the column's affinity, so that 5 finds the integer 5.
-    let living = format!(
-        "SELECT crsql_pack_columns({}) FROM main.{} WHERE {}",
-        names.join(", "),
-        literal::name(table),
-        is_key.join(" AND "),
-    );
-    let mut statement = store.sql().prepare(&living)?;
-    let mut rows = statement.query(params_from_iter(words))?;
-    if let Some(row) = rows.next()? {
-        return Ok(row.get(0)?);
+    let values = typed(store, table, words)?;
+    let pk = pack(store, &values)?;
+    let mut statement = store
+        .sql()
+        .prepare("SELECT pk FROM crsql_changes WHERE \"table\" = ?1 AND pk = ?2 LIMIT 1")?;
+    if statement.exists((table, &pk))? {
+        return Ok(pk);
     }
-    // A deleted row is known by its key alone: as text, or as the number that it spells.
-    let marks: Vec<String> = (1..=names.len()).map(|i| format!("?{i}")).collect();
-    let numbers: Vec<String> = marks.iter().map(|mark| format!("{mark} + 0")).collect();
-    let table_mark = names.len() + 1;
-    let deleted = format!(
-        "SELECT pk FROM crsql_changes WHERE \"table\" = ?{table_mark}
-           AND pk IN (crsql_pack_columns({}), crsql_pack_columns({})) LIMIT 1",
-        marks.join(", "),
-        numbers.join(", "),
-    );
-    let mut statement = store.sql().prepare(&deleted)?;
-    let table_word = table.to_string();
-    let mut rows = statement.query(params_from_iter(words.iter().chain([&table_word])))?;
-    match rows.next()? {
-        Some(row) => Ok(row.get(0)?),
-        None => Err(Failure::new(Exit::Refused, format!("{table} never had a row with this key"))
-            .hint("`ana log DB TABLE` lists the changes of the whole table")),
-    }
+    Err(Failure::new(Exit::Refused, format!("{table} never had a row with this key"))
+        .hint("`ana log DB TABLE` lists the changes of the whole table"))
+}
+
+/// The words as the key's columns would store them: 5 in an INTEGER column is a number.
+fn typed(store: &Store, table: &str, words: &[String]) -> Result<Vec<Value>> {
+    let mut statement = store
+        .sql()
+        .prepare("SELECT type FROM pragma_table_xinfo(?1, 'main') WHERE pk > 0 ORDER BY pk")?;
+    let types = statement.query_map([table], |row| row.get::<_, String>(0))?;
+    let types: Vec<String> = types.collect::<Result<_, _>>()?;
+    // A table of the same types, elsewhere: SQLite's own rules decide.
+    let columns: Vec<String> =
+        types.iter().enumerate().map(|(i, name)| format!("c{i} {}", literal::name(name))).collect();
+    let marks: Vec<String> = (1..=types.len()).map(|i| format!("?{i}")).collect();
+    let scratch = anabranch::rusqlite::Connection::open_in_memory()?;
+    scratch.execute_batch(&format!("CREATE TABLE key({})", columns.join(", ")))?;
+    let insert = format!("INSERT INTO key VALUES({})", marks.join(", "));
+    scratch.execute(&insert, params_from_iter(words))?;
+    let row = scratch.query_row("SELECT * FROM key", [], |row| {
+        (0..types.len()).map(|i| row.get(i)).collect::<Result<_, _>>()
+    })?;
+    Ok(row)
+}
+
+/// A key as `crsql_changes` has it.
+pub(crate) fn pack(store: &Store, values: &[Value]) -> Result<Vec<u8>> {
+    let marks: Vec<String> = (1..=values.len()).map(|i| format!("?{i}")).collect();
+    let sql = format!("SELECT crsql_pack_columns({})", marks.join(", "));
+    Ok(store.sql().query_row(&sql, params_from_iter(values), |row| row.get(0))?)
 }
 
 /// A change that wrote a cell of a row.
@@ -112,9 +117,4 @@ pub(crate) fn writers(store: &Store, table: &str, pk: &[u8]) -> Result<Vec<Write
 /// The log record of a change.
 pub(crate) fn change<'a>(log: &'a [LogRecord], writer: &Writer) -> Option<&'a LogRecord> {
     log.iter().find(|record| (record.site, record.version) == (writer.site, writer.version))
-}
-
-/// Whether two values are equal for a digest.
-pub(crate) fn is_same(a: &Value, b: &Value) -> bool {
-    literal::is_same(a, b)
 }

@@ -133,6 +133,7 @@ fn register(cx: &Rc<Context>) -> Result<()> {
     crate::digest::register(cx)?;
     crate::check::register(cx)?;
     crate::report::register(cx)?;
+    crate::writers::register(cx)?;
     let held = Rc::downgrade(cx);
     cx.db.before_close(move || {
         if let Some(cx) = held.upgrade() {

@@ -41,5 +41,6 @@ mod check;
 mod digest;
 mod functions;
 mod report;
+mod writers;
 
 pub use context::{install, install_with_clock};

@@ -63,6 +63,8 @@ struct Found {
     changes: [Option<LogRecord>; 2],
     /// Changes that each side has and the other has not.
     lacking: [u64; 2],
+    /// Both went on under one site id: their versions of it are not the same changes.
+    is_forked: bool,
 }
 
 impl Found {
@@ -76,7 +78,12 @@ impl Found {
         }
         let vectors = [stores[0].version_vector()?, stores[1].version_vector()?];
         let lacking = [beyond(&vectors[1], &vectors[0]), beyond(&vectors[0], &vectors[1])];
-        Ok(Found { difference, changes, lacking })
+        let is_forked = vectors[0].iter().any(|(site, held)| {
+            vectors[1]
+                .get(site)
+                .is_some_and(|other| other.version == held.version && other.chain != held.chain)
+        });
+        Ok(Found { difference, changes, lacking, is_forked })
     }
 
     fn print(&self, stores: &[Store; 2], names: &[String; 2], console: &mut Console) -> Result<()> {
@@ -102,6 +109,9 @@ impl Found {
             }
         }
         let next = match self.lacking {
+            _ if self.is_forked => "A file was copied, and both copies went on under one site id: \
+                keep one and bring over the other's rows with SQL"
+                .to_string(),
             [0, 0] => format!(
                 "Both hold the same changes, so this is an error: `ana check {}`, `ana check {}`",
                 names[0], names[1]
@@ -155,10 +165,7 @@ fn writer(
     key: &[anabranch::rusqlite::types::Value],
     column: Option<&str>,
 ) -> Result<Option<LogRecord>> {
-    let marks: Vec<String> = (1..=key.len()).map(|i| format!("?{i}")).collect();
-    let pack = format!("SELECT crsql_pack_columns({})", marks.join(", "));
-    let values = anabranch::rusqlite::params_from_iter(key);
-    let pk: Vec<u8> = store.sql().query_row(&pack, values, |row| row.get(0))?;
+    let pk = rows::pack(store, key)?;
     let writers = rows::writers(store, table, &pk)?;
     let of = |column: &str| writers.iter().find(|writer| writer.column == column);
     let Some(writer) = column.and_then(of).or_else(|| of("-1")).or(writers.first()) else {

@@ -36,6 +36,7 @@ pub(crate) struct Args {
     /// The database
     db: PathBuf,
     /// SQL to run; without it, standard input
+    #[arg(allow_hyphen_values = true)]
     statement: Option<String>,
     /// How results look
     #[arg(long, short, value_enum, default_value_t)]

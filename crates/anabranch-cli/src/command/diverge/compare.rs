@@ -103,7 +103,7 @@ fn in_table(stores: &[Store; 2], table: &str) -> Result<Option<Difference>> {
 
 /// The first cell that differs in two rows with keys that compare equal.
 fn in_row(table: &str, columns: &Columns, a: &[Value], b: &[Value]) -> Option<Difference> {
-    let at = a.iter().zip(b).position(|(a, b)| !rows::is_same(a, b))?;
+    let at = a.iter().zip(b).position(|(a, b)| !literal::is_same(a, b))?;
     Some(Difference {
         table: table.to_string(),
         key: Some(a[..columns.key.len()].to_vec()),
