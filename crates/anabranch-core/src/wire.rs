@@ -1,6 +1,6 @@
 //! The bytes of deltas and parts (`docs/format.md`); nothing else knows them.
 //!
-//! A delta is a series of parts. A part is a head of fixed size ([`part`]) and one zstd
+//! A delta is a series of parts. A part is a head of fixed size ([`part_head`]) and one zstd
 //! frame, whose content is a series of sections: bounds (first part only), headers, rows
 //! by table and column, rows too large for that, chunks of their bytes. Parts are written
 //! by [`Encoder`] and read by [`Decoder`] one at a time, so that neither holds a delta

@@ -10,6 +10,9 @@ use anabranch_core::site::SiteId;
 use anabranch_core::value::Value;
 use anabranch_core::vector::Held;
 
+use rand::RngExt;
+use std::collections::BTreeMap;
+
 use crate::random;
 
 #[test]
@@ -39,16 +42,7 @@ fn run(from: u64, changes: &[(u64, &str, u64)]) -> Delta {
     for (version, (salt, value, column_version)) in (from + 1..).zip(changes) {
         chain = chain.next(site, version, *salt);
         delta.to.set(site, Held { version, chain });
-        delta.headers.push(ChangeHeader {
-            site,
-            version,
-            salt: *salt,
-            time: Hlc(version),
-            deps: Vec::new(),
-            author: None,
-            message: None,
-            kind: ChangeKind::Edit,
-        });
+        delta.headers.push(header(site, version, *salt));
         let dot = DeltaDot { site: SiteIdx(0), version };
         let cell = CellDelta {
             column: 0,
@@ -63,6 +57,11 @@ fn run(from: u64, changes: &[(u64, &str, u64)]) -> Delta {
     }
     delta.tables.push(table);
     delta
+}
+
+fn header(site: SiteId, version: u64, salt: u64) -> ChangeHeader {
+    let (time, kind) = (Hlc(version), ChangeKind::Edit);
+    ChangeHeader { site, version, salt, time, deps: vec![], author: None, message: None, kind }
 }
 
 #[test]
@@ -206,4 +205,113 @@ fn joins_by_name() {
     assert_eq!(joined.sites, [random::site(1), SiteId::new(b"zz").unwrap()]);
     let cell = &joined.tables[0].rows[0].cells[0];
     assert_eq!((cell.column, cell.dot.site, cell.origin), (0, SiteIdx(0), SiteIdx(1)));
+}
+
+/// One copy that hears of changes in some order, and can say what lies between two moments.
+struct History {
+    /// The rows after each change, with what was then.
+    states: Vec<BTreeMap<u8, RowDelta>>,
+    vectors: Vec<anabranch_core::vector::VersionVector>,
+    headers: Vec<ChangeHeader>,
+}
+
+const N_AUTHORS: u32 = 3;
+
+impl History {
+    fn random(rng: &mut rand::rngs::StdRng, n_changes: usize) -> History {
+        let mut history = History {
+            states: vec![BTreeMap::new()],
+            vectors: vec![Default::default()],
+            headers: Vec::new(),
+        };
+        for _ in 0..n_changes {
+            history.change(rng);
+        }
+        history
+    }
+
+    fn change(&mut self, rng: &mut rand::rngs::StdRng) {
+        let author = rng.random_range(0..N_AUTHORS);
+        let site = random::site(author as u8 + 1);
+        let mut vector = self.vectors.last().unwrap().clone();
+        let (version, salt) = (vector.version(site) + 1, rng.random());
+        let chain = vector.get(site).map_or(Chain::default(), |held| held.chain);
+        vector.set(site, Held { version, chain: chain.next(site, version, salt) });
+        self.headers.push(header(site, version, salt));
+        let dot = DeltaDot { site: SiteIdx(author), version };
+        let mut state = self.states.last().unwrap().clone();
+        for _ in 0..rng.random_range(1..3) {
+            write(rng, &mut state, dot);
+        }
+        self.states.push(state);
+        self.vectors.push(vector);
+    }
+
+    /// What a copy at moment `from` needs to be at moment `to`.
+    fn cut(&self, from: usize, to: usize) -> Delta {
+        let (low, high) = (&self.vectors[from], &self.vectors[to]);
+        let sites: Vec<SiteId> = (1..=N_AUTHORS as u8).map(random::site).collect();
+        let is_new = |dot: DeltaDot| dot.version > low.version(sites[dot.site.0 as usize]);
+        let mut headers = self.headers[from..to].to_vec();
+        headers.sort_by_key(|header| (header.site, header.version));
+        let mut rows = Vec::new();
+        for row in self.states[to].values() {
+            let mut row = row.clone();
+            row.births.retain(|birth| is_new(birth.dot));
+            row.cells.retain(|cell| is_new(cell.dot));
+            if !row.births.is_empty() || !row.cells.is_empty() {
+                rows.push(row);
+            }
+        }
+        let columns = vec!["a".to_owned(), "b".to_owned()];
+        let tables = vec![TableDelta { name: "t".to_owned(), columns, rows }];
+        Delta { from: low.clone(), to: high.clone(), sites, headers, tables }
+    }
+}
+
+fn write(rng: &mut rand::rngs::StdRng, state: &mut BTreeMap<u8, RowDelta>, dot: DeltaDot) {
+    let key = rng.random_range(1..5);
+    let origin = dot.site;
+    let births = vec![Birth { dot, origin }];
+    let unknown =
+        || RowDelta { key: vec![1, 9, key], causal_length: 0, births: vec![], cells: vec![] };
+    let row = state.entry(key).or_insert_with(unknown);
+    if row.causal_length % 2 == 0 || rng.random_range(0..4) == 0 {
+        (row.causal_length, row.births) = (row.causal_length + 1, births);
+        row.cells.clear();
+    }
+    if row.causal_length % 2 == 0 {
+        return;
+    }
+    for column in 0..2 {
+        let value = Value::Integer(rng.random_range(0..3));
+        match row.cells.iter_mut().find(|cell| cell.column == column) {
+            Some(cell) if rng.random() => {
+                let version = cell.version + 1;
+                *cell = CellDelta { column, version, dot, origin, value };
+            }
+            Some(_) => {}
+            None => row.cells.push(CellDelta { column, version: 1, dot, origin, value }),
+        }
+    }
+}
+
+/// Cuts of one history, chained with any overlap, join into the cut over both.
+#[test]
+fn chained_cuts_join_into_the_cut_over_both() {
+    let mut rng = random::rng(21);
+    for case in 0..300 {
+        let history = History::random(&mut rng, 12);
+        let mut moments: [usize; 4] = std::array::from_fn(|_| rng.random_range(0..=12));
+        moments.sort();
+        let [from, later_from, earlier_to, to] = moments;
+        let earlier = history.cut(from, earlier_to);
+        let later = history.cut(later_from, to);
+        earlier.check_invariants().unwrap();
+        let joined = join(&earlier, &later).unwrap();
+        joined.check_invariants().unwrap();
+        joined.verify_chains().unwrap();
+        assert_eq!(joined, history.cut(from, to), "case {case}: {moments:?}");
+        assert_eq!(join(&earlier, &earlier).unwrap(), earlier, "case {case}");
+    }
 }

@@ -123,3 +123,37 @@ fn deltas() {
     part_head(&drawn_part).unwrap();
     assert_eq!(decode(&[&drawn_part]).unwrap(), delta);
 }
+
+/// The drawn body with one stretch of bytes replaced: what the decoder says of it.
+#[test]
+fn says_what_is_wrong_with_a_body() {
+    let whole = hex(&example("body", "one change of two rows"));
+    let check = |old: &str, new: &str, expected: &str| {
+        assert_eq!(whole.matches(old).count(), 1, "{old} is not unique");
+        let error = decode_body(&unhex(&whole.replace(old, new))).unwrap_err().to_string();
+        assert!(error.contains(expected), "{old} as {new}: {error}, not {expected}");
+    };
+    // Bounds: another version, a second place, a site of no bytes.
+    check("01a16815", "02a16815", "break off before version 2");
+    check("0001010218", "0001020218", "site at byte 39");
+    check("105151", "005151", "site at byte");
+    // Headers: of another version, of an unknown kind, cut short, texts beyond their bound.
+    check("0218010001", "0218010002", "break off before version 1");
+    check("0201010900", "0201050900", "kind of a change");
+    check("0218010001", "0217010001", "dependencies");
+    check("0541646100", "ffff3f6100", "bytes of text, at most 1026 are accepted");
+    // Rows: names, counts, key mode, births, shapes, cells.
+    check("0201020e02", "0301020e02", "key");
+    check("0201020e02", "0202020e02", "key mode");
+    check("0401010102", "0401010100", "causal length is not within");
+    check("0401010102", "0401010202", "causal length");
+    check("0401020100", "0401040100", "a change that the delta does not span");
+    check("06010200000100", "06010300000100", "cells of a row");
+    check("06010200000100", "06010200010100", "column of a cell");
+    check("06010200000100", "06000200000100", "rows of a shape");
+    check("06010200000100", "06030200000100", "rows of a shape");
+    check("0201030000", "0201050000", "a value of an unknown type");
+    check("0102026869", "0103026869", "bytes of a value");
+    check("0102026869", "0101026869", "bytes of values");
+    check("010a000000", "0000010a00", "integer at byte");
+}
