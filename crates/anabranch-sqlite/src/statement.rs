@@ -19,6 +19,9 @@ use crate::raw_value;
 pub struct Statement {
     raw: NonNull<ffi::sqlite3_stmt>,
     db: Db,
+    n_params: usize,
+    /// Whether it was stepped since its last reset.
+    is_running: bool,
 }
 
 impl Statement {
@@ -27,7 +30,10 @@ impl Statement {
     /// # Safety
     /// `raw` is null or an open statement of `db` that nobody else finalizes.
     pub(crate) unsafe fn from_raw(db: Db, raw: *mut ffi::sqlite3_stmt) -> Option<Statement> {
-        NonNull::new(raw).map(|raw| Statement { raw, db })
+        let raw = NonNull::new(raw)?;
+        // SAFETY: an open statement.
+        let n_params = unsafe { ffi::sqlite3_bind_parameter_count(raw.as_ptr()) } as usize;
+        Some(Statement { raw, db, n_params, is_running: false })
     }
 
     /// Binds parameter `index`, from 1. The bytes are copied by SQLite.
@@ -47,6 +53,7 @@ impl Statement {
     /// After an error the statement is reset.
     pub fn step(&mut self) -> Result<bool> {
         self.db.live()?;
+        self.is_running = true;
         // SAFETY: a live statement of an open connection.
         match unsafe { ffi::sqlite3_step(self.raw.as_ptr()) } {
             ffi::SQLITE_ROW => Ok(true),
@@ -114,7 +121,9 @@ impl Statement {
     pub fn query(&mut self, params: &[ValueRef<'_>]) -> Result<bool> {
         self.db.live()?;
         self.rewind();
-        self.unbind();
+        if params.len() < self.n_params {
+            self.unbind();
+        }
         for (index, value) in params.iter().enumerate() {
             self.bind(index + 1, *value)?;
         }
@@ -144,7 +153,12 @@ impl Statement {
         self.db.live()?;
         self.rewind();
         // Parameters that `params` does not name are NULL, not what was bound before.
-        let lent = Lent { statement: self };
+        if params.len() < self.n_params {
+            self.unbind();
+        }
+        let has_bytes =
+            |value: &ValueRef<'_>| matches!(value, ValueRef::Text(_) | ValueRef::Blob(_));
+        let lent = Lent { has_bytes: params.iter().any(has_bytes), statement: self };
         for (index, value) in params.iter().enumerate() {
             // SAFETY: `lent` unbinds when it goes, unwinding included, and until then `params`
             // is borrowed by this call.
@@ -202,7 +216,8 @@ impl Statement {
     }
 
     fn rewind(&mut self) {
-        if self.db.has_connection() {
+        if self.is_running && self.db.has_connection() {
+            self.is_running = false;
             // SAFETY: a live statement. The answer repeats the error of the last step.
             unsafe { ffi::sqlite3_reset(self.raw.as_ptr()) };
         }
@@ -219,14 +234,18 @@ impl Statement {
 /// A statement whose bindings point into somebody's borrow.
 struct Lent<'a> {
     statement: &'a mut Statement,
+    /// Whether any binding is a pointer: numbers may stay bound.
+    has_bytes: bool,
 }
 
 impl Drop for Lent<'_> {
     fn drop(&mut self) {
-        // In this order: SQLite refuses to clear nothing, but a running statement has copies
-        // of the pointers in its registers, and the reset lets go of them.
+        // In this order: a running statement has copies of the pointers in its registers, and
+        // the reset lets go of them.
         self.statement.rewind();
-        self.statement.unbind();
+        if self.has_bytes {
+            self.statement.unbind();
+        }
     }
 }
 
