@@ -272,8 +272,7 @@ impl KeyValues {
         {
             return Ok(KeyValues::Rowid((u64::from_be_bytes(bytes) ^ (1 << 63)) as i64));
         }
-        let columns: SmallVec<[_; 4]> = table.key.iter().map(|part| part.column).collect();
-        let values = key::unfold(key, &columns).map_err(|error| StoreError::Damaged {
+        let values = key::unfold(key, &table.key_columns).map_err(|error| StoreError::Damaged {
             place: format!("a key of table {} ({error})", table.name),
             what: "not a folded key of its columns",
         })?;

@@ -5,15 +5,11 @@
 //! once, in one statement, before they buffer metadata: a refusal by a constraint or a
 //! trigger changes nothing.
 
-use std::rc::Rc;
-
 use anabranch_core::site::SiteId;
 use anabranch_core::value::ValueRef;
 
-use crate::context::Context;
 use crate::error::Result;
 use crate::ids::{ColumnId, LocalDot};
-use crate::registry::TableInfo;
 
 mod change;
 mod edit;

@@ -95,8 +95,7 @@ impl RowImage {
 
 /// The packed form of a folded key.
 pub(super) fn pack_folded(table: &TableInfo, folded: &[u8]) -> Result<Vec<u8>> {
-    let columns: SmallVec<[_; 4]> = table.key.iter().map(|part| part.column).collect();
-    let values = key::unfold(folded, &columns).map_err(|error| StoreError::Damaged {
+    let values = key::unfold(folded, &table.key_columns).map_err(|error| StoreError::Damaged {
         place: format!("a key of table {} ({error})", table.name),
         what: "not a folded key of its columns",
     })?;

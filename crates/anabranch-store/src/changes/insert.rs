@@ -23,6 +23,8 @@ use crate::transaction;
 /// Merges the change that `values` (by column) describe; answers a rowid of its table.
 pub(super) fn insert(cx: &Context, values: &[ValueRef<'_>]) -> Result<i64> {
     transaction::enrol(cx)?;
+    // The transaction itself may have altered a table since it was enrolled.
+    cx.registry.borrow_mut().refresh(&cx.db, cx.is_followed.get())?;
     let value = |column: Column| values.get(column as usize).copied().unwrap_or(ValueRef::Null);
     let table_name = name(value(Column::Table), "table")?;
     let column_name = name(value(Column::Cid), "cid")?;
@@ -36,8 +38,8 @@ pub(super) fn insert(cx: &Context, values: &[ValueRef<'_>]) -> Result<i64> {
     let table = find_table(cx, table_name)?;
     let sent = SentKey::read(&table, value(Column::Pk))?;
     let spelled = sent.values();
-    let columns: SmallVec<[_; 4]> = table.key.iter().map(|part| part.column).collect();
-    let folded = key::fold(&spelled, &columns).map_err(|error| bad_key(&table, &error))?;
+    let folded =
+        key::fold(&spelled, &table.key_columns).map_err(|error| bad_key(&table, &error))?;
     let unquoted = sent.unquote(value(Column::Val));
     let incoming = IncomingChange {
         key: &folded,

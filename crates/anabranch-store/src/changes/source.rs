@@ -7,7 +7,6 @@ use anabranch_core::key;
 use anabranch_core::site::SiteId;
 use anabranch_core::value::ValueRef;
 use hashbrown::HashMap;
-use smallvec::SmallVec;
 
 use super::filter::Filter;
 use super::image::{RowImage, pack_folded};
@@ -355,8 +354,7 @@ fn seek(cx: &Context, filter: &Filter, pk: ValueRef<'_>) -> Result<Vec<LiveRecor
     };
     let mut records = Vec::new();
     for table in tables {
-        let columns: SmallVec<[_; 4]> = table.key.iter().map(|part| part.column).collect();
-        if let Ok(folded) = key::fold(&values, &columns) {
+        if let Ok(folded) = key::fold(&values, &table.key_columns) {
             records.extend(cx.metadata.borrow_mut().row_records(table.id, &folded)?);
         }
     }

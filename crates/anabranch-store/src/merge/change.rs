@@ -9,7 +9,6 @@ use std::rc::Rc;
 
 use anabranch_core::key::apply_affinity;
 use anabranch_core::merge::{CellState, Incoming, RowVerdict, cell_wins, merge_row};
-use anabranch_core::value::ValueRef;
 
 use super::edit::{self, RowEdit};
 use super::stamp::{self, Stamps};
@@ -70,7 +69,7 @@ impl<'a> Merge<'a> {
         for superseded in superseded {
             let record = MergedRecord {
                 mask: Mask::new(),
-                superseded: Some(superseded),
+                superseded: Some(Box::new(superseded)),
                 ..sentinel.clone()
             };
             row.push(record, |_, _| ())?;
@@ -252,13 +251,14 @@ impl<'a> Merge<'a> {
             if value.is_same(self.incoming.value) {
                 return Ok(None);
             }
-            stamp::superseded(self.cx, clock, column, group.version, stamp, value).map(Some)
+            stamp::superseded(self.cx, clock, column, group.version, stamp, value)
+                .map(|superseded| Some(Box::new(superseded)))
         })?;
         kept.unwrap_or(Ok(None))
     }
 
     /// The cells that a delete drops, except those it knew of.
-    fn superseded_by_delete(&self) -> Result<Vec<Box<Superseded>>> {
+    fn superseded_by_delete(&self) -> Result<Vec<Superseded>> {
         let Some(clock) = &self.clock else { return Ok(Vec::new()) };
         let mut stamps = Stamps::new(self.cx, self.table.id, self.incoming.key);
         let origin = self.origin_site();

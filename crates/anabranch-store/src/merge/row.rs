@@ -273,7 +273,7 @@ impl<'a> Merge<'a> {
     }
 
     /// The cells held here that a new state of the row drops without having known them.
-    fn superseded_by(&self, birth: &IncomingBirth) -> Result<Vec<Box<Superseded>>> {
+    fn superseded_by(&self, birth: &IncomingBirth) -> Result<Vec<Superseded>> {
         let mut contest = Contest::new(self.cx, self.table, self.incoming.key);
         let mut gone = Vec::new();
         for group in self.clock.iter().flat_map(|clock| &clock.groups) {
@@ -299,7 +299,7 @@ impl<'a> Merge<'a> {
         group: &Group,
         stamp: Stamp,
         value: ValueRef<'_>,
-    ) -> Result<Box<Superseded>> {
+    ) -> Result<Superseded> {
         let clock = self.clock.as_ref().expect("only a row with a clock has groups");
         stamp::superseded(self.cx, clock, column, group.version, stamp, value)
     }
@@ -379,10 +379,12 @@ impl<'a> Merge<'a> {
         &self,
         row: &mut RowEdit<'_>,
         dot: LocalDot,
-        superseded: Box<Superseded>,
+        superseded: Superseded,
     ) -> Result<()> {
-        let record =
-            MergedRecord { superseded: Some(superseded), ..self.empty_record(dot, Ordinal(0)) };
+        let record = MergedRecord {
+            superseded: Some(Box::new(superseded)),
+            ..self.empty_record(dot, Ordinal(0))
+        };
         row.push(record, |_, _| ())
     }
 
@@ -396,7 +398,7 @@ impl<'a> Merge<'a> {
             origin: self.cx.metadata.borrow_mut().author_of(cell.origin)?,
             value: cell.value.into(),
         };
-        self.push_superseded(row, cell.dot, Box::new(superseded))
+        self.push_superseded(row, cell.dot, superseded)
     }
 
     fn record(&self, stamped: &Stamped<'_>, seq: &mut u64) -> Result<MergedRecord> {
@@ -439,7 +441,7 @@ impl<'a> Merge<'a> {
 /// What becomes of an incoming cell.
 enum Verdict {
     /// It stands; with what it overwrote without having known it.
-    Wins(Option<Box<Superseded>>),
+    Wins(Option<Superseded>),
     /// It goes, and must be kept for whoever asks.
     Loses,
     /// It goes, and nothing is lost.

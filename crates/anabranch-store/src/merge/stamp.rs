@@ -91,15 +91,15 @@ pub(super) fn superseded(
     version: u64,
     stamp: Stamp,
     value: ValueRef<'_>,
-) -> Result<Box<Superseded>> {
+) -> Result<Superseded> {
     let mut metadata = cx.metadata.borrow_mut();
     let site = metadata.origin_site(stamp.origin)?;
-    Ok(Box::new(Superseded {
+    Ok(Superseded {
         column,
         version,
         causal_length: clock.causal_length,
         dot: stamp.dot,
         origin: metadata.author_of(site)?,
         value: value.into(),
-    }))
+    })
 }
