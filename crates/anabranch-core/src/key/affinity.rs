@@ -99,10 +99,7 @@ fn real_to_text(real: f64) -> String {
     if real == 0.0 {
         return "0.0".into();
     }
-    let spelled = format!("{:.14e}", real.abs());
-    let (mantissa, exponent) = spelled.split_once('e').expect("LowerExp writes an e");
-    let exponent: i32 = exponent.parse().expect("LowerExp writes a decimal exponent");
-    let all_digits = mantissa.replace('.', "");
+    let (all_digits, exponent) = rounded(real.abs());
     let digits = all_digits.trim_end_matches('0');
     let sign = if real < 0.0 { "-" } else { "" };
     if !(-4..15).contains(&exponent) {
@@ -119,4 +116,19 @@ fn real_to_text(real: f64) -> String {
     let (whole, fraction) = digits.split_at(n_whole.min(digits.len()));
     let fraction = if fraction.is_empty() { "0" } else { fraction };
     format!("{sign}{whole:0<n_whole$}.{fraction}")
+}
+
+/// The first 15 digits of a positive real and its decimal exponent, a half rounded up as
+/// SQLite does; Rust's own formatting rounds it to even.
+fn rounded(real: f64) -> (String, i32) {
+    const N_DIGITS: usize = 15;
+    let spelled = format!("{real:.40e}");
+    let (mantissa, exponent) = spelled.split_once('e').expect("LowerExp writes an e");
+    let exponent: i32 = exponent.parse().expect("LowerExp writes a decimal exponent");
+    let digits = mantissa.replace('.', "");
+    let first: u64 = digits[..N_DIGITS].parse().expect("LowerExp writes digits");
+    let rounded = first + u64::from(digits.as_bytes()[N_DIGITS] >= b'5');
+    let has_carried = rounded == 10_u64.pow(N_DIGITS as u32);
+    let rounded = if has_carried { rounded / 10 } else { rounded };
+    (rounded.to_string(), exponent + i32::from(has_carried))
 }

@@ -276,11 +276,11 @@ fn write(rng: &mut rand::rngs::StdRng, state: &mut BTreeMap<u8, RowDelta>, dot: 
     let unknown =
         || RowDelta { key: vec![1, 9, key], causal_length: 0, births: vec![], cells: vec![] };
     let row = state.entry(key).or_insert_with(unknown);
-    if row.causal_length % 2 == 0 || rng.random_range(0..4) == 0 {
+    if row.causal_length.is_multiple_of(2) || rng.random_range(0..4) == 0 {
         (row.causal_length, row.births) = (row.causal_length + 1, births);
         row.cells.clear();
     }
-    if row.causal_length % 2 == 0 {
+    if row.causal_length.is_multiple_of(2) {
         return;
     }
     for column in 0..2 {

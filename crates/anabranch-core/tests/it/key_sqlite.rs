@@ -165,6 +165,37 @@ fn reads_random_numbers_as_sqlite_does() {
     check_stored(&values);
 }
 
+/// Reals of every magnitude, printed with 15 digits and read from up to 20.
+#[test]
+fn prints_and_reads_reals_as_sqlite_does() {
+    let mut rng = random::rng(5);
+    let db = Connection::open_in_memory().unwrap();
+    let mut print = db.prepare("SELECT printf('%!.15g', ?)").unwrap();
+    let mut read = db.prepare("SELECT CAST(? AS REAL)").unwrap();
+    let halves = [739_121_530_113_682.5, -8_459_879_414_744_705.0, 999_999_999_999_999.5, 0.5];
+    for case in 0..3_000 {
+        let real = match halves.get(case) {
+            Some(half) => *half,
+            None if case % 2 == 0 => f64::from_bits(rng.random()),
+            None => (rng.random_range(-1e16..1e16_f64) * 4.0).round() / 4.0,
+        };
+        if !real.is_finite() {
+            continue;
+        }
+        let printed: String = print.query_row([real], |row| row.get(0)).unwrap();
+        let ours = apply_affinity(ValueRef::Real(real), Affinity::Text);
+        assert_eq!(shown(&ours), format!("{printed:?}"), "{real:e}");
+        let digits = case % 20;
+        let text = format!("{real:.digits$e}");
+        let number: f64 = read.query_row([&text], |row| row.get(0)).unwrap();
+        let ours = match apply_affinity(ValueRef::Text(text.as_bytes()), Affinity::Real) {
+            Value::Real(real) => real,
+            other => panic!("{text} became {other:?}"),
+        };
+        assert_eq!(ours, number, "{text}");
+    }
+}
+
 /// A text or number near others, so that equal keys are common.
 fn key_value(rng: &mut StdRng) -> Value {
     let texts: [&[u8]; 14] = [

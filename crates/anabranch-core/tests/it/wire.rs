@@ -1,9 +1,12 @@
 //! Deltas there and back, whole and in parts.
 
+use anabranch_core::change::ChangeHeader;
+use anabranch_core::clock::Chain;
 use anabranch_core::delta::{CellDelta, Delta, DeltaDot, RowDelta, SiteIdx, TableDelta};
 use anabranch_core::key::pack;
-use anabranch_core::limits::{MAX_PART_BYTES, MAX_PART_ROWS};
+use anabranch_core::limits::{MAX_MESSAGE_BYTES, MAX_PART_BYTES, MAX_PART_HEADERS, MAX_PART_ROWS};
 use anabranch_core::value::{Value, ValueRef};
+use anabranch_core::vector::Held;
 use anabranch_core::wire::{
     Decoder, Encoder, PartHead, WireError, decode, encode, part_head, seal, split,
 };
@@ -130,6 +133,26 @@ fn many_tables_and_headers_travel() {
         })
         .collect();
     assert_eq!(check(&delta).len(), 2);
+}
+
+#[test]
+fn headers_fill_several_parts() {
+    let mut delta = Delta { sites: vec![random::site(1)], ..Delta::default() };
+    let site = random::site(1);
+    let n_headers = MAX_PART_HEADERS as u64 + 10;
+    delta.to.set(site, Held { version: n_headers, chain: Chain([1; 16]) });
+    let header = random::delta(&mut random::rng(37)).headers.remove(0);
+    let header = |version| ChangeHeader { site, version, deps: vec![], ..header.clone() };
+    delta.headers = (1..=n_headers).map(header).collect();
+    assert_eq!(check(&delta).len(), 2);
+    // Messages that all differ and do not compress well: fewer headers a part.
+    delta.headers.truncate(300);
+    delta.to.set(site, Held { version: 300, chain: Chain([1; 16]) });
+    for header in &mut delta.headers {
+        let noise = random::noise(header.version, MAX_MESSAGE_BYTES / 2);
+        header.message = Some(noise.iter().map(|byte| format!("{byte:02x}")).collect());
+    }
+    assert!(check(&delta).len() > 4);
 }
 
 #[test]
