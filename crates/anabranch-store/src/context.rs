@@ -14,6 +14,7 @@ use crate::capture::CaptureState;
 use crate::clock::Clock;
 use crate::delta::DeltaState;
 use crate::error::Result;
+use crate::identity::Identity;
 use crate::metadata::Metadata;
 use crate::registry::Registry;
 use crate::transaction::{Transaction, TransactionStatements};
@@ -44,6 +45,8 @@ pub(crate) struct Context {
     pub(crate) clock: Clock,
     /// What the doors for deltas keep.
     pub(crate) delta: DeltaState,
+    /// Which file this is.
+    pub(crate) identity: Identity,
 }
 
 impl Context {
@@ -113,6 +116,7 @@ pub fn install_with_clock(db: &Db, clock: Clock) -> std::result::Result<(), SqlE
         must_forget: Cell::new(false),
         clock,
         delta: DeltaState::default(),
+        identity: Identity::default(),
     });
     register(&cx)?;
     Ok(())
@@ -134,6 +138,7 @@ fn register(cx: &Rc<Context>) -> Result<()> {
     crate::check::register(cx)?;
     crate::report::register(cx)?;
     crate::writers::register(cx)?;
+    crate::identity::register(cx)?;
     let held = Rc::downgrade(cx);
     cx.db.before_close(move || {
         if let Some(cx) = held.upgrade() {

@@ -30,7 +30,6 @@ use crate::error::{Result, StoreError};
 use crate::limits::MAX_EXPORT_BYTES;
 use crate::listing::{Listing, all};
 use crate::registry::TableInfo;
-use crate::snapshot;
 
 /// What the last delta that this connection applied did; for `ana merge`.
 #[derive(Debug, Default)]
@@ -52,11 +51,6 @@ pub(crate) struct DeltaState {
 /// Registers the functions and tables of this module.
 pub(crate) fn register(cx: &Rc<Context>) -> std::result::Result<(), SqlError> {
     let flags = Flags { direct_only: true, ..Flags::default() };
-    let at = cx.clone();
-    cx.db.create_function("ana_version_vector", 0, flags, move |_| {
-        let vector = snapshot::read(&at, || Ok(at.metadata.borrow().vector()))?;
-        Ok(Value::Text(vector.to_json().into_bytes()))
-    })?;
     for n_args in [0, 1] {
         let at = cx.clone();
         cx.db.create_function("ana_export", n_args, flags, move |call| {

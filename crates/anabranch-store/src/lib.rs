@@ -17,6 +17,7 @@ mod limits;
 
 mod context;
 mod crr;
+mod identity;
 mod kept;
 mod registry;
 mod schema;

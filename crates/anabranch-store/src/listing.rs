@@ -17,7 +17,7 @@ pub(crate) type Arguments = Vec<Option<Value>>;
 pub(crate) struct Listing<F> {
     /// `CREATE TABLE x(…)`; arguments of a table-valued function are HIDDEN columns.
     pub(crate) declaration: &'static str,
-    /// Constraints that are handed to `start`; SQLite still checks the rows.
+    /// Constraints that are handed to `start`; SQLite still checks the rows, but for `=`.
     pub(crate) arguments: &'static [(i32, Operator)],
     /// A column by which rows come out ascending.
     pub(crate) ordered_by: Option<i32>,
@@ -50,6 +50,8 @@ where
                 constraints.iter().position(|c| c.is_usable && (c.column, c.operator) == *wanted);
             if let Some(index) = found {
                 plan.arguments[index] = Some(n_given);
+                // Equality is exact here; and a hidden column has no value to compare.
+                plan.omit[index] = wanted.1 == Operator::Eq;
                 plan.index_number |= 1 << slot;
                 n_given += 1;
             }

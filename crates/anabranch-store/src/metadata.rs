@@ -31,6 +31,7 @@ mod tail;
 
 mod fold;
 mod load;
+mod renew;
 mod vector;
 mod write;
 
@@ -232,6 +233,9 @@ impl Metadata {
     /// Forgets all that was read: something written was rolled back.
     pub(crate) fn invalidate(&mut self) {
         self.state = self.committed.clone();
+        if let Some(site) = self.state.site {
+            self.be(site);
+        }
         self.tail = Tail::default();
         self.pending_own = None;
         self.log.forget();
@@ -386,11 +390,7 @@ impl Metadata {
         id: EntryId,
     ) -> Result<Option<(LogRow, Option<StoredHeader>)>> {
         let Some(row) = self.log.next(id)? else { return Ok(None) };
-        let damaged = |what| sql::damaged(format!("ana_entry {}", row.id.0), what);
-        let header = match row.head.is_empty() {
-            true => None,
-            false => Some(header::decode(&row.head).map_err(damaged)?),
-        };
+        let header = self.log.header_of(&row)?;
         Ok(Some((row, header)))
     }
 

@@ -98,14 +98,15 @@ impl Transaction {
 /// SQLite's, and what reading the file anew finds.
 pub(crate) fn enrol(cx: &Context) -> Result<()> {
     if cx.transaction.borrow().is_enrolled {
-        return Ok(());
+        return crate::identity::before_write(cx);
     }
     let rowid = cx.db.last_insert_rowid();
     let enrolled = cx.transaction_statements.enrol.execute(&cx.db, &[]);
     cx.db.set_last_insert_rowid(rowid);
     enrolled?;
     // From here on nobody else can commit: what is read now holds until the end.
-    cx.refresh()
+    cx.refresh()?;
+    crate::identity::before_write(cx)
 }
 
 /// Writes all that is buffered to the log (early flush, or at commit).

@@ -19,9 +19,9 @@ pub(crate) fn notice_copy(store: &Store) -> Result<()> {
     Ok(store.sql().query_row("SELECT ana_internal_place(?1)", [place], |_| Ok(()))?)
 }
 
-/// Bytes that differ for any two files, as far as the system tells; `None` where it tells
-/// nothing.
-fn place_of(path: &Path) -> Option<Vec<u8>> {
+/// 32 bytes that differ for any two files, as far as the system tells; `None` where it
+/// tells nothing. Hashed, for the host's id is nothing to hand on with a database.
+fn place_of(path: &Path) -> Option<[u8; 32]> {
     let metadata = std::fs::metadata(path).ok()?;
     let born = metadata
         .created()
@@ -32,7 +32,7 @@ fn place_of(path: &Path) -> Option<Vec<u8>> {
     place.push(0);
     place.extend_from_slice(&file_number(&metadata).to_le_bytes());
     place.extend_from_slice(&born.to_le_bytes());
-    Some(place)
+    Some(blake3::derive_key("anabranch place of a database file, version 1", &place))
 }
 
 #[cfg(unix)]

@@ -4,7 +4,7 @@
 //! and merged with any other. Everything is SQL on [`Store::sql`]; the methods here are
 //! the same functions with Rust types.
 //!
-//! ```no_run
+//! ```
 //! # fn main() -> anabranch::Result<()> {
 //! # let dir = tempfile::tempdir().unwrap();
 //! # let (here, there) = (dir.path().join("a.db"), dir.path().join("b.db"));

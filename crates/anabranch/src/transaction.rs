@@ -43,7 +43,7 @@ impl Store {
     /// than the busy timeout (5 s unless set otherwise on [`Store::sql`]), at the start or,
     /// with a rollback journal and a reader that stays, at the end: nothing happened then.
     ///
-    /// ```no_run
+    /// ```
     /// # fn main() -> anabranch::Result<()> {
     /// # let store = anabranch::Store::from_connection(
     /// #     anabranch::rusqlite::Connection::open_in_memory()?)?;

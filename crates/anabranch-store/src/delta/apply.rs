@@ -22,6 +22,7 @@ use super::intake::Intake;
 use super::{Applied, DeltaError, stage};
 use crate::context::Context;
 use crate::error::Result;
+use crate::transaction;
 
 /// Name of the hidden table; its one column takes parts, one behind the other.
 const TABLE: &str = "ana_internal_apply";
@@ -36,7 +37,8 @@ pub(super) fn apply(cx: &Context, bytes: ValueRef<'_>) -> Result<u64> {
     if is_own {
         cx.db.execute("BEGIN IMMEDIATE", &[])?;
     }
-    let insert = format!("INSERT INTO {TABLE}(parts) VALUES(?1)");
+    // Of a SELECT: for VALUES of one row SQLite takes no savepoint.
+    let insert = format!("INSERT INTO {TABLE}(parts) SELECT ?1");
     let mut result = cx.db.execute(&insert, &[bytes]);
     if is_own && result.is_ok() {
         result = cx.db.execute("COMMIT", &[]);
@@ -88,7 +90,8 @@ impl Table for Door {
 
 /// Applies a whole delta, or stages parts and applies them when the last is there.
 fn take(cx: &Context, bytes: &[u8]) -> Result<u64> {
-    cx.refresh()?;
+    // A copy that goes on under another site id does so before it takes anything.
+    transaction::enrol(cx)?;
     let parts = wire::split(bytes).map_err(DeltaError::from)?;
     let heads: Vec<PartHead> = parts
         .iter()

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use anabranch_core::clock::{Chain, Hlc};
+use anabranch_core::site::SiteId;
 use anabranch_core::value::ValueRef;
 use anabranch_core::vector::Held;
 
@@ -37,13 +38,19 @@ impl Metadata {
         self.numbers.clear();
         self.pending_own = None;
         self.tail = Tail::default();
+        let site = self.stored_site()?;
+        self.be(site);
+        self.log.formers = self.stored_formers()?;
         let mut state = State::empty();
+        state.site = Some(site);
         (state.last, state.dbv) = self.log.last()?;
         state.folded = EntryId(self.meta_number("folded")?);
         state.time = Hlc(self.meta_number("time")?);
         self.load_vector(&mut state)?;
-        if !is_committed && state.own.version > self.committed.own.version {
-            // The file holds a header of our open transaction, folded: it is no change yet.
+        // The file may hold a header of our open transaction, folded: it is no change yet.
+        if !is_committed && self.committed.site != Some(site) {
+            (state.own, state.own_context) = (State::empty().own, Rc::default());
+        } else if !is_committed && state.own.version > self.committed.own.version {
             state.own = self.committed.own;
             state.own_context = self.committed.own_context.clone();
         }
@@ -59,6 +66,13 @@ impl Metadata {
             self.committed = self.state.clone();
         }
         Ok(())
+    }
+
+    /// Takes a site id for this copy's.
+    pub(super) fn be(&mut self, site: SiteId) {
+        self.own = site;
+        self.authors.be(site);
+        self.origins.be(site);
     }
 
     fn load_vector(&mut self, state: &mut State) -> Result<()> {
@@ -89,7 +103,8 @@ impl Metadata {
     /// Takes over what was committed since the file was last read.
     pub(super) fn take_commits(&mut self) -> Result<()> {
         let folded = EntryId(self.meta_number("folded")?);
-        if self.is_stale || folded != self.state.folded {
+        let is_renewed = self.state.site != Some(self.stored_site()?);
+        if self.is_stale || is_renewed || folded != self.state.folded {
             return self.load(true);
         }
         self.state.own_salt = self.salt_at(AuthorId(0), i64::MAX as u64)?;

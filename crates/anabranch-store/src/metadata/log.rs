@@ -7,9 +7,11 @@ use anabranch_core::value::ValueRef;
 use anabranch_sqlite::Db;
 
 use super::entry::{self, Entry};
+use super::header::{self, StoredHeader};
+use super::renew::Formers;
 use super::sql::{Kept, damaged, int, read_blob, read_u64};
 use crate::error::Result;
-use crate::ids::{EntryId, TableId};
+use crate::ids::{AuthorId, EntryId, TableId};
 
 /// A row of the log, its body decoded.
 #[derive(Clone, Debug)]
@@ -25,12 +27,41 @@ pub(crate) struct LogRow {
 
 /// Decoded rows that are kept: merges ask for the records of many rows of few entries.
 const N_RECENT: usize = 8;
+/// A header where it stands.
+pub(crate) struct Head<'a> {
+    id: EntryId,
+    bytes: &'a [u8],
+    formers: &'a Formers,
+}
+
+impl Head<'_> {
+    /// Author and version only.
+    pub(crate) fn dot(&self) -> Result<(AuthorId, u64)> {
+        let (mut author, version) =
+            header::decode_dot(self.bytes).map_err(|what| damaged(self.place(), what))?;
+        self.formers.name_author(self.id, &mut author);
+        Ok((author, version))
+    }
+
+    /// All of it.
+    pub(crate) fn header(&self) -> Result<StoredHeader> {
+        let mut header = header::decode(self.bytes).map_err(|what| damaged(self.place(), what))?;
+        self.formers.name_in_header(self.id, &mut header);
+        Ok(header)
+    }
+
+    fn place(&self) -> String {
+        format!("ana_entry {}", self.id.0)
+    }
+}
 
 /// The log.
 pub(crate) struct Log {
     db: Db,
     /// Rows asked for last, oldest first. Bodies are never rewritten; a rollback forgets them.
     recent: VecDeque<Rc<LogRow>>,
+    /// Who wrote what stands here as written by this copy.
+    pub(crate) formers: Formers,
     insert: Kept,
     set_head: Kept,
     last: Kept,
@@ -61,6 +92,7 @@ impl Log {
         Log {
             db: db.clone(),
             recent: VecDeque::new(),
+            formers: Formers::default(),
             insert: Kept::new(
                 "INSERT INTO main.ana_entry(id, tbl, dbv, head, body) VALUES(?1,?2,?3,?4,?5)",
             ),
@@ -115,7 +147,9 @@ impl Log {
         if let Some(row) = self.recent.iter().find(|row| row.id == id) {
             return Ok(Some(row.clone()));
         }
-        let Some(row) = self.by_id.first(&self.db, &[int(id.0)], read_row)? else {
+        let formers = &self.formers;
+        let Some(row) = self.by_id.first(&self.db, &[int(id.0)], |row| read_row(row, formers))?
+        else {
             return Ok(None);
         };
         if self.recent.len() == N_RECENT {
@@ -133,7 +167,8 @@ impl Log {
 
     /// The first row at or after `id`.
     pub(crate) fn next(&mut self, id: EntryId) -> Result<Option<LogRow>> {
-        self.next.first(&self.db, &[int(id.0)], read_row)
+        let formers = &self.formers;
+        self.next.first(&self.db, &[int(id.0)], |row| read_row(row, formers))
     }
 
     /// The first id whose `dbv` is above `after`, by galloping back from the end: what is
@@ -172,15 +207,25 @@ impl Log {
         })
     }
 
-    /// Hands the headers' bytes from `id` on to `read`, which says whether to go on.
+    /// Hands the headers from `id` on to `read`, which says whether to go on.
     pub(crate) fn heads(
         &mut self,
         id: EntryId,
-        mut read: impl FnMut(EntryId, &[u8]) -> Result<bool>,
+        mut read: impl FnMut(Head<'_>) -> Result<bool>,
     ) -> Result<()> {
+        let formers = &self.formers;
         self.heads.each(&self.db, &[int(id.0)], |row| {
-            read(EntryId(read_u64(row, 0, "ana_entry")?), read_blob(row, 1, "ana_entry")?)
+            let id = EntryId(read_u64(row, 0, "ana_entry")?);
+            read(Head { id, bytes: read_blob(row, 1, "ana_entry")?, formers })
         })
+    }
+
+    /// The header that a row carries.
+    pub(crate) fn header_of(&self, row: &LogRow) -> Result<Option<StoredHeader>> {
+        if row.head.is_empty() {
+            return Ok(None);
+        }
+        Head { id: row.id, bytes: &row.head, formers: &self.formers }.header().map(Some)
     }
 
     /// Forgets the records of a table. The rows stay: positions are never used again.
@@ -190,15 +235,18 @@ impl Log {
     }
 }
 
-fn read_row(row: &anabranch_sqlite::Statement) -> Result<LogRow> {
+fn read_row(row: &anabranch_sqlite::Statement, formers: &Formers) -> Result<LogRow> {
     let id = read_u64(row, 0, "ana_entry")?;
     let place = || format!("ana_entry {id}");
     let dbv = read_u64(row, 2, "ana_entry")?;
     let table = TableId(read_u64(row, 1, "ana_entry")? as u32);
     let head = read_blob(row, 3, "ana_entry")?.to_vec();
     let body = read_blob(row, 4, "ana_entry")?;
-    let entry = (!body.is_empty())
+    let mut entry = (!body.is_empty())
         .then(|| entry::decode(body, dbv).map_err(|what| damaged(place(), what)))
         .transpose()?;
+    if let Some(entry) = &mut entry {
+        formers.name_in_entry(EntryId(id), entry);
+    }
     Ok(LogRow { id: EntryId(id), table, dbv, head, entry })
 }

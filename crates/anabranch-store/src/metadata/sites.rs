@@ -65,6 +65,11 @@ impl Sites {
         }
     }
 
+    /// This copy is another site from now on.
+    pub(crate) fn be(&mut self, own: SiteId) {
+        self.own = own;
+    }
+
     /// Forgets what is remembered.
     pub(crate) fn forget_ids(&mut self) {
         self.ids.clear();

@@ -17,6 +17,8 @@ pub(crate) type Versions = BTreeMap<AuthorId, u64>;
 /// The log as a whole.
 #[derive(Clone, Debug)]
 pub(crate) struct State {
+    /// This copy; `None` before the file was read.
+    pub(crate) site: Option<SiteId>,
     /// The last row.
     pub(crate) last: EntryId,
     /// Its `dbv`.
@@ -45,6 +47,7 @@ pub(crate) struct Other {
 impl State {
     pub(crate) fn empty() -> State {
         State {
+            site: None,
             last: EntryId(0),
             dbv: 0,
             folded: EntryId(0),

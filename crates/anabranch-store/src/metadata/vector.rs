@@ -238,15 +238,13 @@ impl Metadata {
         }
         let from = checkpoint.map_or(EntryId(1), |point| point.entry);
         let mut is_covered = false;
-        self.log.heads(from, |id, bytes| {
-            let place = || format!("ana_entry {}", id.0);
-            let (author, version) =
-                header::decode_dot(bytes).map_err(|what| damaged(place(), what))?;
+        self.log.heads(from, |head| {
+            let (author, version) = head.dot()?;
             if author != later.author || version > later.version {
                 return Ok(author != later.author);
             }
-            let head = header::decode(bytes).map_err(|what| damaged(place(), what))?;
             is_covered |= head
+                .header()?
                 .deps
                 .iter()
                 .any(|dep| dep.author == earlier.author && dep.version >= earlier.version);
@@ -311,10 +309,8 @@ impl Metadata {
     pub(super) fn collect_headers(&mut self, from: &VersionVector) -> Result<Vec<ChangeHeader>> {
         let Some(start) = self.start_above(from)? else { return Ok(Vec::new()) };
         let mut stored = Vec::new();
-        self.log.heads(start, |id, bytes| {
-            let head = header::decode(bytes)
-                .map_err(|what| damaged(format!("ana_entry {}", id.0), what))?;
-            stored.push(head);
+        self.log.heads(start, |head| {
+            stored.push(head.header()?);
             Ok(true)
         })?;
         let mut headers = Vec::new();
@@ -355,12 +351,9 @@ impl Metadata {
         }
         let point = self.checkpoint(dot.author, dot.version)?;
         let mut found = None;
-        self.log.heads(point.map_or(EntryId(1), |point| point.entry), |id, bytes| {
-            let place = || format!("ana_entry {}", id.0);
-            let (author, version) =
-                header::decode_dot(bytes).map_err(|what| damaged(place(), what))?;
-            if (author, version) == (dot.author, dot.version) {
-                found = Some(header::decode(bytes).map_err(|what| damaged(place(), what))?);
+        self.log.heads(point.map_or(EntryId(1), |point| point.entry), |head| {
+            if head.dot()? == (dot.author, dot.version) {
+                found = Some(head.header()?);
             }
             Ok(found.is_none())
         })?;

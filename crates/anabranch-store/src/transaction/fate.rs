@@ -46,6 +46,7 @@ impl Fate {
     fn forget(&self) {
         self.cx.must_forget.set(true);
         self.cx.settle();
+        self.cx.identity.compare_again();
         self.cx.capture.forget();
     }
 

@@ -1,0 +1,8 @@
+//! The library's face: stores that are edited, merged, copied and refused.
+
+mod delivery;
+mod identity;
+mod merge;
+mod peers;
+mod refusals;
+mod transact;
