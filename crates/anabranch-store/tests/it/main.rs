@@ -2,5 +2,6 @@
 
 mod support;
 
+mod changes_doors;
 mod changes_insert;
 mod changes_scan;
