@@ -20,6 +20,7 @@ use crate::ids::{Key, TableId};
 use crate::limits::MAX_FINDINGS;
 use crate::listing::{Arguments, Listing, all};
 use crate::registry::TableInfo;
+use crate::shape::text;
 use crate::{delta, snapshot, transaction};
 
 /// How bad it is.
@@ -70,7 +71,7 @@ impl Findings {
             let severity = Severity::Error;
             self.list.push(Finding { severity, place: "ana_check".into(), what });
         }
-        let text = |text: &str| Value::Text(text.as_bytes().to_vec());
+        let text = |words: &str| Value::Text(words.as_bytes().to_vec());
         let row = |finding: &Finding| {
             let severity = match finding.severity {
                 Severity::Error => "error",
@@ -103,20 +104,51 @@ pub(crate) fn check(cx: &Context) -> Result<Findings> {
     let mut findings = Findings::default();
     let tables = cx.registry.borrow().all();
     for table in &tables {
-        check_declaration(table, &mut findings);
+        check_declaration(cx, table, &mut findings)?;
     }
+    check_orphans(cx, &mut findings)?;
     check_rows(cx, &tables, &mut findings)?;
     Ok(findings)
 }
 
-fn check_declaration(table: &TableInfo, findings: &mut Findings) {
+/// The columns and triggers of a table against those that are replicated and captured.
+fn check_declaration(cx: &Context, table: &TableInfo, findings: &mut Findings) -> Result<()> {
+    let place = format!("table {}", table.name);
     if table.is_stale {
         let quoted = table.name.replace('\'', "''");
-        findings.error(
-            format!("table {}", table.name),
-            format!("the table was altered: run SELECT crsql_as_crr('{quoted}')"),
-        );
+        let what = "its columns or triggers are not those that are replicated: run SELECT";
+        findings.error(place.clone(), format!("{what} crsql_as_crr('{quoted}')"));
     }
+    let mut outrunning: Vec<String> = table.outrun_by.iter().cloned().collect();
+    let temporary = cx.db.query_rows(
+        "SELECT name FROM temp.sqlite_master WHERE type = 'trigger' AND tbl_name = ?1
+         AND (sql LIKE '%raise%ignore%' OR sql LIKE '%raise%fail%')",
+        &[ValueRef::Text(table.name.as_bytes())],
+    )?;
+    outrunning.extend(temporary.iter().filter_map(|row| row.first()).map(text));
+    for trigger in outrunning {
+        let what = "fires before ours and may skip them: writes it lets pass are not captured";
+        findings.warning(place.clone(), format!("trigger {trigger} {what}"));
+    }
+    Ok(())
+}
+
+/// Tables that are registered and exist, and whose triggers are gone.
+fn check_orphans(cx: &Context, findings: &mut Findings) -> Result<()> {
+    let orphans = cx.registry.borrow().orphans().to_vec();
+    for id in orphans {
+        let name = cx.db.query_value(
+            "SELECT s.name FROM main.ana_registry AS r JOIN main.sqlite_master AS s
+             ON s.name = r.name AND s.type = 'table' WHERE r.id = ?1",
+            &[ValueRef::Integer(i64::from(id.0))],
+        )?;
+        if let Some(name) = name.as_ref().map(text) {
+            let what = "its triggers are gone: it is a plain table, what it had of the past is \
+                        dropped at the next write";
+            findings.warning(format!("table {name}"), what);
+        }
+    }
+    Ok(())
 }
 
 /// Compares users' rows with clocks, both ways: each clock that is alive must have a row;

@@ -130,3 +130,81 @@ fn two_copies_that_both_went_on_under_one_name_are_refused() {
     assert!(message.contains(&a.site().unwrap().to_string()), "{message}");
     assert!(message.contains("version 4"), "{message}");
 }
+
+#[test]
+fn a_name_undone_with_its_savepoint_is_taken_again() {
+    for undo in ["ROLLBACK TO s", "ROLLBACK TO s; RELEASE s; SAVEPOINT s"] {
+        let (_dir, a, b) = copied();
+        let (a, b) = (Store::open(a).unwrap(), Store::open(b).unwrap());
+        let before = b.site().unwrap();
+        run(
+            &b,
+            &format!(
+                "BEGIN; SAVEPOINT s; INSERT INTO member VALUES('b'); {undo};
+                 INSERT INTO member VALUES('c'); COMMIT"
+            ),
+        );
+        assert_ne!(b.site().unwrap(), before, "{undo}");
+        is_clean(&b);
+        run(&a, "INSERT INTO member VALUES('a')");
+        assert!(merge(&a, &b, &mut |_, _| ()).unwrap().is_equal, "{undo}");
+        is_clean(&a);
+        is_clean(&b);
+    }
+}
+
+#[test]
+fn a_copy_takes_a_name_before_it_takes_a_delta() {
+    let (_dir, a, b) = copied();
+    let (a, b) = (Store::open(a).unwrap(), Store::open(b).unwrap());
+    run(&a, "INSERT INTO member VALUES('a')");
+    // What the original wrote meanwhile must not become this copy's own history.
+    let delta = a.export(&b.version_vector().unwrap()).unwrap().concat();
+    assert_eq!(b.apply(&delta).unwrap(), 1);
+    run(&b, "INSERT INTO member VALUES('b')");
+    run(&a, "INSERT INTO member VALUES('a again')");
+    assert!(merge(&a, &b, &mut |_, _| ()).unwrap().is_equal);
+    is_clean(&b);
+}
+
+#[test]
+fn another_connection_notices_the_new_name() {
+    let (_dir, _, b) = copied();
+    let (one, two) = (Store::open(&b).unwrap(), Store::open(&b).unwrap());
+    run(&one, "INSERT INTO member VALUES('one')");
+    assert_eq!(one.site().unwrap(), two.site().unwrap());
+    run(&two, "INSERT INTO member VALUES('two')");
+    run(&one, "INSERT INTO member VALUES('three')");
+    assert_eq!(one.site().unwrap(), two.site().unwrap());
+    let own: Vec<u64> = one
+        .log(0)
+        .unwrap()
+        .iter()
+        .filter(|record| record.site == one.site().unwrap())
+        .map(|record| record.version)
+        .collect();
+    assert_eq!(own, [1, 2, 3]);
+    is_clean(&one);
+    is_clean(&two);
+}
+
+#[test]
+fn an_old_backup_is_made_whole_by_a_peer_and_goes_on() {
+    // Nobody else writes under the name any more: that is what a restored backup means.
+    let (_dir, a, b) = copied();
+    let bare = |path: &PathBuf| {
+        Store::from_connection(anabranch::rusqlite::Connection::open(path).unwrap()).unwrap()
+    };
+    let (lost, backup, peer) = (bare(&a), bare(&b), crate::peers::store());
+    run(&lost, "INSERT INTO member VALUES('later'); UPDATE note SET title = 'later' WHERE id = 1");
+    crate::peers::give(&lost, &peer);
+    crate::peers::give(&peer, &backup);
+    assert_eq!(backup.version_vector().unwrap(), peer.version_vector().unwrap());
+    run(&backup, "INSERT INTO member VALUES('after the restore')");
+    crate::peers::give(&backup, &peer);
+    assert_eq!(backup.digest().unwrap(), peer.digest().unwrap());
+    is_clean(&backup);
+    is_clean(&peer);
+    let log = backup.log(0).unwrap();
+    assert_eq!(log.iter().map(|record| record.version).collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6]);
+}
