@@ -467,6 +467,9 @@ impl Replica {
             found.sort_by_key(name);
             model.sort_by_key(name);
         }
+        if found.len() != model.len() {
+            return Err(self.differences(&found, &model));
+        }
         for (found, model) in found.iter().zip(&model) {
             let table = self.model.table(&model.table).expect("the model's own");
             let mut expected = model.clone();
@@ -480,12 +483,20 @@ impl Replica {
                 return Err(format!("crsql_changes shows\n  {found:?}, model\n  {expected:?}"));
             }
         }
-        let (n, m) = (found.len(), model.len());
-        if n != m {
-            let more = found.get(m).or(model.get(n));
-            return Err(format!("crsql_changes has {n} rows, model {m}: {more:?}"));
-        }
         Ok(())
+    }
+
+    fn differences(&self, found: &[Change], model: &[Change]) -> Mismatch {
+        let name = |change: &Change| {
+            let table = self.model.table(&change.table).unwrap_or(0);
+            (table, self.model.tables[table].fold(&change.key), change.column)
+        };
+        let only = |these: &[Change], those: &[Change]| -> Vec<Change> {
+            let is_known = |this: &&Change| those.iter().any(|that| name(that) == name(this));
+            these.iter().filter(|this| !is_known(this)).cloned().collect()
+        };
+        let (extra, missing) = (only(found, model), only(model, found));
+        format!("crsql_changes: only shown {extra:#?}, only in the model {missing:#?}")
     }
 }
 

@@ -1,4 +1,5 @@
 //! The tests of the whole: the store against the reference model, bad input, faults.
 
+mod bad_input;
 mod model;
 mod pairs;
