@@ -95,7 +95,7 @@ impl Store {
         let file_bytes =
             one("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size")?;
         let metadata_bytes = one("SELECT coalesce(sum(pgsize), 0) FROM dbstat
-             WHERE aggregate AND (name GLOB 'ana_*' OR name GLOB 'crsql_*'
+             WHERE aggregate = TRUE AND (name GLOB 'ana_*' OR name GLOB 'crsql_*'
                 OR name GLOB 'sqlite_autoindex_ana_*' OR name GLOB 'sqlite_autoindex_crsql_*')")?;
         Ok(Status {
             site: self.site()?,

@@ -19,8 +19,7 @@ use crate::progress::Progress;
 const AFTER_HELP: &str = "\
 Examples:
   ana export a.db --output all.delta
-  ana export a.db --since \"$(ana sql b.db --output csv 'SELECT ana_version_vector() v' \\
-    | tail -1)\" --output for-b.delta
+  ana export a.db --since \"$(ana status b.db --json | jq -c .vector)\" -o for-b.delta
   ana export a.db --since-db b.db --output for-b.delta
   ana export a.db --output - | ssh host ana import b.db -
 

@@ -40,44 +40,57 @@ pub(crate) fn run(args: &Args, console: &mut Console) -> Result<Exit> {
         Box::new(BufReader::new(file))
     };
     let store = open::writable(&args.db)?;
-    let taken = take(&store, &mut input, &name)?;
+    let taken = take_whole(&store, &mut input, &name)?;
     if console.is_json() {
         console.json(&json!({
-            "changes": taken.changes, "bytes": taken.bytes, "complete": taken.is_complete,
+            "changes": taken.changes, "bytes": taken.bytes,
         }))?;
-    } else if taken.is_complete {
+    } else {
         let changes = count(taken.changes, "new change");
         console.line(format!("{}: {changes} from {}", args.db.display(), bytes(taken.bytes)))?;
     }
-    if taken.is_complete {
-        return Ok(Exit::Ok);
+    Ok(Exit::Ok)
+}
+
+/// Takes all of the input in one transaction, so that what follows a good part cannot leave
+/// half of a file behind.
+fn take_whole(store: &Store, input: &mut dyn Read, name: &str) -> Result<Taken> {
+    store.sql().execute_batch("BEGIN IMMEDIATE")?;
+    let taken = take(store, input, name).and_then(|taken| {
+        store.sql().execute_batch("COMMIT")?;
+        Ok(taken)
+    });
+    if taken.is_err() && !store.sql().is_autocommit() {
+        store.sql().execute_batch("ROLLBACK")?;
     }
-    Err(Failure::new(Exit::Refused, format!("{name} ends before the last part"))
-        .hint("import the file with the other parts too, or export again"))
+    taken
 }
 
 #[derive(Default)]
 struct Taken {
     changes: u64,
     bytes: u64,
-    /// Whether the last delta had all its parts.
-    is_complete: bool,
 }
 
 /// Applies part after part; the last one makes all of it happen.
 fn take(store: &Store, input: &mut dyn Read, name: &str) -> Result<Taken> {
     let mut progress = Progress::new("reading");
     let mut taken = Taken::default();
+    let mut is_complete = true;
     while let Some((part, is_last)) = read_part(input, name)? {
         taken.changes += store.apply(&part).map_err(|error| Failure::from(error).at(name))?;
         taken.bytes += part.len() as u64;
-        taken.is_complete = is_last;
+        is_complete = is_last;
         progress.advance("applied", part.len() as u64);
     }
     progress.done();
     if taken.bytes == 0 {
         return Err(Failure::new(Exit::Refused, format!("{name} is empty"))
             .hint("a file of `ana export` has at least one part"));
+    }
+    if !is_complete {
+        return Err(Failure::new(Exit::Refused, format!("{name} ends before the last part"))
+            .hint("copy the file again, or export again"));
     }
     Ok(taken)
 }

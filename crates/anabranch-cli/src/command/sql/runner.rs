@@ -18,6 +18,8 @@ pub(super) struct Runner<'c> {
     message: Option<String>,
     /// Statements done without error so far.
     n_done: u64,
+    /// Whether a person sees each statement's error as it comes.
+    pub(super) is_typed: bool,
 }
 
 impl<'c> Runner<'c> {
@@ -26,7 +28,7 @@ impl<'c> Runner<'c> {
         format: Format,
         message: Option<String>,
     ) -> Runner<'c> {
-        Runner { connection, format, message, n_done: 0 }
+        Runner { connection, format, message, n_done: 0, is_typed: false }
     }
 
     /// Runs every statement of a text, the last with or without its semicolon.
@@ -85,6 +87,7 @@ impl<'c> Runner<'c> {
 
     fn show(&self, sql: &str, is_change: bool, console: &mut Console) -> Result<()> {
         let mut statement = self.connection.prepare(sql)?;
+        let is_change = is_change && !statement.readonly();
         if statement.column_count() > 0 {
             self.show_rows(&mut statement, console)?;
         } else {
@@ -126,7 +129,7 @@ impl<'c> Runner<'c> {
 
     /// Says which statement failed, if there is more than one, and what stands.
     fn placed(&self, failure: Failure, sql: &str) -> Failure {
-        if self.n_done == 0 {
+        if self.n_done == 0 || self.is_typed {
             return failure;
         }
         let stands = if self.connection.is_autocommit() {

@@ -36,6 +36,7 @@ pub(super) fn run(
     let tables = crate::output::count(tables, "conflict-free table");
     console.line(format!("{}: {tables}. .help helps, .quit leaves.", path.display()))?;
     console.finish()?;
+    runner.is_typed = true;
     talk(&mut editor, runner, console)?;
     if let Some(file) = &history {
         if let Some(folder) = file.parent() {

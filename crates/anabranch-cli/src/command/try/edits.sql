@@ -22,8 +22,8 @@ UPDATE airport SET city = 'State College', state = 'PA' WHERE iata = 'SCE';
 UPDATE airport SET city = 'Spokane', state = 'WA' WHERE iata = 'SKA';
 
 -- Ada: Rota is not in Thailand
-UPDATE airport SET name = 'Rota International', city = 'Rota', country = 'N Mariana Islands',
-  latitude = 14.1743, longitude = 145.2425 WHERE iata = 'ROP';
+UPDATE airport SET name = 'Rota International', city = 'Rota', country = 'N Mariana Islands'
+  WHERE iata = 'ROP';
 
 -- Ada: Reading, first try
 UPDATE airport SET name = 'Reading Regional' WHERE iata = 'RDG';

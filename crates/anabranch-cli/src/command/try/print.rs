@@ -42,12 +42,12 @@ fn met(facts: &Facts, console: &mut Console) -> Result<()> {
     if facts.met.is_empty() {
         return console.line("Nothing: they edited different cells.");
     }
-    let mut sheet = Sheet::new(&["airport", "column", "stands", "not"]);
+    let mut sheet = Sheet::new(&["airport", "column", "who", "wrote", ""]);
     for met in facts.met.iter().take(MAX_LINES) {
         let Met { airport, column, stands, lost, .. } = met;
-        let column = column.clone().unwrap_or_else(|| "(row)".to_string());
-        let side = |(who, value): &(String, String)| format!("{who}: {value}");
-        sheet.row([airport.clone(), column, side(stands), side(lost)]);
+        let column = column.as_deref().unwrap_or("(row)");
+        sheet.row([airport, column, &stands.0, &stands.1, "stands"]);
+        sheet.row(["", "", &lost.0, &lost.1, ""]);
     }
     console.sheet(&sheet)?;
     more(facts.met.len(), console)?;
@@ -65,21 +65,20 @@ fn now(facts: &Facts, console: &mut Console) -> Result<()> {
         return Ok(());
     }
     console.heading("What both have now, where they met")?;
-    let columns = ["airport", "name", "city", ">latitude", ">longitude", "in"];
-    let mut sheet = Sheet::new(&columns);
+    let mut sheet = Sheet::new(&["airport", "name", "city", ">lat", ">long"]);
     for now in facts.now.iter().take(MAX_LINES) {
-        let mut add = |row: &Option<Vec<String>>, place: &str| {
+        let mut add = |row: &Option<Vec<String>>, whose: &str| {
             let deleted = || ["(deleted)", "", "", ""].map(String::from).to_vec();
-            let mut cells = vec![now.airport.clone()];
+            let mut cells = vec![format!("{}{whose}", now.airport)];
             cells.extend(row.clone().unwrap_or_else(deleted));
-            cells.push(place.to_string());
             sheet.row(cells);
         };
-        if now.rows[0] == now.rows[1] {
-            add(&now.rows[0], "both");
+        let [ada, ben] = &now.rows;
+        if ada == ben {
+            add(ada, "");
         } else {
-            add(&now.rows[0], "Ada's");
-            add(&now.rows[1], "Ben's");
+            add(ada, " (Ada's)");
+            add(ben, " (Ben's)");
         }
     }
     console.sheet(&sheet)?;
@@ -141,6 +140,8 @@ fn play_on(facts: &Facts, console: &mut Console) -> Result<()> {
     let [ada, ben] = facts.paths.each_ref().map(|path| word(path));
     let program = word(&program);
     console.heading("Play on")?;
+    console
+        .line("list.db is what both started from; ada.db and ben.db are merged, until you edit.")?;
     console.line(format!(
         "{program} sql {ada} \"UPDATE airport SET city = 'Here' WHERE iata = 'OAK'\""
     ))?;

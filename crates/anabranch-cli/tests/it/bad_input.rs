@@ -1,0 +1,163 @@
+//! What is refused: exit status, message, a hint that says what to do, nothing changed.
+
+use crate::ana::{Ana, contents};
+
+/// Arguments, exit status, and what standard error must contain.
+type Case = (&'static [&'static str], i32, &'static str, &'static str);
+
+const CASES: &[Case] = &[
+    // The command line.
+    (&[], 2, "Usage: ana", ""),
+    (&["frobnicate"], 2, "unrecognized subcommand", ""),
+    (&["init"], 2, "<DB>", ""),
+    (&["crr", "a.db"], 2, "<TABLES>", ""),
+    (&["crr", "a.db", "--all", "note"], 2, "--all", ""),
+    (&["merge", "a.db"], 2, "<B>", ""),
+    (&["sql", "a.db", "--output", "xml", "SELECT 1"], 2, "xml", ""),
+    (&["sql", "a.db", "-- nothing"], 2, "no statement", ""),
+    (&["changes", "a.db", "--since", "-1"], 2, "-1", ""),
+    (&["export", "a.db"], 2, "--output", ""),
+    (&["export", "a.db", "-o", "f", "--since", "{"], 2, "--since: not a version vector", "status"),
+    (&["export", "a.db", "-o", "f", "--since", "{}", "--since-db", "a.db"], 2, "--since", ""),
+    (&["log", "a.db", "note", "x", "y"], 2, "1 column (id), not 2", "one word"),
+    (&["merge", "a.db", "a.db"], 2, "same file", "two different"),
+    (&["merge", "a.db", "./a.db"], 2, "same file", "two different"),
+    (&["merge", "a.db", "link.db"], 2, "same file", "two different"),
+    // Files that are not there, or something else.
+    (&["sql", "missing.db", "SELECT 1"], 4, "missing.db: no such file", "ana init missing.db"),
+    (&["crr", "missing.db", "t"], 4, "missing.db: no such file", "ana init"),
+    (&["changes", "missing.db"], 4, "missing.db: no such file", "ana init"),
+    (&["log", "missing.db"], 4, "missing.db: no such file", "ana init"),
+    (&["export", "missing.db", "-o", "x"], 4, "missing.db: no such file", "ana init"),
+    (&["import", "missing.db", "a.db"], 4, "missing.db: no such file", "ana init"),
+    (&["merge", "a.db", "missing.db"], 4, "missing.db: no such file", "ana init"),
+    (&["merge", "missing.db", "a.db"], 4, "missing.db: no such file", "ana init"),
+    (&["diverge", "a.db", "missing.db"], 4, "missing.db: no such file", "ana init"),
+    (&["check", "missing.db"], 4, "missing.db: no such file", "ana init"),
+    (&["status", "missing.db"], 4, "missing.db: no such file", "ana init"),
+    (&["status", "."], 4, "is a folder", "database file"),
+    (&["init", "."], 4, "is a folder", "database file"),
+    (&["init", "no/such/folder/a.db"], 4, "no/such/folder: no such file", "spelling"),
+    (&["status", "text.db"], 3, "text.db: not a database", "something else"),
+    (&["init", "text.db"], 3, "text.db: not a database", "something else"),
+    (&["merge", "a.db", "text.db"], 3, "text.db: not a database", "something else"),
+    (&["status", "torn.db"], 3, "torn.db", ""),
+    (&["status", "empty.db"], 3, "no store yet", "ana init empty.db"),
+    (&["sql", "plain.db", "SELECT 1"], 3, "no store yet", "ana init plain.db"),
+    (&["crr", "plain.db", "t"], 3, "no store yet", "ana init plain.db"),
+    (&["merge", "a.db", "plain.db"], 3, "no store yet", "ana init plain.db"),
+    (&["export", "a.db", "-o", "text.db"], 4, "text.db exists already", "--force"),
+    (&["export", "a.db", "-o", "."], 4, "is a folder", "name a file"),
+    (&["export", "a.db", "-o", "no/such/f"], 4, "no/such", "spelling"),
+    (&["import", "a.db", "no-file"], 4, "no-file: no such file", "spelling"),
+    (&["import", "a.db", "text.db"], 3, "text.db", "export"),
+    (&["import", "a.db", "empty.db"], 3, "empty.db is empty", "at least one part"),
+    (&["import", "a.db", "."], 4, "directory", ""),
+    (&["try", "--dir", "text.db"], 4, "text.db", ""),
+    (&["try", "--dir", "taken"], 4, "exists already", "--dir"),
+    (&["try", "--edits", "no-file"], 4, "no-file", "spelling"),
+    (&["try", "--dir", "new1", "--edits", "early.sql"], 2, "before the first change", "-- Ada"),
+    // What SQLite or the store refuses.
+    (&["sql", "a.db", "SELEC 1"], 3, "syntax error", "quotes"),
+    (&["sql", "a.db", "SELECT * FROM nowhere"], 3, "no such table: nowhere", ".tables"),
+    (&["sql", "a.db", "SELECT nowhere FROM note"], 3, "no such column", ".schema"),
+    (&["sql", "a.db", "SELECT 'open"], 3, "unrecognized token", "quotes"),
+    (&["sql", "a.db", "SELECT (1"], 3, "incomplete input", "too early"),
+    (&["sql", "a.db", "BEGIN; INSERT INTO note VALUES('n', 'x')"], 3, "not committed", "COMMIT"),
+    (&["sql", "a.db", "SELECT 1; SELEC 2"], 3, "statement 2 (SELEC 2; 1 statement before", ""),
+    (&["sql", "a.db", "--read-only", "DELETE FROM note"], 4, "readonly", "write"),
+    (&["sql", "a.db", "INSERT INTO note VALUES(NULL, 'x')"], 3, "NOT NULL", "rule"),
+    (&["crr", "a.db", "nowhere"], 3, "nowhere", ""),
+    (&["crr", "a.db", "note", "nowhere"], 3, "nowhere (no table was changed)", ""),
+    (&["crr", "a.db", ""], 3, "", ""),
+    (&["log", "a.db", "nowhere"], 3, "no conflict-free table nowhere", "there are: note"),
+    (&["log", "a.db", "note", "nobody"], 3, "never had a row", "whole table"),
+    (&["changes", "a.db", "--table", "nowhere"], 3, "no conflict-free table", "there are: note"),
+];
+
+/// Every command with arguments that cannot work: an error that names what is wrong, a
+/// hint where there is one, and every file as it was.
+#[test]
+fn refusals_say_what_to_do_and_change_nothing() {
+    let ana = Ana::with_notes();
+    ana.write("text.db", b"this is a text, and longer than the head of a database\n");
+    ana.write("torn.db", b"SQLite format 3\0and then nothing that SQLite would know\n");
+    ana.write("empty.db", b"");
+    ana.write("early.sql", b"DELETE FROM airport;\n-- Ada: late\n");
+    rusqlite_plain(&ana);
+    std::fs::hard_link(ana.path("a.db"), ana.path("link.db")).unwrap();
+    std::fs::create_dir(ana.path("taken")).unwrap();
+    ana.write("taken/ben.db", b"somebody's");
+    let before = contents(&ana.path(""));
+    for (args, status, error, hint) in CASES {
+        let run = ana.run(args);
+        assert_eq!(run.status, *status, "{args:?}: {}{}", run.out, run.err);
+        assert!(run.err.contains(error), "{args:?}: {}", run.err);
+        let has_hint = hint.is_empty() || run.err.contains("  hint: ") && run.err.contains(hint);
+        assert!(has_hint, "{args:?}: {}", run.err);
+        assert!(!run.err.contains("panicked"), "{args:?}: {}", run.err);
+        assert!(!run.err.contains('\x1b'), "{args:?}");
+        if *status != 2 {
+            assert!(run.err.starts_with("error: "), "{args:?}: {}", run.err);
+        }
+    }
+    for ((path, bytes), (path_after, bytes_after)) in before.iter().zip(contents(&ana.path(""))) {
+        assert_eq!(*path, path_after);
+        assert!(*bytes == bytes_after, "{} changed", path.display());
+    }
+}
+
+/// The same errors as JSON objects, for programs.
+#[test]
+fn errors_are_objects_with_json() {
+    let ana = Ana::with_notes();
+    for (args, status) in [
+        (&["--json", "status", "missing.db"][..], 4),
+        (&["--json", "sql", "a.db", "SELEC 1"], 3),
+        (&["--json", "merge", "a.db", "a.db"], 2),
+    ] {
+        let run = ana.run(args);
+        let error: serde_json::Value = serde_json::from_str(&run.err).unwrap();
+        assert_eq!(error["exit"], status, "{args:?}");
+        assert!(error["error"].is_string() && error["hint"].is_string(), "{error}");
+        assert_eq!((run.status, run.out.as_str()), (status, ""));
+    }
+}
+
+/// A folder in which nobody may write: reading works, writing says so.
+#[cfg(unix)]
+#[test]
+fn a_read_only_folder_can_be_read() {
+    use std::os::unix::fs::PermissionsExt;
+    let ana = Ana::with_notes();
+    let folder = ana.path("locked");
+    std::fs::create_dir(&folder).unwrap();
+    ana.copy("a.db", "locked/a.db");
+    let set = |path: &std::path::Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    set(&folder.join("a.db"), 0o444);
+    set(&folder, 0o555);
+    for command in ["status", "check", "log", "changes"] {
+        assert_eq!(ana.run(&[command, "locked/a.db"]).status, 0, "{command}");
+    }
+    // The superuser may write anywhere.
+    if std::fs::write(folder.join("probe"), "").is_err() {
+        for args in [
+            &["sql", "locked/a.db", "INSERT INTO note VALUES('n', 'x')"][..],
+            &["init", "locked/new.db"],
+            &["export", "a.db", "-o", "locked/f"],
+        ] {
+            let run = ana.run(args);
+            assert_eq!(run.status, 4, "{args:?}: {}", run.err);
+            assert!(run.err.contains("hint: "), "{args:?}: {}", run.err);
+        }
+    }
+    set(&folder, 0o755);
+}
+
+/// A plain SQLite database, made by SQLite alone.
+fn rusqlite_plain(ana: &Ana) {
+    let plain = anabranch::rusqlite::Connection::open(ana.path("plain.db")).unwrap();
+    plain.execute_batch("CREATE TABLE t(id INTEGER PRIMARY KEY NOT NULL, x)").unwrap();
+}

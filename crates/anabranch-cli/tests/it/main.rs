@@ -1,0 +1,18 @@
+//! `ana` through the real binary: what it prints, what it leaves, how it exits.
+//!
+//! Each test has a folder of its own. Hosts (the `sqlite3` program, Python, Node) are
+//! programs of the machine: one that cannot be had is told on stderr and, where the check
+//! asks for it, in the file that `ANABRANCH_SKIPS` names.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod ana;
+mod bad_input;
+mod examples;
+mod exchange;
+mod hosts;
+mod json;
+mod merging;
+mod shape;
+mod sql;
+mod story;
+mod try_it;

@@ -1,0 +1,112 @@
+//! `merge` and `diverge`: two copies that were edited apart.
+
+use serde_json::Value;
+
+use crate::ana::Ana;
+
+/// Two copies of a store, made with `cp`, each edited, also in the same cells.
+fn edited() -> Ana {
+    let ana = Ana::with_notes();
+    let rows = "INSERT INTO note VALUES('n1', 'one'), ('n2', 'two'), ('n3', 'three'), ('n4', 'x')";
+    ana.ok(&["sql", "a.db", "--author", "both", rows]);
+    ana.copy("a.db", "b.db");
+    for (db, author, sql) in [
+        ("a.db", "Ada", "UPDATE note SET body = 'apple' WHERE id = 'n1'"),
+        ("a.db", "Ada", "UPDATE note SET body = 'edited' WHERE id = 'n2'"),
+        ("a.db", "Ada", "INSERT INTO note VALUES('a', 'from a')"),
+        ("b.db", "Ben", "UPDATE note SET body = 'banana' WHERE id = 'n1'"),
+        ("b.db", "Ben", "DELETE FROM note WHERE id = 'n2'"),
+        ("b.db", "Ben", "INSERT INTO note VALUES('b', 'from b')"),
+        ("b.db", "Ben", "UPDATE note SET body = 'same' WHERE id = 'n4'"),
+        ("a.db", "Ada", "UPDATE note SET body = 'same' WHERE id = 'n4'"),
+    ] {
+        ana.ok(&["sql", db, "--author", author, sql]);
+    }
+    ana
+}
+
+#[test]
+fn a_merge_tells_what_changed_and_what_met() {
+    let ana = edited();
+    let run = ana.run(&["--json", "merge", "a.db", "b.db"]);
+    assert_eq!(run.status, 0, "{}", run.err);
+    let report: Value = serde_json::from_str(&run.out).unwrap();
+    assert_eq!(report["equal"], true);
+    assert_eq!(report["words"], ana.words("a.db"));
+    assert_eq!(report["words"], ana.words("b.db"));
+    assert_eq!((&report["a"]["changes"], &report["b"]["changes"]), (&4.into(), &4.into()));
+    let of = |side: &str, what: &str| report[side]["tables"][0][what].as_u64();
+    assert_eq!((of("a", "inserted"), of("a", "deleted")), (Some(1), Some(1)), "{report}");
+    assert_eq!((of("b", "inserted"), of("b", "deleted")), (Some(1), Some(0)), "{report}");
+    let cells = report["concurrent"].as_array().unwrap();
+    let n1 = cells.iter().find(|cell| cell["key"] == "'n1'").unwrap();
+    assert_eq!((&n1["stands"], &n1["lost"]), (&"'banana'".into(), &"'apple'".into()));
+    assert_eq!(n1["column"], "body");
+    let n2 = cells.iter().find(|cell| cell["key"] == "'n2'").unwrap();
+    assert_eq!((&n2["stands"], &n2["lost"]), (&"deleted".into(), &"'edited'".into()));
+    assert_eq!(cells.len(), 2, "{report}");
+    for db in ["a.db", "b.db"] {
+        let rows = ana.one(
+            db,
+            "SELECT group_concat(id || '=' || body, ' ') FROM (SELECT * FROM note ORDER BY id)",
+        );
+        assert_eq!(rows, "a=from a b=from b n1=banana n3=three n4=same", "{db}");
+        assert_eq!(ana.ok(&["check", db]), format!("{db}: clean\n"));
+    }
+    let again = ana.ok(&["merge", "a.db", "b.db"]);
+    assert!(again.contains("a.db had everything already"), "{again}");
+    assert!(again.contains("Both now hold the same: "), "{again}");
+}
+
+#[test]
+fn a_merge_reads_well() {
+    let ana = edited();
+    let text = ana.ok(&["merge", "a.db", "b.db"]);
+    for part in [
+        "a.db took 4 changes",
+        "Rows that changed",
+        "2 cells written on both sides",
+        "banana",
+        "apple",
+        "deleted",
+        "Both now hold the same: ",
+    ] {
+        assert!(text.contains(part), "no {part:?} in\n{text}");
+    }
+}
+
+#[test]
+fn diverge_finds_the_first_cell_and_its_writers() {
+    let ana = edited();
+    let run = ana.run(&["--json", "diverge", "a.db", "b.db"]);
+    assert_eq!(run.status, 1, "{}", run.err);
+    let found: Value = serde_json::from_str(&run.out).unwrap();
+    assert_eq!((&found["table"], &found["key"]), (&"note".into(), &"'a'".into()));
+    assert_eq!(found["a"]["change"]["author"], "Ada");
+    assert_eq!(found["b"]["change"], Value::Null);
+    ana.ok(&["sql", "a.db", "DELETE FROM note WHERE id = 'a'"]);
+    ana.ok(&["sql", "b.db", "DELETE FROM note WHERE id = 'b'"]);
+    let run = ana.run(&["diverge", "a.db", "b.db"]);
+    assert_eq!(run.status, 1, "{}", run.err);
+    for part in
+        ["row 'n1', column body", "'apple'", "'banana'", "Ada", "Ben", "ana merge a.db b.db"]
+    {
+        assert!(run.out.contains(part), "no {part:?} in\n{}", run.out);
+    }
+    ana.ok(&["merge", "a.db", "b.db"]);
+    assert!(ana.ok(&["diverge", "a.db", "b.db"]).starts_with("equal: "));
+}
+
+/// Copies with other tables, or other columns, are told apart.
+#[test]
+fn diverge_names_tables_and_columns() {
+    let ana = Ana::with_notes();
+    ana.copy("a.db", "b.db");
+    ana.ok(&["sql", "a.db", "CREATE TABLE more(id INTEGER PRIMARY KEY NOT NULL)"]);
+    ana.ok(&["crr", "a.db", "more"]);
+    ana.ok(&["sql", "a.db", "INSERT INTO more VALUES(1)"]);
+    let run = ana.run(&["diverge", "a.db", "b.db"]);
+    assert_eq!(run.status, 1, "{}{}", run.out, run.err);
+    assert!(run.out.contains("table \"more\""), "{}", run.out);
+    assert!(run.out.contains("not a conflict-free table here"), "{}", run.out);
+}

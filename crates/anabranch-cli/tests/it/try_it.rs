@@ -1,0 +1,116 @@
+//! `ana try`: what it prints is what the files say.
+
+use serde_json::Value;
+
+use crate::ana::Ana;
+
+const WIDTH: usize = 80;
+
+#[test]
+fn it_is_plain_in_a_pipe_and_fits_80_columns() {
+    let ana = Ana::new();
+    let run = ana.run(&["try", "--dir", "t"]);
+    assert_eq!((run.status, run.err.as_str()), (0, ""));
+    assert!(run.out.chars().all(|c| c == '\n' || !c.is_control()), "{:?}", run.out);
+    let mut lines = run.out.lines().filter(|line| !line.contains(env!("CARGO_BIN_EXE_ana")));
+    assert!(lines.all(|line| line.chars().count() <= WIDTH), "{}", run.out);
+    for part in [
+        "What each wrote",
+        "What met",
+        "What both have now",
+        "Both files hold the same",
+        "What it took",
+        "Play on",
+        "Utqiaġvik",
+        "Harry Reid",
+    ] {
+        assert!(part == "Utqiaġvik" || part == "Harry Reid" || run.out.contains(part), "{part}");
+    }
+    let words = ana.words("t/ada.db");
+    assert_eq!(run.out.matches(&words).count(), 2, "{}", run.out);
+    assert_eq!(ana.words("t/ben.db"), words);
+    assert_eq!(ana.one("t/ben.db", "SELECT city FROM airport WHERE iata = 'BRW'"), "Utqiaġvik");
+    assert_eq!(ana.one("t/list.db", "SELECT count(*) FROM airport"), "3376");
+}
+
+/// The three commands at the end work as printed.
+#[cfg(unix)]
+#[test]
+fn the_commands_it_leaves_work() {
+    let ana = Ana::new();
+    let out = ana.ok(&["try", "--dir", "t"]);
+    let play = out.split("Play on\n").nth(1).unwrap();
+    let statuses: Vec<i32> = play
+        .lines()
+        .skip(1)
+        .map(|line| {
+            let mut shell = std::process::Command::new("sh");
+            crate::ana::run(shell.args(["-c", line]).current_dir(ana.path("")), b"").status
+        })
+        .collect();
+    assert_eq!(statuses, [0, 1, 0], "{play}");
+}
+
+/// Other edits, other output: every figure comes from the files.
+#[test]
+fn the_output_follows_the_edits() {
+    let ana = Ana::new();
+    let edits = "-- Ada: one cell\nUPDATE airport SET city = 'A' WHERE iata = 'OAK';\n\
+                 -- Ada: two rows\nDELETE FROM airport WHERE iata IN ('LAS', 'HNL');\n\
+                 -- Ben: the same cell\nUPDATE airport SET city = 'B' WHERE iata = 'OAK';\n";
+    ana.write("edits.sql", edits.as_bytes());
+    let json = ana.ok(&["--json", "try", "--dir", "t", "--edits", "edits.sql"]);
+    let facts: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(facts["equal"], true);
+    let wrote = facts["wrote"].as_array().unwrap();
+    let wrote: Vec<_> = wrote.iter().map(|w| (&w["who"], &w["why"], &w["rows"])).collect();
+    let text = |text: &str| Value::from(text);
+    assert_eq!(
+        wrote,
+        [
+            (&text("Ada"), &text("one cell"), &1.into()),
+            (&text("Ada"), &text("two rows"), &2.into()),
+            (&text("Ben"), &text("the same cell"), &1.into()),
+        ]
+    );
+    let met = facts["met"].as_array().unwrap();
+    assert_eq!(met.len(), 1, "{facts}");
+    assert_eq!((&met[0]["airport"], &met[0]["column"]), (&text("OAK"), &text("city")));
+    assert_eq!((&met[0]["stands"]["by"], &met[0]["lost"]["by"]), (&text("Ben"), &text("Ada")));
+    for file in facts["files"].as_array().unwrap() {
+        assert_eq!((&file["rows"], &file["findings"]), (&3374.into(), &0.into()));
+        assert_eq!(file["words"], ana.words("t/ada.db"));
+    }
+    ana.write("nothing.sql", b"");
+    let calm = ana.ok(&["try", "--dir", "u", "--edits", "nothing.sql"]);
+    assert!(calm.contains("0 cells") && calm.contains("3,376"), "{calm}");
+    assert!(ana.ok(&["try", "--dir", "v", "--edits", "edits.sql"]).contains("3,374"));
+}
+
+/// The usual edits meet in every way that the rules know.
+#[test]
+fn the_usual_edits_show_every_rule() {
+    let ana = Ana::new();
+    let facts: Value = serde_json::from_str(&ana.ok(&["--json", "try", "--dir", "t"])).unwrap();
+    let met = facts["met"].as_array().unwrap();
+    for why in [
+        "a deleted row stays deleted",
+        "it was edited more often",
+        "of equal age, the greater value",
+    ] {
+        assert!(met.iter().any(|met| met["why"] == why), "{why}: {facts}");
+    }
+    // What stands is what both files hold.
+    for met in met.iter().filter(|met| met["column"].is_string()) {
+        let value = met["stands"]["value"].as_str().unwrap();
+        let sql = format!(
+            "SELECT coalesce(max({}), '(deleted)') FROM airport WHERE iata = '{}'",
+            met["column"].as_str().unwrap(),
+            met["airport"].as_str().unwrap(),
+        );
+        for db in ["t/ada.db", "t/ben.db"] {
+            assert_eq!(ana.one(db, &sql), value, "{met}");
+        }
+    }
+    assert!(met.len() >= 8 && met.len() <= 20, "{} cells", met.len());
+}
