@@ -11,6 +11,19 @@ use crate::library;
 const SQL: &str = "SELECT typeof(ana_loaded())";
 const LOADED: &str = "integer";
 
+/// A history that leaves the same state everywhere: all its changes are of two other copies.
+/// One statement a line, for hosts that take one at a time.
+const HISTORY: &str = "\
+CREATE TABLE word(id TEXT PRIMARY KEY NOT NULL, n, note)
+SELECT crsql_as_crr('word')
+INSERT INTO crsql_changes VALUES('word', crsql_pack_columns('tree'), 'n', 3, 1, 1, x'00112233445566778899aabbccddeeff', 1, 0)
+INSERT INTO crsql_changes VALUES('word', crsql_pack_columns('tree'), 'note', 'ombú 🌳', 1, 1, x'00112233445566778899aabbccddeeff', 1, 1)
+INSERT INTO crsql_changes VALUES('word', crsql_pack_columns('river'), 'n', 2.5, 4, 2, x'ffeeddccbbaa99887766554433221100', 1, 0)
+INSERT INTO crsql_changes VALUES('word', crsql_pack_columns('gone'), '-1', NULL, 2, 3, x'ffeeddccbbaa99887766554433221100', 2, 0)";
+
+/// What a host prints after it: the digest, and what is wrong (nothing: 0).
+const STATE: &str = "SELECT hex(ana_digest()) || ' ' || (SELECT count(*) FROM ana_check)";
+
 /// Tells that a host is missing.
 fn missing(host: &str) {
     assert!(std::env::var_os("ANABRANCH_REQUIRE_HOSTS").is_none(), "host missing: {host}");
@@ -55,6 +68,16 @@ fn python() -> Option<PathBuf> {
         run(program, &["-".as_ref()], script).0
     };
     programs("python3").into_iter().find(can)
+}
+
+/// Where `npm install --prefix target/npm better-sqlite3@12` puts its modules.
+fn modules() -> PathBuf {
+    library::path().ancestors().nth(3).unwrap().join("npm/node_modules")
+}
+
+/// A Node that has better-sqlite3.
+fn node() -> Option<PathBuf> {
+    programs("node").into_iter().next().filter(|_| modules().join("better-sqlite3").is_dir())
 }
 
 /// `.load` twice, under each entry point, and after a refusal.
@@ -130,11 +153,7 @@ print('fine')
 
 #[test]
 fn node_loads_it_through_better_sqlite3() {
-    // `npm install --prefix target/npm better-sqlite3@12` puts it there.
-    let modules = library::path().ancestors().nth(3).unwrap().join("npm/node_modules");
-    let (Some(node), true) = (programs("node").into_iter().next(), modules.is_dir()) else {
-        return missing("node with better-sqlite3 in target/npm");
-    };
+    let Some(node) = node() else { return missing("node with better-sqlite3 in target/npm") };
     let script = format!(
         "const Database = require({module:?});
 const db = new Database(':memory:');
@@ -145,8 +164,57 @@ db.close();
 const other = new Database(':memory:');
 other.loadExtension({library:?});
 ",
-        module = modules.join("better-sqlite3").display().to_string(),
+        module = modules().join("better-sqlite3").display().to_string(),
         library = library::path().display().to_string()
     );
     assert_eq!(run(&node, &["-".as_ref()], &script), (true, LOADED.into()));
+}
+
+/// Every host that can be had, by name, with what it prints after [`HISTORY`].
+fn states() -> Vec<(&'static str, String)> {
+    let library = library::path().display().to_string();
+    let mut states = Vec::new();
+    let mut ask = |host, program: Option<PathBuf>, args: &[&OsStr], script: String| match program {
+        None => missing(host),
+        Some(program) => {
+            let (is_fine, output) = run(&program, args, &script);
+            assert!(is_fine, "{host}: {output}");
+            states.push((host, output));
+        }
+    };
+    let script = format!(".load {library}\n{};\n{STATE};\n", HISTORY.replace('\n', ";\n"));
+    ask("sqlite3", shell(), &[], script);
+    let script = format!(
+        "import sqlite3
+c = sqlite3.connect(':memory:', isolation_level=None)
+c.enable_load_extension(True)
+c.load_extension({library:?})
+for sql in {HISTORY:?}.split('\\n'): c.execute(sql).fetchall()
+print(c.execute({STATE:?}).fetchone()[0])
+"
+    );
+    ask("python3", python(), &["-".as_ref()], script);
+    let script = format!(
+        "const Database = require({module:?});
+const db = new Database(':memory:');
+db.loadExtension({library:?});
+for (const sql of {HISTORY:?}.split('\\n')) db.exec(sql);
+console.log(Object.values(db.prepare({STATE:?}).get())[0]);
+",
+        module = modules().join("better-sqlite3").display().to_string(),
+    );
+    ask("node", node(), &["-".as_ref()], script);
+    states
+}
+
+#[test]
+fn hosts_agree_on_the_digest() {
+    let states = states();
+    for (host, state) in &states {
+        let lines: Vec<&str> = state.lines().collect();
+        let last = lines.last().copied().unwrap_or_default();
+        let first = states[0].1.lines().last().unwrap_or_default();
+        assert_eq!(last, first, "{host} and {}", states[0].0);
+        assert!(last.len() == 66 && last.ends_with(" 0"), "{host}: {state}");
+    }
 }
