@@ -42,6 +42,7 @@
 //! SQLite's randomness come from the seed, so a run is repeatable.
 
 mod disk;
+mod io_methods;
 mod locks;
 mod methods;
 mod shared_memory;

@@ -16,10 +16,14 @@ const LOADED: &str = "integer";
 const HISTORY: &str = "\
 CREATE TABLE word(id TEXT PRIMARY KEY NOT NULL, n, note)
 SELECT crsql_as_crr('word')
-INSERT INTO crsql_changes VALUES('word', crsql_pack_columns('tree'), 'n', 3, 1, 1, x'00112233445566778899aabbccddeeff', 1, 0)
-INSERT INTO crsql_changes VALUES('word', crsql_pack_columns('tree'), 'note', 'ombú 🌳', 1, 1, x'00112233445566778899aabbccddeeff', 1, 1)
-INSERT INTO crsql_changes VALUES('word', crsql_pack_columns('river'), 'n', 2.5, 4, 2, x'ffeeddccbbaa99887766554433221100', 1, 0)
-INSERT INTO crsql_changes VALUES('word', crsql_pack_columns('gone'), '-1', NULL, 2, 3, x'ffeeddccbbaa99887766554433221100', 2, 0)";
+INSERT INTO crsql_changes SELECT 'word', crsql_pack_columns('tree'), 'n', 3, 1, 1, \
+x'00112233445566778899aabbccddeeff', 1, 0
+INSERT INTO crsql_changes SELECT 'word', crsql_pack_columns('tree'), 'note', 'ombú 🌳', 1, 1, \
+x'00112233445566778899aabbccddeeff', 1, 1
+INSERT INTO crsql_changes SELECT 'word', crsql_pack_columns('river'), 'n', 2.5, 4, 2, \
+x'ffeeddccbbaa99887766554433221100', 1, 0
+INSERT INTO crsql_changes SELECT 'word', crsql_pack_columns('gone'), '-1', NULL, 2, 3, \
+x'ffeeddccbbaa99887766554433221100', 2, 0";
 
 /// What a host prints after it: the digest, and what is wrong (nothing: 0).
 const STATE: &str = "SELECT hex(ana_digest()) || ' ' || (SELECT count(*) FROM ana_check)";

@@ -1,6 +1,6 @@
-//! Who holds which lock of a file: SQLite's five levels for rollback journals, and the eight
-//! slots of a WAL's shared memory (sqlite.org, "File Locking And Concurrency", section 3, and "WAL-mode
-//! File Format", section 2.3).
+//! Who holds which lock of a file: SQLite's five levels for rollback journals (sqlite.org,
+//! "File Locking And Concurrency", section 3), and the eight slots of a WAL's shared memory
+//! ("WAL-mode File Format", section 2.3).
 
 use std::collections::HashMap;
 

@@ -545,7 +545,7 @@ fn follow(seed: u64) {
 
 #[test]
 fn the_buffer_holds_what_the_transaction_holds() {
-    for seed in 0..400 {
+    for seed in 0..200 {
         follow(seed);
     }
 }
