@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::library;
+use crate::{library, skip};
 
 /// SQL that every host runs after loading; `LOADED` is the answer.
 const SQL: &str = "SELECT typeof(ana_loaded())";
@@ -30,8 +30,7 @@ const STATE: &str = "SELECT hex(ana_digest()) || ' ' || (SELECT count(*) FROM an
 
 /// Tells that a host is missing.
 fn missing(host: &str) {
-    assert!(std::env::var_os("ANABRANCH_REQUIRE_HOSTS").is_none(), "host missing: {host}");
-    eprintln!("skipped: no {host}");
+    skip(&format!("no {host}"));
 }
 
 /// All programs of that name on the search path.
@@ -74,9 +73,10 @@ fn python() -> Option<PathBuf> {
     programs("python3").into_iter().find(can)
 }
 
-/// Where `npm install --prefix target/npm better-sqlite3@12` puts its modules.
+/// Node's modules: where `ANABRANCH_NODE_MODULES` says, or in the target folder.
 fn modules() -> PathBuf {
-    library::path().ancestors().nth(3).unwrap().join("npm/node_modules")
+    let named = std::env::var_os("ANABRANCH_NODE_MODULES").map(PathBuf::from);
+    named.unwrap_or_else(|| library::path().ancestors().nth(3).unwrap().join("npm/node_modules"))
 }
 
 /// A Node that has better-sqlite3.
@@ -157,7 +157,7 @@ print('fine')
 
 #[test]
 fn node_loads_it_through_better_sqlite3() {
-    let Some(node) = node() else { return missing("node with better-sqlite3 in target/npm") };
+    let Some(node) = node() else { return missing("node with better-sqlite3") };
     let script = format!(
         "const Database = require({module:?});
 const db = new Database(':memory:');

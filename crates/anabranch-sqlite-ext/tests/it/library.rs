@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::process::Command;
 
+use crate::skip;
+
 /// Where `cargo test` leaves the library: beside the test's executable.
 pub(crate) fn path() -> PathBuf {
     let folder = std::env::current_exe().unwrap().parent().unwrap().to_path_buf();
@@ -35,8 +37,7 @@ fn only_the_entry_points_are_exported() {
     }
     let nm = Command::new("nm").args(["-D", "--defined-only"]).arg(path()).output();
     let Ok(nm) = nm else {
-        eprintln!("skipped: no nm");
-        return;
+        return skip("no nm");
     };
     let text = String::from_utf8(nm.stdout).unwrap();
     let mut names: Vec<&str> = text.lines().filter_map(|line| line.split(' ').nth(2)).collect();
