@@ -2,6 +2,11 @@
 
 mod support;
 
+mod altered;
 mod changes_doors;
 mod changes_insert;
 mod changes_scan;
+mod local;
+mod refusals;
+mod savepoints;
+mod shapes;

@@ -1,0 +1,179 @@
+//! Tables that somebody altered, dropped or renamed behind our back: never a cell that was
+//! written and not captured, and `crsql_as_crr` mends.
+
+use crate::support::Store;
+
+const CELLS: &str = "SELECT [table], cid, val, col_version, db_version, cl FROM crsql_changes";
+const STALE: &str = "table t was altered: run SELECT crsql_as_crr('t')";
+
+fn store() -> Store {
+    let store = Store::with("CREATE TABLE t(a INTEGER PRIMARY KEY NOT NULL, b, c)", &["t"]);
+    store.run("INSERT INTO t VALUES(1, 'x', 'y')");
+    store
+}
+
+#[test]
+fn a_column_is_added_and_written_in_one_transaction() {
+    let store = store();
+    store.run("BEGIN; UPDATE t SET b = 'z'; ALTER TABLE t ADD COLUMN d");
+    for write in ["UPDATE t SET d = 1", "INSERT INTO t(a) VALUES(2)", "DELETE FROM t"] {
+        assert_eq!(store.refuse(write, vec![]), STALE);
+    }
+    // The error undid its statement only.
+    store.expect("SELECT * FROM t", "1|z|y|NULL");
+    store.expect("SELECT crsql_as_crr('t')", "OK");
+    store.run("UPDATE t SET d = 1; COMMIT");
+    store.expect(CELLS, "t|c|y|1|1|1\nt|b|z|2|2|1\nt|d|1|1|2|1");
+    store.expect("SELECT * FROM ana_check", "");
+}
+
+#[test]
+fn what_was_altered_is_rolled_back() {
+    let store = store();
+    for undo in ["ROLLBACK", "ROLLBACK TO s; COMMIT"] {
+        store.run("BEGIN; SAVEPOINT s; ALTER TABLE t ADD COLUMN d; SELECT crsql_as_crr('t')");
+        store.run("UPDATE t SET d = 1");
+        store.run(undo);
+        store.run("UPDATE t SET b = b || 'z'");
+        // The same number of the schema, another schema.
+        store.run("BEGIN; ALTER TABLE t ADD COLUMN e");
+        assert_eq!(store.refuse("UPDATE t SET e = 1", vec![]), STALE);
+        store.run("ROLLBACK; UPDATE t SET c = c || 'z'");
+    }
+    store.expect(CELLS, "t|b|xzz|3|4|1\nt|c|yzz|3|5|1");
+    store.expect("SELECT * FROM ana_check", "");
+}
+
+/// Read inside a transaction that nobody tells us the end of.
+#[test]
+fn a_schema_read_before_it_is_undone_is_not_believed() {
+    let store = store();
+    store.run("BEGIN; ALTER TABLE t ADD COLUMN d");
+    store.expect("SELECT count(*) FROM crsql_changes", "2");
+    store.run("ROLLBACK; BEGIN; CREATE TABLE other(x)");
+    store.run("UPDATE t SET b = 1; COMMIT");
+    store.expect("SELECT cid, val FROM crsql_changes", "c|y\nb|1");
+    store.run("BEGIN; CREATE TABLE more(x)");
+    store.expect("SELECT count(*) FROM crsql_changes", "2");
+    store.run("ROLLBACK; BEGIN; ALTER TABLE t ADD COLUMN d");
+    assert_eq!(store.refuse("UPDATE t SET d = 1", vec![]), STALE);
+    store.run("ROLLBACK");
+}
+
+#[test]
+fn a_column_with_a_default_is_backfilled_where_it_differs() {
+    let store = store();
+    store.run("INSERT INTO t VALUES(2, 1, 1); ALTER TABLE t ADD COLUMN d TEXT DEFAULT 'n'");
+    store.run("DROP TRIGGER t__crsql_utrig; UPDATE t SET d = 'm' WHERE a = 2");
+    store.expect("SELECT crsql_as_crr('t')", "OK");
+    store.expect(
+        "SELECT pk, cid, val, col_version, db_version FROM crsql_changes WHERE cid = 'd'",
+        "x'010902'|d|m|1|3",
+    );
+    store.expect("SELECT * FROM ana_check", "");
+}
+
+#[test]
+fn a_column_is_renamed() {
+    let store = store();
+    store.run("ALTER TABLE t RENAME COLUMN b TO bb");
+    assert_eq!(store.refuse("UPDATE t SET bb = 1", vec![]), STALE);
+    store.expect(CELLS, "t|c|y|1|1|1");
+    store.expect("SELECT crsql_as_crr('t')", "OK");
+    store.expect(CELLS, "t|c|y|1|1|1\nt|bb|x|1|2|1");
+    store.run("UPDATE t SET bb = 1");
+    store.expect(CELLS, "t|c|y|1|1|1\nt|bb|1|2|3|1");
+    store.expect("SELECT * FROM ana_check", "");
+}
+
+#[test]
+fn a_table_is_renamed() {
+    let store = store();
+    store.run("ALTER TABLE t RENAME TO u");
+    let message = store.refuse("UPDATE u SET b = 1", vec![]);
+    assert_eq!(message, "table u was altered: run SELECT crsql_as_crr('u')");
+    store.expect("SELECT crsql_as_crr('u')", "OK");
+    store.run("UPDATE u SET b = 1");
+    store.expect(CELLS, "u|c|y|1|1|1\nu|b|1|2|2|1");
+    // The old name is free for another table.
+    store.run("CREATE TABLE t(a PRIMARY KEY, z); SELECT crsql_as_crr('t')");
+    store.run("INSERT INTO t VALUES(1, 1)");
+    store.expect(CELLS, "u|c|y|1|1|1\nu|b|1|2|2|1\nt|z|1|1|3|1");
+    store.expect("SELECT * FROM ana_check", "");
+}
+
+#[test]
+fn a_table_is_dropped_and_made_again() {
+    let store = store();
+    store.run("CREATE TABLE u(a PRIMARY KEY, b); SELECT crsql_as_crr('u')");
+    store.run("DROP TABLE t");
+    store.expect(CELLS, "");
+    store.expect("SELECT crsql_db_version()", "1");
+    store.run("INSERT INTO u VALUES(1, 1)");
+    store.expect(CELLS, "u|b|1|1|2|1");
+    store.expect("SELECT name FROM ana_registry", "u");
+    store
+        .run("CREATE TABLE t(a INTEGER PRIMARY KEY NOT NULL, b, c); INSERT INTO t VALUES(1, 2, 3)");
+    store.expect(CELLS, "u|b|1|1|2|1");
+    store.run("SELECT crsql_as_crr('t')");
+    store.expect(CELLS, "u|b|1|1|2|1\nt|b|2|1|3|1\nt|c|3|1|3|1");
+    store.expect("SELECT id FROM ana_registry", "2\n3");
+    store.expect("SELECT * FROM ana_check", "");
+}
+
+#[test]
+fn a_table_is_dropped_in_the_transaction_that_wrote_it() {
+    let store = store();
+    store.run("CREATE TABLE u(a PRIMARY KEY, b); SELECT crsql_as_crr('u')");
+    store.run("BEGIN; INSERT INTO t VALUES(5, 5, 5); INSERT INTO u VALUES(1, 1); DROP TABLE t");
+    store.run("INSERT INTO u VALUES(2, 1); COMMIT; INSERT INTO u VALUES(3, 1)");
+    store.expect("SELECT [table], count(*) FROM crsql_changes GROUP BY 1", "u|3");
+    store.expect("SELECT * FROM ana_check", "");
+    store.run("BEGIN; DROP TABLE u; ROLLBACK; INSERT INTO u VALUES(4, 1)");
+    store.expect("SELECT [table], count(*) FROM crsql_changes GROUP BY 1", "u|4");
+    store.expect("SELECT * FROM ana_check", "");
+}
+
+/// The way SQLite's documentation tells to change a table.
+#[test]
+fn twelve_steps() {
+    let store = store();
+    store.run(
+        "BEGIN; CREATE TABLE n(a INTEGER PRIMARY KEY NOT NULL, b, c, d); \
+         INSERT INTO n SELECT *, 1 FROM t; DROP TABLE t; ALTER TABLE n RENAME TO t",
+    );
+    store.run("UPDATE t SET d = 2");
+    store.expect("SELECT crsql_as_crr('t')", "OK");
+    store.run("COMMIT; UPDATE t SET d = 3");
+    store.expect(CELLS, "t|b|x|1|2|1\nt|c|y|1|2|1\nt|d|3|2|3|1");
+    store.expect("SELECT * FROM ana_check", "");
+}
+
+#[test]
+fn back_to_a_plain_table() {
+    let store = store();
+    store.run("UPDATE t SET b = 1; UPDATE t SET b = 2");
+    store.expect("SELECT crsql_as_table('T')", "NULL");
+    store.expect("SELECT crsql_as_table('t'), crsql_as_table('nope')", "NULL|NULL");
+    store.expect(CELLS, "");
+    store.expect("SELECT count(*) FROM sqlite_master WHERE type = 'trigger'", "0");
+    // The version never falls: peers' cursors stand above it.
+    store.expect("SELECT crsql_db_version()", "3");
+    store.run("UPDATE t SET b = 3; BEGIN; SELECT crsql_as_crr('t'); ROLLBACK");
+    store.expect(CELLS, "");
+    store.run("SELECT crsql_as_crr('t')");
+    store.expect(CELLS, "t|b|3|1|4|1\nt|c|y|1|4|1");
+    store.expect("SELECT * FROM ana_check", "");
+}
+
+/// Newer triggers fire first: one that keeps the row and skips ours loses a write.
+#[test]
+fn a_trigger_that_may_skip_ours_is_outrun_again() {
+    let store = store();
+    store.run(
+        "CREATE TRIGGER skip AFTER INSERT ON t BEGIN
+             SELECT RAISE(IGNORE) WHERE new.b = 'skip'; END",
+    );
+    store.run("SELECT crsql_as_crr('t'); INSERT INTO t VALUES(2, 'skip', 1)");
+    store.expect("SELECT count(*) FROM crsql_changes WHERE pk = x'010902'", "2");
+}
