@@ -18,6 +18,7 @@ use anabranch_core::wire::{self, Bounds, Decoder, PartHead, WireError};
 use anabranch_sqlite::SqlError;
 use anabranch_sqlite::vtab::{Constraint, Cursor, Nothing, OrderTerm, Plan, Table};
 
+use super::error::ChangeName;
 use super::intake::Intake;
 use super::{Applied, DeltaError, stage};
 use crate::context::Context;
@@ -240,11 +241,8 @@ fn reused(
 
 fn refuse_future(headers: &[ChangeHeader], now_ms: u64) -> Result<()> {
     for ChangeHeader { site, version, time, .. } in headers {
-        time.check_ahead(now_ms).map_err(|source| DeltaError::ClockAhead {
-            site: *site,
-            version: *version,
-            source,
-        })?;
+        let change = ChangeName { site: *site, version: *version };
+        time.check_ahead(now_ms).map_err(|source| DeltaError::ClockAhead { change, source })?;
     }
     Ok(())
 }

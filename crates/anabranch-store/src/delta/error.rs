@@ -46,48 +46,45 @@ pub enum DeltaError {
         theirs: Chain,
     },
     /// A change is too far ahead of this clock: take it later.
-    #[error("change {version} of site {site}: {source}")]
+    #[error("{change}: {source}")]
     ClockAhead {
-        /// The author.
-        site: SiteId,
-        /// The author's version.
-        version: u64,
+        /// The change.
+        change: ChangeName,
         /// How far, and when to try again.
         source: ClockAhead,
     },
     /// A table of the delta is no conflict-free table here: make it one.
-    #[error("unknown table {table}: create it and run SELECT crsql_as_crr({quoted})")]
+    #[error("unknown table {table} in {change}: create it and run SELECT crsql_as_crr({quoted})")]
     UnknownTable {
         /// Its name.
         table: String,
+        /// A change that writes to it.
+        change: ChangeName,
         /// Its name as a SQL literal.
         quoted: String,
     },
     /// A column of the delta is not replicated here: add it.
     #[error(
-        "unknown column {column} of table {table}: add it and run SELECT crsql_as_crr({quoted})"
+        "unknown column {column} of table {table} in {change}: add it and run \
+         SELECT crsql_as_crr({quoted})"
     )]
     UnknownColumn {
         /// The table.
         table: String,
+        /// The change that writes to it.
+        change: ChangeName,
         /// The column.
         column: String,
         /// The table's name as a SQL literal.
         quoted: String,
     },
-    /// A column is listed twice.
-    #[error("malformed delta: column {column} of table {table} is listed twice")]
-    ColumnTwice {
-        /// The table.
-        table: String,
-        /// The column.
-        column: String,
-    },
     /// A key that the table cannot have.
-    #[error("table {table}, row x'{}': {source}", hex(.row))]
+    #[error("table {table}, row x'{}' in {change}: {source}", hex(.row))]
     Key {
         /// The table.
         table: String,
+        /// A change that writes to it.
+        change: ChangeName,
         /// The packed key.
         row: Vec<u8>,
         /// What is wrong with it.
@@ -115,6 +112,21 @@ pub enum DeltaError {
         /// The function that was called.
         function: &'static str,
     },
+}
+
+/// A change as an error names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChangeName {
+    /// The author.
+    pub site: SiteId,
+    /// The author's version.
+    pub version: u64,
+}
+
+impl std::fmt::Display for ChangeName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "change {} of site {}", self.version, self.site)
+    }
 }
 
 impl DeltaError {

@@ -3,17 +3,20 @@
 use std::rc::Rc;
 
 use anabranch_core::change::ChangeHeader;
-use anabranch_core::delta::{DeltaDot, RowDelta, SiteIdx, TableDelta};
+use anabranch_core::delta::{Birth, DeltaDot, RowDelta, SiteIdx, TableDelta};
 use anabranch_core::key;
 use anabranch_core::site::SiteId;
 use anabranch_core::value::ValueRef;
 use anabranch_core::vector::VersionVector;
-use hashbrown::HashMap;
+use anabranch_sqlite::SqlError;
+use hashbrown::{HashMap, HashSet};
+use smallvec::SmallVec;
 
 use super::DeltaError;
+use super::error::ChangeName;
 use crate::context::Context;
 use crate::digest::refuse_stale;
-use crate::error::Result;
+use crate::error::{Result, StoreError};
 use crate::ids::{AuthorId, ColumnId, LocalDot};
 use crate::merge::{
     DeltaScope, IncomingBirth, IncomingCell, IncomingRow, RowEffect, merge_row_delta,
@@ -24,8 +27,8 @@ use crate::transaction;
 /// A delta being taken.
 pub(super) struct Intake<'a> {
     cx: &'a Context,
-    /// The delta's dictionary; an author only for sites whose changes it brings.
-    sites: Vec<(SiteId, Option<AuthorId>)>,
+    /// The delta's dictionary.
+    sites: Vec<Named>,
     /// What was held before the delta, by author.
     held: HashMap<AuthorId, u64>,
     db_version: u64,
@@ -34,10 +37,19 @@ pub(super) struct Intake<'a> {
     n_changes: u64,
 }
 
+/// A site that the delta names.
+#[derive(Clone, Copy)]
+struct Named {
+    site: SiteId,
+    /// Only for sites whose changes the delta brings, or are held.
+    author: Option<AuthorId>,
+    /// What was held of it before the delta.
+    held: u64,
+}
+
 /// A table of the delta, by names of this copy.
 struct Target {
     info: Rc<TableInfo>,
-    key: Vec<key::KeyColumn>,
     /// By index in the delta's list; `None` for a name that is not replicated here.
     columns: Vec<Option<ColumnId>>,
 }
@@ -50,11 +62,11 @@ impl<'a> Intake<'a> {
         headers: &[ChangeHeader],
         ours: &VersionVector,
     ) -> Result<Intake<'a>> {
-        let is_author = |site: SiteId| headers.iter().any(|header| header.site == site);
+        let authors: HashSet<SiteId> = headers.iter().map(|header| header.site).collect();
         let mut named = Vec::with_capacity(sites.len());
         let mut held = HashMap::new();
         for site in sites {
-            let is_known = ours.version(*site) > 0 || is_author(*site);
+            let is_known = ours.version(*site) > 0 || authors.contains(site);
             let author = match is_known {
                 true => Some(cx.metadata.borrow_mut().author_of(*site)?),
                 false => None,
@@ -62,7 +74,7 @@ impl<'a> Intake<'a> {
             if let Some(author) = author {
                 held.insert(author, ours.version(*site));
             }
-            named.push((*site, author));
+            named.push(Named { site: *site, author, held: ours.version(*site) });
         }
         let db_version = transaction::next_db_version(cx)?;
         let n_changes = headers.len() as u64;
@@ -84,9 +96,14 @@ impl<'a> Intake<'a> {
             // All of it is held.
             return Ok(());
         }
-        let target = Target::find(self.cx, table)?;
+        let first = table.rows.iter().find(|row| self.is_news(row));
+        let Some(first) = first else { return Ok(()) };
+        let target = Target::find(self.cx, table, self.change_of(first))?;
         let mut counts = [0; 3];
         for row in &table.rows {
+            if !self.is_news(row) {
+                continue;
+            }
             match self.row(&target, table, row)? {
                 RowEffect::None => {}
                 RowEffect::Inserted => counts[0] += 1,
@@ -99,21 +116,23 @@ impl<'a> Intake<'a> {
     }
 
     fn row(&mut self, target: &Target, table: &TableDelta, row: &RowDelta) -> Result<RowEffect> {
-        let refused = |error: key::KeyError| {
-            let (table, row) = (table.name.clone(), row.key.clone());
-            DeltaError::Key { table, row, source: error }
+        let refused = |source: key::KeyError| DeltaError::Key {
+            table: table.name.clone(),
+            change: self.change_of(row),
+            row: row.key.clone(),
+            source,
         };
         let spelled: Vec<ValueRef<'_>> = key::unpack(&row.key).map_err(refused)?;
-        let folded = key::fold(&spelled, &target.key).map_err(refused)?;
-        let mut births = Vec::with_capacity(row.births.len());
-        for birth in &row.births {
-            births
-                .push(IncomingBirth { dot: self.dot(birth.dot)?, origin: self.site(birth.origin) });
+        let folded = key::fold(&spelled, &target.info.key_columns).map_err(refused)?;
+        let mut births: SmallVec<[IncomingBirth; 2]> = SmallVec::new();
+        for Birth { dot, origin } in &row.births {
+            births.push(IncomingBirth { dot: self.dot(*dot)?, origin: self.site(*origin) });
         }
-        let mut cells = Vec::with_capacity(row.cells.len());
-        for cell in &row.cells {
+        let mut cells: SmallVec<[IncomingCell<'_>; 8]> = SmallVec::new();
+        for cell in row.cells.iter().filter(|cell| !self.is_held(cell.dot)) {
             let Some(column) = target.columns[cell.column as usize] else {
-                return Err(target.unknown_column(table, cell.column).into());
+                let change = self.change_of(row);
+                return Err(target.unknown_column(table, cell.column, change).into());
             };
             let (dot, origin) = (self.dot(cell.dot)?, self.site(cell.origin));
             let (version, value) = (cell.version, cell.value.as_ref());
@@ -127,26 +146,59 @@ impl<'a> Intake<'a> {
             births: &births,
             cells: &cells,
         };
+        self.merge(target, &incoming).map_err(|error| self.name_change(error, row))
+    }
+
+    fn merge(&mut self, target: &Target, incoming: &IncomingRow<'_>) -> Result<RowEffect> {
         let (cx, held) = (self.cx, &self.held);
         let scope = DeltaScope {
             db_version: self.db_version,
             is_held: &|dot| held.get(&dot.author).is_some_and(|version| *version >= dot.version),
             covers: &|later, earlier| cx.metadata.borrow_mut().context_covers(later, earlier),
         };
-        let outcome = merge_row_delta(cx, &target.info, &incoming, &scope, &mut self.seq)?;
+        let outcome = merge_row_delta(cx, &target.info, incoming, &scope, &mut self.seq)?;
         cx.impacted.set(cx.impacted.get() + u64::from(outcome.won));
         Ok(outcome.effect)
     }
 
+    /// Whether the row says something that was not held before the delta.
+    fn is_news(&self, row: &RowDelta) -> bool {
+        row.cells.iter().any(|cell| !self.is_held(cell.dot))
+            || row.births.iter().any(|birth| !self.is_held(birth.dot))
+    }
+
+    fn is_held(&self, dot: DeltaDot) -> bool {
+        self.sites[dot.site.0 as usize].held >= dot.version
+    }
+
+    /// A change that writes to a row.
+    fn change_of(&self, row: &RowDelta) -> ChangeName {
+        let dots = row.cells.iter().map(|cell| cell.dot).chain(row.births.iter().map(|b| b.dot));
+        let dot = dots.max_by_key(|dot| !self.is_held(*dot));
+        let dot = dot.unwrap_or(DeltaDot { site: SiteIdx(0), version: 0 });
+        ChangeName { site: self.site(dot.site), version: dot.version }
+    }
+
+    /// SQLite's errors name table and row; the change is ours to name.
+    fn name_change(&self, error: StoreError, row: &RowDelta) -> StoreError {
+        match error {
+            StoreError::Sql(SqlError { code, message }) => StoreError::Sql(SqlError {
+                code,
+                message: format!("{message}, in {}", self.change_of(row)),
+            }),
+            other => other,
+        }
+    }
+
     fn dot(&self, dot: DeltaDot) -> Result<LocalDot> {
-        let (site, author) = self.sites[dot.site.0 as usize];
+        let Named { site, author, .. } = self.sites[dot.site.0 as usize];
         // The decoder knows that the delta spans each dot, so its author has a header.
         let author = author.ok_or(DeltaError::Missing { site, from: dot.version })?;
         Ok(LocalDot { author, version: dot.version })
     }
 
     fn site(&self, index: SiteIdx) -> SiteId {
-        self.sites[index.0 as usize].0
+        self.sites[index.0 as usize].site
     }
 
     /// Counts for `ana_internal_applied`.
@@ -163,31 +215,22 @@ impl<'a> Intake<'a> {
 }
 
 impl Target {
-    fn find(cx: &Context, table: &TableDelta) -> Result<Target> {
+    fn find(cx: &Context, table: &TableDelta, change: ChangeName) -> Result<Target> {
         let info = cx.registry.borrow().by_name(&table.name);
         let Some(info) = info else {
-            let quoted = literal(&table.name);
-            return Err(DeltaError::UnknownTable { table: table.name.clone(), quoted }.into());
+            let (quoted, table) = (literal(&table.name), table.name.clone());
+            return Err(DeltaError::UnknownTable { table, change, quoted }.into());
         };
         refuse_stale(&info)?;
-        let by_name: HashMap<&str, ColumnId> =
-            info.columns.iter().map(|column| (column.name.as_str(), column.id)).collect();
-        let mut names: Vec<&String> = table.columns.iter().collect();
-        names.sort_unstable();
-        if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
-            let (table, column) = (table.name.clone(), pair[0].clone());
-            return Err(DeltaError::ColumnTwice { table, column }.into());
-        }
-        let columns =
-            table.columns.iter().map(|name| by_name.get(name.as_str()).copied()).collect();
-        drop(by_name);
-        let key = info.key.iter().map(|part| part.column).collect();
-        Ok(Target { info, key, columns })
+        let id = |name: &String| info.column_named(name).map(|column| column.id);
+        let columns = table.columns.iter().map(id).collect();
+        Ok(Target { info, columns })
     }
 
-    fn unknown_column(&self, table: &TableDelta, column: u32) -> DeltaError {
+    fn unknown_column(&self, table: &TableDelta, column: u32, change: ChangeName) -> DeltaError {
         DeltaError::UnknownColumn {
             table: table.name.clone(),
+            change,
             column: table.columns[column as usize].clone(),
             quoted: literal(&table.name),
         }

@@ -83,7 +83,8 @@ fn a_table_or_column_this_copy_lacks() {
     b.make_conflict_free("only_b").unwrap();
     run(&b, "INSERT INTO only_b VALUES(1)");
     let delta = b.export(&VersionVector::new()).unwrap().concat();
-    refuses(&a, &delta, "unknown table only_b: create it and run SELECT crsql_as_crr('only_b')");
+    refuses(&a, &delta, "unknown table only_b in change ");
+    refuses(&a, &delta, ": create it and run SELECT crsql_as_crr('only_b')");
 
     let wide = Store::from_connection(Connection::open_in_memory().unwrap()).unwrap();
     run(&wide, "CREATE TABLE member(who TEXT NOT NULL PRIMARY KEY, since INT)");
@@ -170,4 +171,39 @@ fn a_vector_ahead_of_this_copy_is_cut_to_what_is_held() {
     let nothing = b.export(&from).unwrap().concat();
     assert_eq!(a.apply(&nothing).unwrap(), 1, "b's own change");
     assert_eq!(a.apply(&nothing).unwrap(), 0);
+}
+
+/// The first part of a delta of two, made of a whole one: its head says so, honestly sealed.
+fn half(delta: &[u8], name: [u8; 16], part: u32, of: u32) -> Vec<u8> {
+    let mut half = delta.to_vec();
+    half[8..24].copy_from_slice(&name);
+    half[24..28].copy_from_slice(&part.to_le_bytes());
+    half[28..32].copy_from_slice(&of.to_le_bytes());
+    let check = blake3::hash(&half[..56]);
+    half[56..64].copy_from_slice(&check.as_bytes()[..8]);
+    half
+}
+
+#[test]
+fn parts_that_never_come_together_do_not_pile_up() {
+    let (_, b, delta) = pair();
+    for n in 0..40 {
+        assert_eq!(b.apply(&half(&delta, [n; 16], 0, 2)).unwrap(), 0);
+    }
+    let staged: i64 = b
+        .sql()
+        .query_row("SELECT count(DISTINCT delta) FROM ana_part", [], |row| row.get(0))
+        .unwrap();
+    assert!((1..=16).contains(&staged), "{staged} deltas staged");
+    assert!(b.apply(&delta).unwrap() > 0, "a whole one does not mind");
+    is_clean(&b);
+}
+
+#[test]
+fn parts_that_do_not_belong_together() {
+    let (_, b, delta) = pair();
+    b.apply(&half(&delta, [7; 16], 0, 2)).unwrap();
+    refuses(&b, &half(&delta, [7; 16], 1, 3), "another number of parts");
+    // Complete by count, and not what was sealed: the last one is refused, the first stays.
+    refuses(&b, &half(&delta, [7; 16], 1, 2), "");
 }
