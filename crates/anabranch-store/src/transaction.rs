@@ -10,7 +10,6 @@
 
 use std::rc::Rc;
 
-use anabranch_core::value::ValueRef;
 use anabranch_sqlite::{Db, SqlError};
 
 use crate::buffer::{LocalBuffer, MergedBuffer, MergedRecord};
@@ -291,20 +290,20 @@ impl Work {
     }
 }
 
-/// Runs `f` with `PRAGMA query_only` off: what it writes belongs to rows that were written
+/// Runs `f`, which writes to the log; the user's last insert rowid stays.
+///
+/// `PRAGMA query_only` is off meanwhile: what is written belongs to rows that were written
 /// before the host set it, and a commit without it would lose them.
 fn with_writes_allowed(cx: &Context, f: impl FnOnce() -> Result<()>) -> Result<()> {
+    let rowid = cx.db.last_insert_rowid();
     let is_query_only = cx.transaction_statements.query_only.integer(&cx.db, &[])? != 0;
-    if !is_query_only {
-        return f();
+    if is_query_only {
+        cx.db.execute("PRAGMA query_only = 0", &[])?;
     }
-    cx.db.execute("PRAGMA query_only = 0", &[])?;
     let result = f();
-    cx.db.execute("PRAGMA query_only = 1", &[])?;
+    if is_query_only {
+        cx.db.execute("PRAGMA query_only = 1", &[])?;
+    }
+    cx.db.set_last_insert_rowid(rowid);
     result
-}
-
-/// A value for SQL's integer columns.
-pub(crate) fn sql_integer(number: u64) -> ValueRef<'static> {
-    ValueRef::Integer(i64::try_from(number).unwrap_or(i64::MAX))
 }

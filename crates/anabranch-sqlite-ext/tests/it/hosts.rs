@@ -29,7 +29,7 @@ x'ffeeddccbbaa99887766554433221100', 2, 0";
 const STATE: &str = "SELECT hex(ana_digest()) || ' ' || (SELECT count(*) FROM ana_check)";
 
 /// Tells that a host is missing.
-fn missing(host: &str) {
+pub(crate) fn missing(host: &str) {
     skip(&format!("no {host}"));
 }
 
@@ -65,7 +65,7 @@ fn shell() -> Option<PathBuf> {
 }
 
 /// A Python whose `sqlite3` can load extensions.
-fn python() -> Option<PathBuf> {
+pub(crate) fn python() -> Option<PathBuf> {
     let can = |program: &PathBuf| {
         let script = "import sqlite3; sqlite3.connect(':memory:').enable_load_extension(True)";
         run(program, &["-".as_ref()], script).0
@@ -127,7 +127,7 @@ fn a_second_copy_on_one_connection_is_refused() {
 }
 
 #[test]
-fn python_loads_it_on_many_connections() {
+pub(crate) fn python_loads_it_on_many_connections() {
     let Some(python) = python() else { return missing("python3 with loadable extensions") };
     let script = format!(
         "import sqlite3, threading

@@ -10,6 +10,7 @@ use std::io::Write as _;
 mod hosts;
 mod library;
 mod shim;
+mod transcript;
 
 /// Tells that a test, or a part of one, cannot run.
 fn skip(reason: &str) {

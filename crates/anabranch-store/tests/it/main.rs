@@ -6,6 +6,7 @@ mod altered;
 mod changes_doors;
 mod changes_insert;
 mod changes_scan;
+mod connections;
 mod local;
 mod refusals;
 mod savepoints;
