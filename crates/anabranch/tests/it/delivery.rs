@@ -55,6 +55,23 @@ fn edit(store: &Store, random: &mut StdRng) {
     run(store, &sql);
 }
 
+/// One transaction with work of its own before and after a delta, and parts of it undone.
+fn mixed_transaction(store: &Store, delta: &[u8], random: &mut StdRng) {
+    run(store, "BEGIN");
+    edit(store, random);
+    run(store, "SAVEPOINT s");
+    if let Err(error) = store.apply(delta) {
+        assert!(matches!(error, anabranch::Error::Missing(_)), "{error}");
+    }
+    edit(store, random);
+    if random.random() {
+        run(store, "ROLLBACK TO s");
+    }
+    edit(store, random);
+    is_clean(store);
+    run(store, if random.random_range(0..3) > 0 { "COMMIT" } else { "ROLLBACK" });
+}
+
 /// Runs one history; says nothing if the law holds.
 fn history(seed: u64, has_changes_door: bool) {
     let mut random = StdRng::seed_from_u64(seed);
@@ -63,7 +80,7 @@ fn history(seed: u64, has_changes_door: bool) {
     for _ in 0..40 {
         let at = random.random_range(0..stores.len());
         let other = random.random_range(0..stores.len());
-        match random.random_range(0..10) {
+        match random.random_range(0..11) {
             0..6 => edit(&stores[at], &mut random),
             6 => {
                 run(&stores[at], "BEGIN");
@@ -76,6 +93,10 @@ fn history(seed: u64, has_changes_door: bool) {
                 let delta = stores[at].export(&from).unwrap().concat();
                 stores[other].apply(&delta).unwrap();
                 old_deltas.push(delta);
+            }
+            9 => {
+                let delta = stores[other].export(&VersionVector::new()).unwrap().concat();
+                mixed_transaction(&stores[at], &delta, &mut random);
             }
             _ => {
                 // Late, again, to whoever: taken, known, or missing what it builds on.
