@@ -1,5 +1,6 @@
 //! `ana merge`: two databases, both ways, and what came of it.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anabranch::{ConcurrentCell, MergeReport, MergeSide, SiteId};
@@ -8,10 +9,10 @@ use serde_json::{Value, json};
 use crate::console::Console;
 use crate::failure::{Exit, Failure, Result};
 use crate::literal::{hex, unquoted};
-use crate::open;
 use crate::output::{Sheet, bytes, count, grouped};
 use crate::progress::Progress;
 use crate::terminal::Style;
+use crate::{open, rows};
 
 const AFTER_HELP: &str = "\
 Example:
@@ -23,6 +24,9 @@ Example:
 Afterwards both hold everything that either held, and show the same six words. A cell that
 both sides wrote without knowing of each other keeps one value on both, and is listed with
 the other. Merging again changes nothing.";
+
+/// Who writes under which site id.
+type People = BTreeMap<SiteId, String>;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
@@ -47,7 +51,7 @@ pub(crate) fn run(args: &Args, console: &mut Console) -> Result<Exit> {
     if console.is_json() {
         console.json(&as_json(&report, &names, &words))?;
     } else {
-        print(&report, &names, &words, console)?;
+        print(&report, &names, &words, &rows::people(&a)?, console)?;
     }
     if report.is_equal {
         return Ok(Exit::Ok);
@@ -60,6 +64,7 @@ fn print(
     report: &MergeReport,
     names: &[String; 2],
     words: &str,
+    people: &People,
     console: &mut Console,
 ) -> Result<()> {
     let sides = [&report.a, &report.b];
@@ -85,7 +90,7 @@ fn print(
     if !report.concurrent.is_empty() {
         let cells = count(report.concurrent.len() as u64, "cell");
         console.heading(&format!("{cells} written on both sides"))?;
-        console.sheet(&cells_sheet(&report.concurrent))?;
+        console.sheet(&cells_sheet(&report.concurrent, people))?;
     }
     if report.is_equal {
         let words = console.paint(Style::Good, words);
@@ -94,18 +99,15 @@ fn print(
     Ok(())
 }
 
-fn cells_sheet(cells: &[ConcurrentCell]) -> Sheet {
-    let mut sheet = Sheet::new(&["table", "key", "column", "stands", "by", "not", "by"]);
+/// Two lines a cell: what stands, and what does not.
+fn cells_sheet(cells: &[ConcurrentCell], people: &People) -> Sheet {
+    let by = |site: SiteId| people.get(&site).cloned().unwrap_or_else(|| short(site));
+    let mut sheet = Sheet::new(&["table", "key", "column", "by", "wrote", ""]);
     for cell in cells {
-        sheet.row([
-            cell.table.clone(),
-            unquoted(&cell.key),
-            cell.column.clone().unwrap_or_else(|| "(row)".to_string()),
-            unquoted(&cell.stands),
-            short(cell.stands_site),
-            unquoted(&cell.lost),
-            short(cell.lost_site),
-        ]);
+        let column = cell.column.as_deref().unwrap_or("(row)");
+        let (key, stands) = (unquoted(&cell.key), unquoted(&cell.stands));
+        sheet.row([&cell.table, &key, column, &by(cell.stands_site), &stands, "stands"]);
+        sheet.row(["", "", "", &by(cell.lost_site), &unquoted(&cell.lost), ""]);
     }
     sheet
 }

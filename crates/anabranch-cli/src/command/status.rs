@@ -20,6 +20,9 @@ Example:
 Copies that hold the same rows show the same six words, whoever merged what. The version
 vector says how many changes of each site this copy holds: give it to `ana export --since`.";
 
+/// Fewer rows say nothing about what a row costs: our tables take some pages from the start.
+const MIN_ROWS: u64 = 1000;
+
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub(crate) struct Args {
@@ -42,7 +45,7 @@ fn print(status: &Status, console: &mut Console) -> Result<()> {
     let words = console.paint(Style::Good, &status.words);
     let n_rows: u64 = status.tables.iter().map(|(_, rows)| rows).sum();
     let per_row = match n_rows {
-        0 => String::new(),
+        0..MIN_ROWS => String::new(),
         rows => format!(" ({:.1} B a row)", status.metadata_bytes as f64 / rows as f64),
     };
     console.line(format!("digest      {words}"))?;

@@ -106,7 +106,7 @@ impl<'c> Runner<'c> {
     }
 
     fn show_rows(&self, statement: &mut Statement<'_>, console: &mut Console) -> Result<()> {
-        let names: Vec<String> = statement.column_names().into_iter().map(str::to_string).collect();
+        let names: Vec<String> = statement.column_names().map(str::to_string).collect();
         let n_columns = names.len();
         let terminal = console.terminal();
         let mut sink = sink(self.format, names, terminal, console.out())?;

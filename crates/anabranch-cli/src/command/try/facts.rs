@@ -11,6 +11,7 @@ use super::edits::Person;
 use super::stage::{Pair, Took};
 use crate::failure::{Exit, Failure, Result};
 use crate::literal::{self, hex, shown};
+use crate::rows::people;
 
 /// All that is printed.
 pub(super) struct Facts {
@@ -73,12 +74,6 @@ pub(super) fn look(pair: &Pair) -> Result<Facts> {
         received_bytes: [pair.report.a.bytes, pair.report.b.bytes],
         took: pair.took,
     })
-}
-
-/// Which person writes under which site id, as the log tells.
-fn people(store: &Store) -> Result<BTreeMap<SiteId, String>> {
-    let log = store.log(0)?;
-    Ok(log.into_iter().filter_map(|record| Some((record.site, record.author?))).collect())
 }
 
 fn wrote(store: &Store) -> Result<Vec<Wrote>> {
