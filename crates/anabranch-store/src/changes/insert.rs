@@ -17,14 +17,12 @@ use super::{Column, SENTINEL_NAME, literal, rowid};
 use crate::context::Context;
 use crate::error::{Result, StoreError};
 use crate::merge::{IncomingChange, IncomingColumn, merge_change};
-use crate::registry::TableInfo;
+use crate::registry::{Registry, TableInfo};
 use crate::transaction;
 
 /// Merges the change that `values` (by column) describe; answers a rowid of its table.
 pub(super) fn insert(cx: &Context, values: &[ValueRef<'_>]) -> Result<i64> {
     transaction::enrol(cx)?;
-    // The transaction itself may have altered a table since it was enrolled.
-    cx.registry.borrow_mut().refresh(&cx.db, cx.is_followed.get())?;
     let value = |column: Column| values.get(column as usize).copied().unwrap_or(ValueRef::Null);
     let table_name = name(value(Column::Table), "table")?;
     let column_name = name(value(Column::Cid), "cid")?;
@@ -35,7 +33,8 @@ pub(super) fn insert(cx: &Context, values: &[ValueRef<'_>]) -> Result<i64> {
         return Err(refused("crsql - column name exceeded max length"));
     }
     let origin = site(value(Column::SiteId))?;
-    let table = find_table(cx, table_name)?;
+    let mut table = find_table(cx, table_name)?;
+    let column = find_column(cx, &mut table, column_name)?;
     let sent = SentKey::read(&table, value(Column::Pk))?;
     let spelled = sent.values();
     let folded =
@@ -44,7 +43,7 @@ pub(super) fn insert(cx: &Context, values: &[ValueRef<'_>]) -> Result<i64> {
     let incoming = IncomingChange {
         key: &folded,
         spelled: &spelled,
-        column: find_column(&table, column_name),
+        column,
         value: unquoted.as_ref().map_or(value(Column::Val), Value::as_ref),
         version: bounded(value(Column::ColVersion), "col_version", MAX_COLUMN_VERSION, None)?,
         db_version: bounded(value(Column::DbVersion), "db_version", MAX_VERSION, None)?,
@@ -95,22 +94,34 @@ fn site(value: ValueRef<'_>) -> Result<Option<SiteId>> {
 }
 
 fn find_table(cx: &Context, name: &str) -> Result<Rc<TableInfo>> {
-    let Some(table) = cx.registry.borrow().by_name(name) else {
-        return Err(refused(format!(
-            "crsql - could not find the schema information for table {name}"
-        )));
-    };
     if is_own(name) {
         return Err(refused(format!(
             "table {name} is the store's own: it travels in deltas, never in crsql_changes"
         )));
     }
+    let Some(table) = look_up(cx, |registry| registry.by_name(name))? else {
+        return Err(refused(format!(
+            "crsql - could not find the schema information for table {name}"
+        )));
+    };
     if table.is_stale {
         return Err(refused(format!(
             "table {name} was altered: run SELECT crsql_as_crr('{name}')"
         )));
     }
     Ok(table)
+}
+
+/// Looks something up; a second time in a registry read anew, for the transaction itself may
+/// have altered a table. Asking for the schema version each time would cost as much as the
+/// rest of this file.
+fn look_up<T>(cx: &Context, find: impl Fn(&Registry) -> Option<T>) -> Result<Option<T>> {
+    let found = find(&cx.registry.borrow());
+    if found.is_some() {
+        return Ok(found);
+    }
+    cx.registry.borrow_mut().refresh(&cx.db, cx.is_followed.get())?;
+    Ok(find(&cx.registry.borrow()))
 }
 
 /// Whether a name is one of the store's own tables.
@@ -120,12 +131,26 @@ fn is_own(name: &str) -> bool {
     })
 }
 
-fn find_column<'v>(table: &TableInfo, name: &'v str) -> IncomingColumn<'v> {
+fn find_column<'v>(
+    cx: &Context,
+    table: &mut Rc<TableInfo>,
+    name: &'v str,
+) -> Result<IncomingColumn<'v>> {
     if name == SENTINEL_NAME {
-        return IncomingColumn::Row;
+        return Ok(IncomingColumn::Row);
     }
-    let column = table.columns.iter().find(|column| column.name == name);
-    column.map_or(IncomingColumn::Unknown(name), |column| IncomingColumn::Known(column.id))
+    let known = table.column_named(name).map(|column| column.id);
+    let found = match known {
+        Some(id) => Some((table.clone(), id)),
+        None => look_up(cx, |registry| {
+            let table = registry.by_name(&table.name)?;
+            let id = table.column_named(name)?.id;
+            Some((table, id))
+        })?,
+    };
+    let Some((present, id)) = found else { return Ok(IncomingColumn::Unknown(name)) };
+    *table = present;
+    Ok(IncomingColumn::Known(id))
 }
 
 /// An integer from 0 to `most`. Hosts that bind every number as a real are understood.

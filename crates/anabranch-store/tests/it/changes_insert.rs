@@ -41,7 +41,7 @@ fn what_a_change_cannot_be_is_refused_by_name() {
         (0, Value::Integer(1), "table of a change must be a text, it is an integer"),
         (0, text("nope"), "crsql - could not find the schema information for table nope"),
         (0, text(&long), "crsql - table name exceeded max length"),
-        (0, text("ana_entry"), "could not find"),
+        (0, text("ana_entry"), "table ana_entry is the store's own"),
         (0, text("T"), "could not find the schema information for table T"),
         (1, null(), "pk of a change to table t must be a packed blob, it is NULL"),
         (1, Value::Real(1.0), "must be a packed blob, it is a real"),
