@@ -4,7 +4,7 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anabranch::Store;
@@ -34,7 +34,8 @@ pub(crate) enum Found {
 /// A store that exists, for reading and writing.
 pub(crate) fn writable(path: &Path) -> Result<Store> {
     must_be_store(path)?;
-    let store = Store::open(path).map_err(|error| Failure::from(error).at(path.display()))?;
+    let store =
+        Store::open(literal(path)).map_err(|error| Failure::from(error).at(path.display()))?;
     store.sql().busy_timeout(BUSY_TIMEOUT)?;
     Ok(store)
 }
@@ -42,10 +43,15 @@ pub(crate) fn writable(path: &Path) -> Result<Store> {
 /// A store that exists, for reading.
 pub(crate) fn readable(path: &Path) -> Result<Store> {
     must_be_store(path)?;
-    let store =
-        Store::open_read_only(path).map_err(|error| Failure::from(error).at(path.display()))?;
+    let store = Store::open_read_only(literal(path))
+        .map_err(|error| Failure::from(error).at(path.display()))?;
     store.sql().busy_timeout(BUSY_TIMEOUT)?;
     Ok(store)
+}
+
+/// The path as SQLite takes it for a file: `:memory:` and `file:…` are names like others.
+pub(crate) fn literal(path: &Path) -> PathBuf {
+    if path.is_relative() { Path::new(".").join(path) } else { path.to_owned() }
 }
 
 /// Refuses two names of one file.
@@ -99,7 +105,7 @@ fn must_be_store(path: &Path) -> Result<()> {
 fn has_our_tables(path: &Path) -> Result<bool> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let look = || {
-        let connection = Connection::open_with_flags(path, flags)?;
+        let connection = Connection::open_with_flags(literal(path), flags)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
         connection.query_row(
             "SELECT EXISTS(SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'ana_meta')",

@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::console::Console;
 use crate::failure::{Exit, Failure, Result, io_at};
 use crate::literal::hex;
-use crate::open::{Found, look};
+use crate::open::{Found, literal, look};
 
 const AFTER_HELP: &str = "\
 Example:
@@ -31,8 +31,8 @@ pub(crate) fn run(args: &Args, console: &mut Console) -> Result<Exit> {
     if found == Found::Missing {
         must_have_folder(&args.db)?;
     }
-    let store =
-        Store::open(&args.db).map_err(|error| Failure::from(error).at(args.db.display()))?;
+    let store = Store::open(literal(&args.db))
+        .map_err(|error| Failure::from(error).at(args.db.display()))?;
     let site = store.site()?;
     if console.is_json() {
         let is_new = found != Found::Store;
