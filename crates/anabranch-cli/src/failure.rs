@@ -4,7 +4,7 @@
 //! this file and nowhere else.
 
 use std::fmt::Display;
-use std::io;
+use std::io::{self, Write};
 
 use anabranch::rusqlite::ErrorCode;
 use anabranch::{Error, rusqlite};
@@ -74,15 +74,18 @@ impl Failure {
         if self.is_quiet {
             return;
         }
-        if as_json {
-            let object = json!({ "error": self.what, "hint": self.hint, "exit": self.exit as u8 });
-            eprintln!("{object}");
-            return;
-        }
-        eprintln!("error: {}", crate::output::plain(&self.what));
-        if let Some(hint) = &self.hint {
-            eprintln!("  hint: {}", crate::output::plain(hint));
-        }
+        let text = if as_json {
+            json!({ "error": self.what, "hint": self.hint, "exit": self.exit as u8 }).to_string()
+        } else {
+            let what = crate::output::plain(&self.what);
+            let hint = self.hint.as_deref().map(crate::output::plain);
+            format!(
+                "error: {what}{}",
+                hint.map_or(String::new(), |hint| format!("\n  hint: {hint}"))
+            )
+        };
+        // Where nobody listens to errors, the exit status must do.
+        let _ = writeln!(io::stderr(), "{text}");
     }
 }
 

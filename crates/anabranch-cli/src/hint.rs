@@ -21,6 +21,14 @@ const HINTS: &[(&str, &str)] = &[
     ("unique indices besides", "drop the UNIQUE constraint: copies cannot keep it alone"),
     ("checked foreign key", "drop REFERENCES from the table: a merge may bring rows in any order"),
     ("auto-increment", "use a key that names the row, such as a UUID"),
+    (
+        "unknown table",
+        "both need the same tables: CREATE TABLE where it is missing, then `ana crr`",
+    ),
+    (
+        "unknown column",
+        "both need the same columns: ALTER TABLE where it is missing, then `ana crr`",
+    ),
     ("damaged on its way", "copy the file again, or export again"),
     ("missing: changes of site", "export again without --since, or --since this copy's vector"),
     ("SiteReused", "two copies went on under one site id; keep one and import the other's rows"),

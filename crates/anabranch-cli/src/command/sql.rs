@@ -94,12 +94,14 @@ fn feed(runner: &mut Runner<'_>, console: &mut Console) -> Result<()> {
             }
             continue;
         }
+        if text.is_empty() && script::split(line).is_empty() {
+            continue;
+        }
         text.push_str(line);
         if line.contains(';') {
-            let rest = runner.run_complete(&text, console)?;
-            text = rest;
-        } else if script::split(&text).is_empty() {
-            text.clear();
+            text = runner.run_complete(&text, console)?;
+            // A program at the other end may wait for this answer before it asks again.
+            console.finish()?;
         }
     }
     runner.run_all(&text, console)

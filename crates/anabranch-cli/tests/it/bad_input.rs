@@ -156,6 +156,35 @@ fn a_read_only_folder_can_be_read() {
     set(&folder, 0o755);
 }
 
+/// Somebody else writes: waited for, then said, and nothing happened.
+#[test]
+fn a_held_database_is_busy() {
+    let ana = Ana::with_notes();
+    let holder = anabranch::rusqlite::Connection::open(ana.path("a.db")).unwrap();
+    holder.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let run = ana.run(&["sql", "a.db", "INSERT INTO note VALUES('n1', 'x')"]);
+    assert_eq!(run.status, 5, "{}", run.err);
+    assert!(run.err.contains("locked") && run.err.contains("again"), "{}", run.err);
+    holder.execute_batch("ROLLBACK").unwrap();
+    ana.ok(&["sql", "a.db", "INSERT INTO note VALUES('n1', 'x')"]);
+}
+
+/// Tables that only one of two copies has: both as before, and what to do.
+#[test]
+fn a_merge_needs_the_same_tables() {
+    let ana = Ana::with_notes();
+    ana.ok(&["sql", "a.db", "INSERT INTO note VALUES('n1', 'x')"]);
+    ana.ok(&["init", "b.db"]);
+    let run = ana.run(&["merge", "a.db", "b.db"]);
+    assert_eq!(run.status, 3, "{}", run.err);
+    assert!(run.err.contains("note") && run.err.contains("`ana crr`"), "{}", run.err);
+    assert_eq!(ana.one("b.db", "SELECT count(*) FROM ana_log"), "0");
+    ana.ok(&["sql", "b.db", "CREATE TABLE note(id TEXT PRIMARY KEY NOT NULL, body TEXT)"]);
+    ana.ok(&["crr", "b.db", "note"]);
+    ana.ok(&["merge", "a.db", "b.db"]);
+    assert_eq!(ana.words("a.db"), ana.words("b.db"));
+}
+
 /// A plain SQLite database, made by SQLite alone.
 fn rusqlite_plain(ana: &Ana) {
     let plain = anabranch::rusqlite::Connection::open(ana.path("plain.db")).unwrap();

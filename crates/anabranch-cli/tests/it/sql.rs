@@ -77,6 +77,21 @@ fn a_script_comes_through_a_pipe() {
     assert_eq!((run.status, run.err.contains(".help")), (2, true));
 }
 
+/// A program that asks one statement after the other gets each answer when it is there.
+#[test]
+fn a_program_can_converse() {
+    let ana = Ana::with_notes();
+    let mut command = ana.command(&["sql", "a.db", "--json"]);
+    talk(
+        &mut command,
+        &[
+            ("", "INSERT INTO note VALUES('n1', 'x');\n"),
+            ("{\"changed\":1}\n", "SELECT id FROM note;\n"),
+            ("[{\"id\":\"n1\"}]\n", ".quit\n"),
+        ],
+    );
+}
+
 /// A reader that goes away is no reason to complain.
 #[cfg(unix)]
 #[test]
