@@ -40,3 +40,14 @@ pub(crate) const MAX_BUFFERED_MERGED: usize = 1 << 16;
 /// Distinct masks that a new operation's is compared with: statements of a transaction
 /// change few sets of columns, and a missed match costs one more copy of a mask.
 pub(crate) const MAX_MASKS_COMPARED: usize = 16;
+/// Words (64 columns each) of all column sets of one decoded block: a row of 2,000 columns,
+/// each written by a record of its own, needs 63,000; a damaged block takes 8 MiB at most.
+pub(crate) const MAX_BLOCK_MASK_WORDS: usize = 1 << 20;
+/// Groups of all rows of one decoded block, for the same reason.
+pub(crate) const MAX_BLOCK_GROUPS: usize = 1 << 16;
+/// Bytes of keys after which an entry is cut: what one decoded entry may hold of them, but
+/// for its last key.
+pub(crate) const MAX_ENTRY_KEY_BYTES: usize = 1 << 20;
+/// Records of log entries that are kept decoded: what a walk over rows in key order, written
+/// in another order, comes back to. About 40 bytes each.
+pub(crate) const MAX_KEPT_RECORDS: usize = 1 << 20;

@@ -15,6 +15,9 @@ pub(crate) mod row_clock;
 pub(crate) mod scan;
 pub(crate) mod tables;
 
+mod key_code;
+mod mask_code;
+mod stream;
 mod varint;
 
 mod block;
@@ -22,7 +25,9 @@ mod entry;
 mod header;
 mod local;
 
+mod block_merge;
 mod blocks;
+mod cursor;
 mod log;
 mod sites;
 mod sql;
@@ -34,6 +39,8 @@ mod load;
 mod renew;
 mod vector;
 mod write;
+mod write_bulk;
+mod write_rekey;
 
 mod check;
 #[cfg(test)]
@@ -51,6 +58,7 @@ use crate::buffer::{LocalBuffer, MergedBuffer};
 use crate::error::Result;
 use crate::ids::{AuthorId, EntryId, LocalDot, Ordinal, TableId};
 use blocks::Blocks;
+use entry::Entry;
 pub(crate) use header::StoredHeader;
 use log::Log;
 pub(crate) use log::LogRow;
@@ -167,6 +175,9 @@ pub(crate) struct Metadata {
     numbers: HashMap<TableId, u64>,
     /// Contexts of other authors, as far as asked for.
     contexts: HashMap<AuthorId, Rc<Versions>>,
+    /// Committed entries that were looked into, and how many records they hold.
+    entries: HashMap<EntryId, Rc<Entry>>,
+    n_kept: usize,
     /// Set by [`Metadata::write_header`], taken over by [`Metadata::committed`].
     pending_own: Option<PendingOwn>,
     /// The salt of this connection.
@@ -200,6 +211,8 @@ impl Metadata {
             tail: Tail::default(),
             numbers: HashMap::new(),
             contexts: HashMap::new(),
+            entries: HashMap::new(),
+            n_kept: 0,
             pending_own: None,
             drawn_salt: None,
             data_version: PRAGMA_UNKNOWN,
@@ -238,7 +251,8 @@ impl Metadata {
         }
         self.tail = Tail::default();
         self.pending_own = None;
-        self.log.forget();
+        self.entries.clear();
+        self.n_kept = 0;
         self.authors.forget_ids();
         self.origins.forget_ids();
         self.is_stale = true;
@@ -430,6 +444,7 @@ impl Metadata {
         self.ensure()?;
         self.or_stale(|this| {
             this.fold_tail()?;
+            this.entries.clear();
             this.blocks.drop_table(table)?;
             this.log.drop_table(table)
         })

@@ -140,11 +140,9 @@ impl Log {
             }
             self.run.begin(row.id, header);
         }
-        if let Some(entry) = row.entry {
-            self.run.has_bodies = true;
-            for record in &entry.records {
-                self.run.count(row.table, &record.dot, &record.key);
-            }
+        self.run.has_bodies |= row.entry.is_some();
+        for (dot, name) in row.records() {
+            self.run.count(row.table, &dot, name);
         }
         Ok(())
     }

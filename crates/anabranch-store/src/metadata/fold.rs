@@ -3,13 +3,48 @@
 use anabranch_core::value::ValueRef;
 use anabranch_core::vector::Held;
 
+use smallvec::SmallVec;
+
 use super::Metadata;
+use super::block_merge::Changes;
 use super::row_clock::RowClock;
 use super::sql::int;
 use super::state::{Versions, encode_versions};
 use crate::error::Result;
 use crate::ids::{AuthorId, EntryId, Key, TableId};
 use crate::limits::CHAIN_STEP;
+
+/// Clocks that were worked out elsewhere, by ascending key.
+pub(super) struct Rows {
+    pub(super) rows: Vec<(Key, RowClock)>,
+    /// How many leading bytes each key shares with its neighbours, if that is wanted.
+    pub(super) shared: Option<Vec<u32>>,
+}
+
+impl Changes for Rows {
+    fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    fn key(&self, i: usize) -> &[u8] {
+        &self.rows[i].0
+    }
+
+    fn apply(&mut self, i: usize, clock: &mut Option<RowClock>) {
+        let nothing = RowClock { number: 0, causal_length: 0, groups: SmallVec::new() };
+        *clock = Some(std::mem::replace(&mut self.rows[i].1, nothing));
+    }
+
+    fn wants_place(&self) -> bool {
+        self.shared.is_some()
+    }
+
+    fn placed(&mut self, i: usize, shared: usize) {
+        if let Some(all) = &mut self.shared {
+            all[i] = all[i].max(shared as u32);
+        }
+    }
+}
 
 impl Metadata {
     /// Folds all that is unfolded. The header of a change that is still being made is not
@@ -22,7 +57,7 @@ impl Metadata {
         // What was read of the tail is gone from memory until all is written.
         self.is_stale = true;
         for (table, rows) in self.tail.take_sorted() {
-            self.fold_rows(table, rows)?;
+            self.blocks.update(table, &mut Rows { rows, shared: None })?;
             self.store_number(table)?;
         }
         let heads = std::mem::take(&mut self.tail.heads);
@@ -37,15 +72,6 @@ impl Metadata {
         self.tail.n_entries = 0;
         self.is_stale = false;
         self.set_folded(self.state.last)
-    }
-
-    fn fold_rows(&mut self, table: TableId, rows: Vec<(Key, RowClock)>) -> Result<()> {
-        let (keys, clocks): (Vec<_>, Vec<_>) = rows.into_iter().unzip();
-        let keys: Vec<&[u8]> = keys.iter().map(|key: &Key| key.as_slice()).collect();
-        self.blocks.update(table, &keys, |i, clock| {
-            *clock = Some(clocks[i].clone());
-            Ok(())
-        })
     }
 
     /// Marks all rows up to `last` as folded.

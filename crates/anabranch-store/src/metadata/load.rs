@@ -7,9 +7,11 @@ use anabranch_core::site::SiteId;
 use anabranch_core::value::ValueRef;
 use anabranch_core::vector::Held;
 
+use super::entry::KeyOf;
 use super::header;
 use super::local;
 use super::log::LogRow;
+use super::mask::Mask;
 use super::record::RecordKind;
 use super::sql::{damaged, int, read_blob, read_u64};
 use super::state::{Other, State, decode_versions};
@@ -17,7 +19,7 @@ use super::tail::{Tail, TailHead};
 use super::varint::Corrupt;
 use super::{Metadata, PRAGMA_UNKNOWN};
 use crate::error::Result;
-use crate::ids::{AuthorId, EntryId, TableId};
+use crate::ids::{Address, AuthorId, ColumnId, EntryId, TableId};
 
 impl Metadata {
     /// Reads anew what [`Metadata::invalidate`] made stale.
@@ -35,6 +37,8 @@ impl Metadata {
         self.authors.forget_ids();
         self.origins.forget_ids();
         self.contexts.clear();
+        self.entries.clear();
+        self.n_kept = 0;
         self.numbers.clear();
         self.pending_own = None;
         self.tail = Tail::default();
@@ -47,13 +51,6 @@ impl Metadata {
         state.folded = EntryId(self.meta_number("folded")?);
         state.time = Hlc(self.meta_number("time")?);
         self.load_vector(&mut state)?;
-        // The file may hold a header of our open transaction, folded: it is no change yet.
-        if !is_committed && self.committed.site != Some(site) {
-            (state.own, state.own_context) = (State::empty().own, Rc::default());
-        } else if !is_committed && state.own.version > self.committed.own.version {
-            state.own = self.committed.own;
-            state.own_context = self.committed.own_context.clone();
-        }
         state.own_salt = self.salt_at(AuthorId(0), i64::MAX as u64)?;
         self.state = state;
         let last_own = if is_committed { u64::MAX } else { self.committed.last.0 };
@@ -64,7 +61,16 @@ impl Metadata {
         replayed?;
         if is_committed {
             self.committed = self.state.clone();
+        } else if self.committed.site == self.state.site {
+            // The file may hold the header of our open transaction: it is no change yet.
+            self.state.own = self.committed.own;
+            self.state.own_context = self.committed.own_context.clone();
+        } else {
+            // It took another site id, as which it has committed nothing.
+            self.state.own = State::empty().own;
+            self.state.own_context = Rc::default();
         }
+        self.log.pending_version = self.state.own.version + 1;
         Ok(())
     }
 
@@ -146,17 +152,21 @@ impl Metadata {
             context.extend(head.deps.iter().map(|dep| (dep.author, dep.version)));
             let context = self.state.own_context.clone();
             self.tail.heads.push(TailHead { held: self.state.own, entry: row.id, context });
+            self.log.pending_version = head.version + 1;
         }
         self.tail.n_entries += 1;
         let Some(entry) = &row.entry else { return Ok(()) };
-        for (index, record) in entry.records.iter().enumerate() {
-            if record.kind == RecordKind::Merged {
+        for index in 0..entry.len() {
+            let (Some(stamp), KeyOf::Whole(key)) = (entry.stamp(index), entry.key(index)) else {
+                return Err(damaged(place(), Corrupt("an unfolded record without its key")));
+            };
+            if stamp.kind == RecordKind::Merged {
                 return Err(damaged(place(), Corrupt("an unfolded merge")));
             }
-            let at = crate::ids::Address { entry: row.id, index: index as u32 };
-            let mut columns = record.mask.clone();
-            columns.remove(crate::ids::ColumnId::SENTINEL);
-            self.apply_to_tail(row.table, &record.key, record.kind, &columns, at)?;
+            let at = Address { entry: row.id, index };
+            let mut columns = stamp.mask.clone();
+            columns.remove(ColumnId::SENTINEL);
+            self.apply_to_tail(row.table, key, stamp.kind, &columns, at)?;
         }
         Ok(())
     }
@@ -167,8 +177,8 @@ impl Metadata {
         table: TableId,
         key: &[u8],
         kind: RecordKind,
-        columns: &super::mask::Mask,
-        at: crate::ids::Address,
+        columns: &Mask,
+        at: Address,
     ) -> Result<local::Outcome> {
         let mut clock = match self.tail.row(table, key) {
             Some(clock) => Some(clock.clone()),

@@ -1,17 +1,14 @@
 //! The statements on `ana_entry`.
 
-use std::collections::VecDeque;
-use std::rc::Rc;
-
 use anabranch_core::value::ValueRef;
 use anabranch_sqlite::Db;
 
-use super::entry::{self, Entry};
+use super::entry::{self, Entry, KeyOf};
 use super::header::{self, StoredHeader};
 use super::renew::Formers;
 use super::sql::{Kept, damaged, int, read_blob, read_u64};
 use crate::error::Result;
-use crate::ids::{AuthorId, EntryId, TableId};
+use crate::ids::{AuthorId, EntryId, LocalDot, TableId};
 
 /// A row of the log, its body decoded.
 #[derive(Clone, Debug)]
@@ -25,8 +22,19 @@ pub(crate) struct LogRow {
     pub(crate) entry: Option<Entry>,
 }
 
-/// Decoded rows that are kept: merges ask for the records of many rows of few entries.
-const N_RECENT: usize = 8;
+impl LogRow {
+    /// For each record its change, and bytes that are equal for one row, and differ for two
+    /// rows of one transaction.
+    pub(crate) fn records(&self) -> impl Iterator<Item = (LocalDot, &[u8])> {
+        self.entry.iter().flat_map(|entry| {
+            (0..entry.len()).filter_map(|index| {
+                let (KeyOf::Whole(name) | KeyOf::Prefix(name)) = entry.key(index);
+                Some((entry.stamp(index)?.dot, name))
+            })
+        })
+    }
+}
+
 /// A header where it stands.
 pub(crate) struct Head<'a> {
     id: EntryId,
@@ -58,10 +66,10 @@ impl Head<'_> {
 /// The log.
 pub(crate) struct Log {
     db: Db,
-    /// Rows asked for last, oldest first. Bodies are never rewritten; a rollback forgets them.
-    recent: VecDeque<Rc<LogRow>>,
     /// Who wrote what stands here as written by this copy.
     pub(crate) formers: Formers,
+    /// Version of this copy's change whose entries have no header yet.
+    pub(crate) pending_version: u64,
     insert: Kept,
     set_head: Kept,
     last: Kept,
@@ -91,7 +99,7 @@ impl Log {
     pub(crate) fn new(db: &Db) -> Log {
         Log {
             db: db.clone(),
-            recent: VecDeque::new(),
+            pending_version: 1,
             formers: Formers::default(),
             insert: Kept::new(
                 "INSERT INTO main.ana_entry(id, tbl, dbv, head, body) VALUES(?1,?2,?3,?4,?5)",
@@ -142,33 +150,16 @@ impl Log {
         Ok(last.unwrap_or((EntryId(0), 0)))
     }
 
-    /// A row by id; its header as it was when the row was first asked for.
-    pub(crate) fn row(&mut self, id: EntryId) -> Result<Option<Rc<LogRow>>> {
-        if let Some(row) = self.recent.iter().find(|row| row.id == id) {
-            return Ok(Some(row.clone()));
-        }
-        let formers = &self.formers;
-        let Some(row) = self.by_id.first(&self.db, &[int(id.0)], |row| read_row(row, formers))?
-        else {
-            return Ok(None);
-        };
-        if self.recent.len() == N_RECENT {
-            self.recent.pop_front();
-        }
-        let row = Rc::new(row);
-        self.recent.push_back(row.clone());
-        Ok(Some(row))
-    }
-
-    /// Forgets the rows kept in memory.
-    pub(crate) fn forget(&mut self) {
-        self.recent.clear();
+    /// A row by id.
+    pub(crate) fn row(&mut self, id: EntryId) -> Result<Option<LogRow>> {
+        let (formers, pending) = (&self.formers, self.pending_version);
+        self.by_id.first(&self.db, &[int(id.0)], |row| read_row(row, formers, pending))
     }
 
     /// The first row at or after `id`.
     pub(crate) fn next(&mut self, id: EntryId) -> Result<Option<LogRow>> {
-        let formers = &self.formers;
-        self.next.first(&self.db, &[int(id.0)], |row| read_row(row, formers))
+        let (formers, pending) = (&self.formers, self.pending_version);
+        self.next.first(&self.db, &[int(id.0)], |row| read_row(row, formers, pending))
     }
 
     /// The first id whose `dbv` is above `after`, by galloping back from the end: what is
@@ -230,20 +221,27 @@ impl Log {
 
     /// Forgets the records of a table. The rows stay: positions are never used again.
     pub(crate) fn drop_table(&mut self, table: TableId) -> Result<()> {
-        self.forget();
         self.drop.run(&self.db, &[int(u64::from(table.0))])
     }
 }
 
-fn read_row(row: &anabranch_sqlite::Statement, formers: &Formers) -> Result<LogRow> {
+fn read_row(
+    row: &anabranch_sqlite::Statement,
+    formers: &Formers,
+    pending_version: u64,
+) -> Result<LogRow> {
     let id = read_u64(row, 0, "ana_entry")?;
     let place = || format!("ana_entry {id}");
     let dbv = read_u64(row, 2, "ana_entry")?;
     let table = TableId(read_u64(row, 1, "ana_entry")? as u32);
     let head = read_blob(row, 3, "ana_entry")?.to_vec();
     let body = read_blob(row, 4, "ana_entry")?;
+    let version = match head.as_slice() {
+        [] => pending_version,
+        head => header::decode_dot(head).map_err(|what| damaged(place(), what))?.1,
+    };
     let mut entry = (!body.is_empty())
-        .then(|| entry::decode(body, dbv).map_err(|what| damaged(place(), what)))
+        .then(|| entry::decode(body, version, dbv).map_err(|what| damaged(place(), what)))
         .transpose()?;
     if let Some(entry) = &mut entry {
         formers.name_in_entry(EntryId(id), entry);

@@ -103,6 +103,16 @@ impl Mask {
         mask
     }
 
+    /// The columns from `start` up to, not with, `end`.
+    pub(crate) fn range(start: u32, end: u32) -> Mask {
+        let words = (0..end.div_ceil(64)).map(|word| {
+            let bit = |column: u32| column.clamp(word * 64, word * 64 + 64) - word * 64;
+            let below = |bits: u32| if bits == 64 { u64::MAX } else { (1 << bits) - 1 };
+            below(bit(end)) & !below(bit(start))
+        });
+        Mask::from_words(words)
+    }
+
     /// Its columns, ascending.
     pub(crate) fn iter(&self) -> impl Iterator<Item = ColumnId> + '_ {
         self.words.iter().enumerate().flat_map(|(word, bits)| {

@@ -1,7 +1,5 @@
-//! One operation of the log: which columns of which row it stamped.
-
-use super::mask::Mask;
-use crate::ids::{Key, LocalDot, Ordinal};
+//! What a record of the log is: one operation on one row, which stamped some columns. `seq`
+//! of a column is the record's first `seq` and the column's rank among those it stamped.
 
 /// What a record did, as far as replaying it over a row's clock needs to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,24 +14,4 @@ pub(crate) enum RecordKind {
     /// Anything whose result was computed when it was written (merges, key updates): never
     /// replayed, always folded at once.
     Merged,
-}
-
-/// A record, decoded. `seq` of a column of the mask is `first_seq` + its rank in the mask.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Record {
-    pub(crate) kind: RecordKind,
-    /// The folded key, whole.
-    pub(crate) key: Key,
-    /// Columns stamped.
-    pub(crate) mask: Mask,
-    /// `seq` of the lowest column of the mask.
-    pub(crate) first_seq: u64,
-    /// The change that wrote it.
-    pub(crate) dot: LocalDot,
-    /// Where the cells first came from.
-    pub(crate) origin: Ordinal,
-    /// As `crsql_changes` shows it.
-    pub(crate) db_version: u64,
-    /// The record gave the row its causal length.
-    pub(crate) is_birth: bool,
 }

@@ -56,12 +56,7 @@ impl Formers {
     /// Names the former self in records.
     pub(crate) fn name_in_entry(&self, id: EntryId, entry: &mut Entry) {
         let Some(former) = self.at(id) else { return };
-        for record in &mut entry.records {
-            former.name_dot(&mut record.dot);
-            if record.origin == Ordinal(0) {
-                record.origin = former.ordinal;
-            }
-        }
+        entry.written_as(former.author, former.ordinal);
         for (_, cell) in &mut entry.superseded {
             former.name_dot(&mut cell.dot);
             former.name_author(&mut cell.origin);
@@ -117,7 +112,7 @@ impl Metadata {
     }
 
     fn rename_self(&mut self, site: SiteId) -> Result<()> {
-        self.log.forget();
+        self.entries.clear();
         self.fold_tail()?;
         let author = AuthorId(self.make_former("ana_site", "id", "site", site)?);
         let ordinal = Ordinal(self.make_former("crsql_site_id", "ordinal", "site_id", site)?);

@@ -1,14 +1,17 @@
 //! Scans over the log that yield only what still stands.
 
+use std::rc::Rc;
+
 use hashbrown::HashMap;
 use smallvec::SmallVec;
 
 use anabranch_core::vector::VersionVector;
 
 use super::Metadata;
+use super::cursor::Cursor;
+use super::entry::{Entry, KeyOf, Stamp};
 use super::log::LogRow;
 use super::mask::Mask;
-use super::record::Record;
 use super::row_clock::RowClock;
 use super::sql::damaged;
 use super::state::Versions;
@@ -16,6 +19,7 @@ use super::varint::Corrupt;
 use crate::buffer::Superseded;
 use crate::error::Result;
 use crate::ids::{Address, AuthorId, ColumnId, EntryId, Key, LocalDot, Ordinal, TableId};
+use crate::limits::MAX_KEPT_RECORDS;
 
 /// What still stands of one record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,10 +51,29 @@ pub(crate) struct LiveCell {
 
 /// How a scan finds its records.
 enum Mode {
-    /// Along the log from a row on, all records above a `db_version`.
-    Since { next: EntryId, after: u64 },
+    Since(Since),
     /// Ready, in reverse.
     Ready(Vec<LiveRecord>),
+    /// Along the blocks of all tables (in reverse), records that `covered` lacks.
+    Walk {
+        tables: Vec<TableId>,
+        from: Key,
+        covered: Versions,
+    },
+    End,
+}
+
+/// Along the log, all records above a `db_version`.
+struct Since {
+    next: EntryId,
+    after: u64,
+    /// Rows whose records may interleave, and how many records of a single one are done.
+    cluster: Vec<LogRow>,
+    done: u32,
+    /// The row after the cluster, if it was read.
+    peeked: Option<LogRow>,
+    /// Records to look at for the next batch.
+    slice: u32,
 }
 
 /// A scan in progress. It reads the log piecewise, holds no borrow between batches, and
@@ -59,123 +82,245 @@ pub(crate) struct Scan {
     mode: Mode,
 }
 
+/// Records looked at for the first batch: what is shown first is shown soon. Each further
+/// batch looks at twice as many, up to a whole entry.
+const FIRST_SLICE: u32 = 128;
+/// Records of a batch that need not be larger.
+const BATCH: usize = 4096;
+/// A log of which this part is new is read from there on; else the blocks are walked.
+const WALK_FROM: u64 = 4;
+
 impl Scan {
     /// The next batch, at most a few thousand records; empty at the end.
     ///
-    /// Batches are in order of `(db_version, seq)`; inside a batch records may stand in
-    /// any order: whoever shows them sorts.
+    /// Batches are in order of `(db_version, seq)`, or of table and key; inside a batch
+    /// records may stand in any order: whoever shows them sorts.
     pub(crate) fn next_batch(&mut self, metadata: &mut Metadata) -> Result<Vec<LiveRecord>> {
         metadata.ensure()?;
-        match &mut self.mode {
-            Mode::Since { next, after } => loop {
-                let rows = read_cluster(metadata, next)?;
-                if rows.is_empty() {
-                    return Ok(Vec::new());
+        loop {
+            let batch = match &mut self.mode {
+                Mode::Since(since) => {
+                    let batch = since.next_batch(metadata)?;
+                    if batch.is_empty() {
+                        self.mode = Mode::End;
+                    }
+                    batch
                 }
-                let mut live = Vec::new();
-                for row in &rows {
-                    live_records(metadata, row, |record| record.db_version > *after, &mut live)?;
+                Mode::Ready(records) => {
+                    let rest = records.len().saturating_sub(BATCH);
+                    let mut batch = records.split_off(rest);
+                    batch.reverse();
+                    if batch.is_empty() {
+                        self.mode = Mode::End;
+                    }
+                    batch
                 }
-                if !live.is_empty() {
-                    return Ok(live);
+                Mode::Walk { tables, from, covered } => {
+                    let Some(table) = tables.last().copied() else {
+                        self.mode = Mode::End;
+                        continue;
+                    };
+                    let (batch, next) = walk_block(metadata, table, from, covered)?;
+                    match next {
+                        Some(next) => *from = next,
+                        None => {
+                            tables.pop();
+                            from.clear();
+                        }
+                    }
+                    batch
                 }
-            },
-            Mode::Ready(records) => {
-                let rest = records.len().saturating_sub(BATCH);
-                let mut batch = records.split_off(rest);
-                batch.reverse();
-                Ok(batch)
+                Mode::End => return Ok(Vec::new()),
+            };
+            if !batch.is_empty() {
+                return Ok(batch);
             }
         }
     }
 }
 
-/// Records of a batch that need not be larger.
-const BATCH: usize = 4096;
-
-/// Rows whose records may interleave in `(db_version, seq)` order.
-fn read_cluster(metadata: &mut Metadata, next: &mut EntryId) -> Result<Vec<LogRow>> {
-    let mut rows = Vec::new();
-    let mut newest = (0, 0);
-    while let Some(row) = metadata.log.next(*next)? {
-        let Some((first, last)) = span(&row) else {
-            *next = EntryId(row.id.0 + 1);
-            continue;
-        };
-        if !rows.is_empty() && first > newest {
-            break;
+impl Since {
+    fn next_batch(&mut self, metadata: &mut Metadata) -> Result<Vec<LiveRecord>> {
+        let mut live = Vec::new();
+        let enough = self.slice as usize / 2;
+        self.slice = (self.slice * 2).min(BATCH as u32);
+        while live.len() <= enough {
+            if self.cluster.is_empty() {
+                self.read_cluster(metadata)?;
+                self.done = 0;
+            }
+            if self.cluster.is_empty() {
+                break;
+            }
+            self.take_slice(metadata, &mut live)?;
         }
-        newest = newest.max(last);
-        *next = EntryId(row.id.0 + 1);
-        rows.push(row);
+        Ok(live)
     }
-    Ok(rows)
+
+    /// What stands of the next records of the cluster. Only the records of one entry alone
+    /// are in order, so several entries go at once.
+    fn take_slice(&mut self, metadata: &mut Metadata, live: &mut Vec<LiveRecord>) -> Result<()> {
+        let after = self.after;
+        let wanted = |stamp: &Stamp<'_>| stamp.db_version > after;
+        if let [row] = self.cluster.as_slice() {
+            let n_records = row.entry.as_ref().map_or(0, Entry::len);
+            let end = n_records.min(self.done + self.slice);
+            live_records(metadata, row, self.done..end, wanted, live)?;
+            self.done = end;
+            if end == n_records {
+                self.cluster.clear();
+            }
+            return Ok(());
+        }
+        for row in std::mem::take(&mut self.cluster) {
+            let n_records = row.entry.as_ref().map_or(0, Entry::len);
+            live_records(metadata, &row, 0..n_records, wanted, live)?;
+        }
+        Ok(())
+    }
+
+    /// Reads rows as long as their records may interleave in `(db_version, seq)` order.
+    fn read_cluster(&mut self, metadata: &mut Metadata) -> Result<()> {
+        let mut newest = (0, 0);
+        loop {
+            let row = match self.peeked.take() {
+                Some(row) => Some(row),
+                None => metadata.log.next(self.next)?,
+            };
+            let Some(row) = row else { return Ok(()) };
+            self.next = EntryId(row.id.0 + 1);
+            let Some(entry) = &row.entry else { continue };
+            let (first, last) = entry.span();
+            if !self.cluster.is_empty() && first > newest {
+                self.peeked = Some(row);
+                return Ok(());
+            }
+            newest = newest.max(last);
+            self.cluster.push(row);
+        }
+    }
 }
 
-/// Least and greatest `(db_version, seq)` of the records of a row.
-fn span(row: &LogRow) -> Option<((u64, u64), (u64, u64))> {
-    let records = &row.entry.as_ref()?.records;
-    let first = records.iter().map(|r| (r.db_version, r.first_seq)).min()?;
-    let last =
-        records.iter().map(|r| (r.db_version, r.first_seq + u64::from(r.mask.len()))).max()?;
-    Some((first, last))
-}
-
-/// What still stands of the records of a row that `wanted` picks.
+/// What still stands of some records of a row that `wanted` picks.
 fn live_records(
     metadata: &mut Metadata,
     row: &LogRow,
-    wanted: impl Fn(&Record) -> bool,
+    records: std::ops::Range<u32>,
+    wanted: impl Fn(&Stamp<'_>) -> bool,
     live: &mut Vec<LiveRecord>,
 ) -> Result<()> {
     let Some(entry) = &row.entry else { return Ok(()) };
-    for (index, record) in entry.records.iter().enumerate() {
-        if !wanted(record) {
-            continue;
-        }
-        let at = Address { entry: row.id, index: index as u32 };
-        let Some(clock) = metadata.clock(row.table, &record.key)? else { continue };
-        live.extend(live_record(row.table, record, at, &clock));
+    let bytes = |index: u32| match entry.key(index) {
+        KeyOf::Whole(key) | KeyOf::Prefix(key) => key,
+    };
+    let is_wanted = |index: &u32| entry.stamp(*index).is_some_and(|stamp| wanted(&stamp));
+    let mut order: Vec<u32> = records.filter(is_wanted).collect();
+    if !order.is_sorted_by(|a, b| bytes(*a) <= bytes(*b)) {
+        order.sort_unstable_by(|a, b| bytes(*a).cmp(bytes(*b)));
+    }
+    live.reserve(order.len());
+    let mut cursor = Cursor::new(row.table);
+    for index in order {
+        let Some(stamp) = entry.stamp(index) else { continue };
+        let at = Address { entry: row.id, index };
+        let found = match entry.key(index) {
+            KeyOf::Whole(key) => match metadata.tail.row(row.table, key) {
+                Some(clock) => live_record(row.table, key, &stamp, at, clock),
+                None => cursor
+                    .row(&mut metadata.blocks, key)?
+                    .and_then(|(key, clock)| live_record(row.table, key, &stamp, at, clock)),
+            },
+            KeyOf::Prefix(prefix) => {
+                cursor.named(&mut metadata.blocks, prefix, at)?.and_then(|(key, clock)| {
+                    let clock = metadata.tail.row(row.table, key).unwrap_or(clock);
+                    live_record(row.table, key, &stamp, at, clock)
+                })
+            }
+        };
+        live.extend(found);
     }
     Ok(())
 }
 
-/// What still stands of one record of a row of a table.
+/// What still stands of one record.
 fn live_record(
     table: TableId,
-    record: &Record,
+    key: &[u8],
+    stamp: &Stamp<'_>,
     at: Address,
     clock: &RowClock,
 ) -> Option<LiveRecord> {
     let mut cells = SmallVec::new();
-    let mut stands = false;
-    let mut is_birth = false;
+    let (mut stands, mut is_birth, mut n_groups) = (false, false, 0);
     for group in clock.groups.iter().filter(|group| group.at == at) {
         stands = true;
         is_birth |= group.is_birth;
-        for column in group.mask.iter() {
-            let seq = record.first_seq + u64::from(record.mask.rank(column));
+        n_groups += 1;
+        let is_all = group.mask == *stamp.mask;
+        for (rank, column) in group.mask.iter().enumerate() {
+            let rank = if is_all { rank as u32 } else { stamp.mask.rank(column) };
+            let seq = stamp.first_seq.wrapping_add(u64::from(rank));
             cells.push(LiveCell { column, version: group.version, seq });
         }
     }
-    cells.sort_unstable_by_key(|cell: &LiveCell| cell.seq);
+    if n_groups > 1 {
+        cells.sort_unstable_by_key(|cell: &LiveCell| cell.seq);
+    }
     stands.then(|| LiveRecord {
         table,
-        key: record.key.clone(),
+        key: Key::from_slice(key),
         number: clock.number,
         causal_length: clock.causal_length,
-        dot: record.dot,
-        origin: record.origin,
-        db_version: record.db_version,
+        dot: stamp.dot,
+        origin: stamp.origin,
+        db_version: stamp.db_version,
         is_birth,
         cells,
     })
 }
 
+/// What stands above `covered` of the rows of one block, from the key `from` on, and of the
+/// unfolded rows that belong between; the first key of the next block.
+fn walk_block(
+    metadata: &mut Metadata,
+    table: TableId,
+    from: &[u8],
+    covered: &Versions,
+) -> Result<(Vec<LiveRecord>, Option<Key>)> {
+    let block = match metadata.blocks.load(table, from)? {
+        Some(block) => Some(block),
+        None => metadata.blocks.load_from(table, from)?,
+    };
+    let next = match &block {
+        Some(block) => metadata.blocks.neighbour(table, &block.first)?.map(|next| next.first),
+        None => None,
+    };
+    let mut rows = block.map_or_else(Vec::new, |block| block.rows);
+    rows.retain(|row| row.0.as_slice() >= from);
+    metadata.tail.overlay(table, from, next.as_deref(), &mut rows);
+    let mut live = Vec::new();
+    for (key, clock) in &rows {
+        metadata.live_groups(table, key, clock, &mut live)?;
+    }
+    keep_uncovered(&mut live, covered);
+    Ok((live, next))
+}
+
+/// Keeps what a delta above `covered` carries.
+fn keep_uncovered(records: &mut Vec<LiveRecord>, covered: &Versions) {
+    records.retain_mut(|record| {
+        record.cells.retain(|cell| cell.version > 0);
+        let known = covered.get(&record.dot.author).copied().unwrap_or(0);
+        record.dot.version > known && (record.is_birth || !record.cells.is_empty())
+    });
+}
+
 impl Metadata {
     pub(super) fn start_scan_since(&mut self, after: u64) -> Result<Scan> {
         let next = self.log.first_above(after)?;
-        Ok(Scan { mode: Mode::Since { next, after } })
+        let (cluster, done, peeked, slice) = (Vec::new(), 0, None, FIRST_SLICE);
+        let since = Since { next, after, cluster, done, peeked, slice };
+        Ok(Scan { mode: Mode::Since(since) })
     }
 
     pub(super) fn start_scan_above(
@@ -183,27 +328,42 @@ impl Metadata {
         from: &VersionVector,
         rank: &HashMap<TableId, u32>,
     ) -> Result<Scan> {
+        let Some(start) = self.start_above(from)? else { return Ok(Scan { mode: Mode::End }) };
+        let covered = self.covered_versions(from)?;
+        let place = |table: TableId| (rank.get(&table).copied(), table);
+        let n_new = self.state.last.0 + 1 - start.0.min(self.state.last.0);
+        if n_new > self.state.last.0 / WALK_FROM {
+            let mut tables = self.tables_with_clocks()?;
+            tables.sort_unstable_by_key(|table| std::cmp::Reverse(place(*table)));
+            return Ok(Scan { mode: Mode::Walk { tables, from: Key::new(), covered } });
+        }
         let mut records = Vec::new();
-        if let Some(start) = self.start_above(from)? {
-            let covered = self.covered_versions(from)?;
-            let is_missing = |record: &Record| {
-                let covered = covered.get(&record.dot.author).copied().unwrap_or(0);
-                record.dot.version > covered
-            };
-            let mut next = start;
-            while let Some(row) = self.log.next(next)? {
-                next = EntryId(row.id.0 + 1);
-                live_records(self, &row, is_missing, &mut records)?;
-            }
+        let mut next = start;
+        let is_missing = |stamp: &Stamp<'_>| {
+            stamp.dot.version > covered.get(&stamp.dot.author).copied().unwrap_or(0)
+        };
+        while let Some(row) = self.log.next(next)? {
+            next = EntryId(row.id.0 + 1);
+            let n_records = row.entry.as_ref().map_or(0, Entry::len);
+            live_records(self, &row, 0..n_records, is_missing, &mut records)?;
         }
-        for record in &mut records {
-            record.cells.retain(|cell| cell.version > 0);
-        }
-        records.retain(|record| record.is_birth || !record.cells.is_empty());
+        keep_uncovered(&mut records, &covered);
         // Backwards, for batches are taken off the end.
-        let place = |record: &LiveRecord| (rank.get(&record.table).copied(), record.table);
-        records.sort_by(|a, b| (place(b), &b.key).cmp(&(place(a), &a.key)));
+        records.sort_by(|a, b| (place(b.table), &b.key).cmp(&(place(a.table), &a.key)));
         Ok(Scan { mode: Mode::Ready(records) })
+    }
+
+    /// All tables of which there are clocks.
+    fn tables_with_clocks(&mut self) -> Result<Vec<TableId>> {
+        let mut tables: Vec<TableId> = self.tail.tables().collect();
+        let mut next = TableId(0);
+        while let Some(table) = self.blocks.next_table(next)? {
+            tables.push(table);
+            next = TableId(table.0 + 1);
+        }
+        tables.sort_unstable();
+        tables.dedup();
+        Ok(tables)
     }
 
     /// What `from` covers, by local author id.
@@ -220,22 +380,51 @@ impl Metadata {
     pub(super) fn records_of(&mut self, table: TableId, key: &[u8]) -> Result<Vec<LiveRecord>> {
         let Some(clock) = self.clock(table, key)? else { return Ok(Vec::new()) };
         let mut live = Vec::new();
+        self.live_groups(table, key, &clock, &mut live)?;
+        Ok(live)
+    }
+
+    /// The live records of a row, by the records its groups name.
+    fn live_groups(
+        &mut self,
+        table: TableId,
+        key: &[u8],
+        clock: &RowClock,
+        live: &mut Vec<LiveRecord>,
+    ) -> Result<()> {
         let mut last = None;
         for group in &clock.groups {
             if last.replace(group.at) == Some(group.at) {
                 continue;
             }
             let place = || format!("ana_entry {}", group.at.entry.0);
-            let row = self.log.row(group.at.entry)?;
-            let record = row
-                .as_ref()
-                .and_then(|row| row.entry.as_ref()?.records.get(group.at.index as usize))
-                .ok_or_else(|| {
-                    damaged(place(), Corrupt("a record that a clock names is missing"))
-                })?;
-            live.extend(live_record(table, record, group.at, &clock));
+            let missing = Corrupt("a record that a clock names is missing");
+            let entry = self.entry(group.at.entry)?;
+            let stamp = entry.as_ref().and_then(|entry| entry.stamp(group.at.index));
+            let stamp = stamp.ok_or_else(|| damaged(place(), missing))?;
+            live.extend(live_record(table, key, &stamp, group.at, clock));
         }
-        Ok(live)
+        Ok(())
+    }
+
+    /// An entry of the log, kept for the next time.
+    pub(super) fn entry(&mut self, id: EntryId) -> Result<Option<Rc<Entry>>> {
+        if let Some(entry) = self.entries.get(&id) {
+            return Ok(Some(entry.clone()));
+        }
+        let Some(entry) = self.log.row(id)?.and_then(|row| row.entry) else {
+            return Ok(None);
+        };
+        let entry = Rc::new(entry);
+        if id <= self.committed.last {
+            self.n_kept += entry.len() as usize;
+            if self.n_kept > MAX_KEPT_RECORDS {
+                self.entries.clear();
+                self.n_kept = entry.len() as usize;
+            }
+            self.entries.insert(id, entry.clone());
+        }
+        Ok(Some(entry))
     }
 
     /// Records after a position of the log that note a cell written concurrently which does
@@ -246,21 +435,21 @@ impl Metadata {
         let mut next = EntryId(position.0 + 1);
         while let Some(row) = self.log.next(next)? {
             next = EntryId(row.id.0 + 1);
-            let Some(entry) = row.entry else { continue };
-            for (index, cell) in entry.superseded {
+            let Some(entry) = &row.entry else { continue };
+            for (index, cell) in &entry.superseded {
                 let place = || format!("ana_entry {}", row.id.0);
-                let record = entry
-                    .records
-                    .get(index as usize)
-                    .ok_or_else(|| damaged(place(), Corrupt("a superseded cell of no record")))?;
+                let (Some(stamp), KeyOf::Whole(key)) = (entry.stamp(*index), entry.key(*index))
+                else {
+                    return Err(damaged(place(), Corrupt("a superseded cell without its key")));
+                };
                 cells.push(SupersededCell {
                     entry: row.id,
                     table: row.table,
-                    key: record.key.clone(),
-                    cell,
-                    by: record.dot,
-                    by_origin: record.origin,
-                    stamped: record.mask.clone(),
+                    key: Key::from_slice(key),
+                    cell: cell.clone(),
+                    by: stamp.dot,
+                    by_origin: stamp.origin,
+                    stamped: stamp.mask.clone(),
                 });
             }
         }

@@ -48,9 +48,34 @@ impl Tail {
         self.n_rows
     }
 
-    /// All rows of a table, in no order.
-    pub(crate) fn table(&self, table: TableId) -> impl Iterator<Item = (&Key, &RowClock)> {
-        self.tables.get(&table).into_iter().flatten()
+    /// The tables of which rows are unfolded, in no order.
+    pub(crate) fn tables(&self) -> impl Iterator<Item = TableId> + '_ {
+        self.tables.keys().copied()
+    }
+
+    /// Puts the unfolded rows of a range of keys over the folded ones.
+    pub(crate) fn overlay(
+        &self,
+        table: TableId,
+        from: &[u8],
+        end: Option<&[u8]>,
+        rows: &mut Vec<(Key, RowClock)>,
+    ) {
+        let Some(unfolded) = self.tables.get(&table) else { return };
+        let is_in = |key: &[u8]| key >= from && end.is_none_or(|end| key < end);
+        let mut is_sorted = true;
+        for (key, clock) in unfolded.iter().filter(|(key, _)| is_in(key)) {
+            match rows.iter_mut().find(|row| row.0 == *key) {
+                Some(row) => row.1 = clock.clone(),
+                None => {
+                    rows.push((key.clone(), clock.clone()));
+                    is_sorted = false;
+                }
+            }
+        }
+        if !is_sorted {
+            rows.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        }
     }
 
     /// Forgets the rows of a table.

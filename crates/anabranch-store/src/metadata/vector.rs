@@ -105,6 +105,7 @@ impl Metadata {
     pub(super) fn settle_own(&mut self) {
         let Some(own) = self.pending_own.take() else { return };
         self.state.own = own.held;
+        self.log.pending_version = own.held.version + 1;
         self.state.time = self.state.time.max(own.time);
         self.state.own_context = own.context.clone();
         self.state.own_salt = Some(own.salt);
@@ -176,6 +177,7 @@ impl Metadata {
         }
         if author == AuthorId(0) {
             self.state.own = held;
+            self.log.pending_version = held.version + 1;
             self.state.own_context = context;
             self.state.own_salt = Some(header.salt);
         } else {

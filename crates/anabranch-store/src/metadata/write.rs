@@ -1,38 +1,110 @@
 //! Writing what a transaction did: records into the log, clocks into the tail or blocks.
+//!
+//! Three ways: a few local operations ([`Metadata::write_ops`]) write a log row and stay in
+//! the tail; many ([`super::write_bulk`]) are sorted and folded at once; records whose rows
+//! were worked out already (merges, updates of keys) come through
+//! [`Metadata::write_settled`].
 
 use hashbrown::HashMap;
-use hashbrown::hash_map::Entry as Slot;
+use smallvec::SmallVec;
 
-use super::entry::{self, Entry};
+use super::entry::{Stamp, Writer};
+use super::fold::Rows;
 use super::local;
 use super::mask::Mask;
-use super::record::{Record, RecordKind};
+use super::record::RecordKind;
 use super::row_clock::RowClock;
 use super::{Metadata, PendingChange};
-use crate::buffer::{LocalBuffer, LocalKind, LocalOp, MergedBuffer, MergedRecord};
+use crate::buffer::{LocalBuffer, LocalKind, MergedBuffer, Superseded};
 use crate::error::Result;
 use crate::ids::{Address, ColumnId, EntryId, Key, LocalDot, Ordinal, TableId};
-use crate::limits::{MAX_ENTRY_RECORDS, MAX_UNFOLDED_OPS, MAX_UNFOLDED_ROWS};
+use crate::limits::{MAX_ENTRY_KEY_BYTES, MAX_ENTRY_RECORDS, MAX_UNFOLDED_OPS, MAX_UNFOLDED_ROWS};
 
-/// Clocks of rows in work, by table and key.
-type Rows = HashMap<(TableId, Key), RowClock>;
+/// A record that is to be written, its row worked out.
+pub(super) struct Settled<'a> {
+    pub(super) table: TableId,
+    pub(super) key: &'a [u8],
+    pub(super) stamp: Stamp<'a>,
+    pub(super) superseded: Option<&'a Superseded>,
+}
 
-/// Entries of one window of the log, by table, in the order of their first records.
+/// Rows of a settled write by table and key, addresses being indexes of records.
+pub(super) type SettledRows = HashMap<(TableId, Key), RowClock>;
+
+/// The entries of one stretch of the log, a table each, in the order of their first records.
 #[derive(Default)]
-struct Window {
-    tables: Vec<(TableId, Entry)>,
-    n_records: usize,
+pub(super) struct Window {
+    tables: SmallVec<[(TableId, Writer); 1]>,
+    /// Tables of which a record is of the pending change.
+    own: SmallVec<[TableId; 1]>,
 }
 
 impl Window {
     /// The entry of a table: its place in this window, and its records.
-    fn entry(&mut self, table: TableId) -> (usize, &mut Entry) {
-        let found = self.tables.iter().position(|(id, _)| *id == table);
-        let place = found.unwrap_or_else(|| {
-            self.tables.push((table, Entry::default()));
-            self.tables.len() - 1
-        });
+    #[inline]
+    pub(super) fn entry(&mut self, table: TableId) -> (usize, &mut Writer) {
+        let place = match self.tables.first() {
+            Some((first, _)) if *first == table => 0,
+            _ => self.find(table),
+        };
         (place, &mut self.tables[place].1)
+    }
+
+    fn find(&mut self, table: TableId) -> usize {
+        let found = self.tables.iter().position(|(id, _)| *id == table);
+        found.unwrap_or_else(|| {
+            self.tables.push((table, Writer::default()));
+            self.tables.len() - 1
+        })
+    }
+
+    /// Notes that the pending change has a record of this table.
+    #[inline]
+    pub(super) fn note_own(&mut self, table: TableId) {
+        if self.own.last() != Some(&table) && !self.own.contains(&table) {
+            self.own.push(table);
+        }
+    }
+}
+
+/// Where records will stand: windows of the log are cut after so many records or bytes of
+/// keys, all tables together, so that the records of two windows never interleave.
+pub(super) struct Addresses {
+    /// By index of the record.
+    pub(super) at: Vec<Address>,
+    /// Where each window ends.
+    pub(super) ends: Vec<usize>,
+}
+
+impl Addresses {
+    /// Lays records (table and length of the key) out from `first` on.
+    pub(super) fn lay_out(
+        first: EntryId,
+        records: impl Iterator<Item = (TableId, usize)>,
+    ) -> Addresses {
+        let mut at = Vec::with_capacity(records.size_hint().0);
+        let mut ends = Vec::new();
+        let mut tables: SmallVec<[(TableId, u32); 4]> = SmallVec::new();
+        let (mut id, mut n_records, mut n_bytes) = (first.0, 0, 0);
+        for (table, key_len) in records {
+            if n_records == MAX_ENTRY_RECORDS || n_bytes > MAX_ENTRY_KEY_BYTES {
+                ends.push(at.len());
+                id += tables.len() as u64;
+                tables.clear();
+                (n_records, n_bytes) = (0, 0);
+            }
+            let place = tables.iter().position(|(known, _)| *known == table);
+            let place = place.unwrap_or_else(|| {
+                tables.push((table, 0));
+                tables.len() - 1
+            });
+            at.push(Address { entry: EntryId(id + place as u64), index: tables[place].1 });
+            tables[place].1 += 1;
+            n_records += 1;
+            n_bytes += key_len;
+        }
+        ends.push(at.len());
+        Addresses { at, ends }
     }
 }
 
@@ -42,233 +114,60 @@ impl Metadata {
         change: &mut PendingChange,
         ops: &LocalBuffer,
     ) -> Result<()> {
-        self.take_db_version(change);
-        let is_small = ops.ops.len() <= MAX_UNFOLDED_OPS
-            && ops.ops.iter().all(|op| op.kind != LocalKind::Rekey);
-        if !is_small {
-            return self.write_many(change, ops);
+        change.db_version = change.db_version.max(self.committed.dbv + 1);
+        if ops.ops.iter().any(|op| op.kind == LocalKind::Rekey) {
+            return self.write_rekeys(change, ops);
+        }
+        let n_bytes: u64 = ops.ops.iter().map(|op| u64::from(op.key_len)).sum();
+        if ops.ops.len() > MAX_UNFOLDED_OPS || n_bytes > MAX_ENTRY_KEY_BYTES as u64 {
+            return self.write_bulk(change, ops);
         }
         let mut window = Window::default();
+        let next = self.state.last.0 + 1;
+        let dot = self.pending_dot();
         for op in &ops.ops {
-            let kind = record_kind(op.kind);
+            let (kind, key) = (record_kind(op.kind), ops.key(op));
             let columns = &ops.masks[op.mask as usize];
-            let at = self.next_address(&mut window, op.table);
-            let outcome = self.apply_to_tail(op.table, ops.key(op), kind, columns, at)?;
-            let dot = self.pending_dot();
-            let record = local_record(change, kind, ops.key(op), columns, outcome, dot);
-            window.entry(op.table).1.records.push(record);
+            let (place, writer) = window.entry(op.table);
+            let entry = EntryId(next + place as u64);
+            let at = Address { entry, index: writer.len() as u32 };
+            let outcome = self.apply_to_tail(op.table, key, kind, columns, at)?;
+            let mask = stamped(kind, columns, outcome);
+            let stamp = take_seqs(change, kind, &mask, outcome, dot);
+            window.entry(op.table).1.push(&stamp, key, key.len());
+            window.note_own(op.table);
         }
         self.tail.n_entries += window.tables.len();
-        self.write_window(change, window)?;
+        self.write_window(change, &mut window)?;
         if self.tail.len() > MAX_UNFOLDED_ROWS || self.tail.n_entries > MAX_UNFOLDED_ROWS {
             self.fold_tail()?;
         }
         Ok(())
     }
 
-    /// Where the next record of a table will stand.
-    fn next_address(&self, window: &mut Window, table: TableId) -> Address {
-        let (place, entry) = window.entry(table);
-        let entry_id = EntryId(self.state.last.0 + 1 + place as u64);
-        Address { entry: entry_id, index: entry.records.len() as u32 }
-    }
-
-    fn take_db_version(&mut self, change: &mut PendingChange) {
-        change.db_version = change.db_version.max(self.committed.dbv + 1);
-    }
-
-    fn write_many(&mut self, change: &mut PendingChange, ops: &LocalBuffer) -> Result<()> {
-        self.fold_tail()?;
-        let mut rows = Rows::new();
-        let has_rekeys = ops.ops.iter().any(|op| op.kind == LocalKind::Rekey);
-        let mut window = Window::default();
-        let mut i = 0;
-        while i < ops.ops.len() {
-            let op = &ops.ops[i];
-            if op.kind == LocalKind::Rekey {
-                self.rekey(change, ops, i, &mut rows, &mut window)?;
-                i += 2;
-            } else {
-                self.write_one(change, ops, op, has_rekeys, &mut rows, &mut window)?;
-                i += 1;
-            }
-            if window.n_records >= MAX_ENTRY_RECORDS {
-                self.write_window(change, std::mem::take(&mut window))?;
-            }
-        }
-        self.write_window(change, window)?;
-        self.fold_working(rows)
-    }
-
-    fn write_one(
-        &mut self,
-        change: &mut PendingChange,
-        ops: &LocalBuffer,
-        op: &LocalOp,
-        is_merged: bool,
-        rows: &mut Rows,
-        window: &mut Window,
-    ) -> Result<()> {
-        let at = self.next_address(window, op.table);
-        let mut clock = self.take_row(rows, op.table, ops.key(op))?;
-        let number = self.number_for(op.table, &clock)?;
-        let kind = record_kind(op.kind);
-        let columns = &ops.masks[op.mask as usize];
-        let outcome = local::apply(&mut clock, kind, columns, at, number);
-        if let Some(clock) = clock {
-            rows.insert((op.table, Key::from_slice(ops.key(op))), clock);
-        }
-        let dot = self.pending_dot();
-        let mut record = local_record(change, kind, ops.key(op), columns, outcome, dot);
-        if is_merged {
-            record.kind = RecordKind::Merged;
-        }
-        window.entry(op.table).1.records.push(record);
-        window.n_records += 1;
-        Ok(())
-    }
-
-    /// The clock of a row in work: its former one if this is the first time.
-    fn take_row(
-        &mut self,
-        rows: &mut Rows,
-        table: TableId,
-        key: &[u8],
-    ) -> Result<Option<RowClock>> {
-        match rows.remove(&(table, Key::from_slice(key))) {
-            Some(clock) => Ok(Some(clock)),
-            None => self.blocks.row(table, key),
-        }
-    }
-
-    /// The number a row gets if it is unknown.
-    fn number_for(&mut self, table: TableId, clock: &Option<RowClock>) -> Result<u64> {
-        if clock.is_some() {
-            return Ok(0);
-        }
-        let number = self.next_number(table)?;
-        self.numbers.insert(table, number + 1);
-        Ok(number)
-    }
-
-    /// An update of a key: the columns move to the new key with fresh stamps, the old key
-    /// is deleted, the new one is born, then come the columns that changed too.
-    fn rekey(
-        &mut self,
-        change: &mut PendingChange,
-        ops: &LocalBuffer,
-        i: usize,
-        rows: &mut Rows,
-        window: &mut Window,
-    ) -> Result<()> {
-        let (from, to) = (&ops.ops[i], &ops.ops[i + 1]);
-        debug_assert_eq!(to.kind, LocalKind::Rekeyed);
-        let (table, old_key, new_key) = (from.table, ops.key(from), ops.key(to));
-        let changed = &ops.masks[to.mask as usize];
-        let sentinel = Mask::of(ColumnId::SENTINEL);
-        let mut push = |this: &Metadata,
-                        change: &mut PendingChange,
-                        key: &[u8],
-                        mask: Mask,
-                        is_birth: bool| {
-            let at = this.next_address(window, table);
-            let record = Record {
-                kind: RecordKind::Merged,
-                key: Key::from_slice(key),
-                first_seq: change.next_seq,
-                dot: this.pending_dot(),
-                origin: Ordinal(0),
-                db_version: change.db_version,
-                is_birth,
-                mask,
-            };
-            change.next_seq += u64::from(record.mask.len());
-            window.entry(table).1.records.push(record);
-            window.n_records += 1;
-            at
-        };
-        let old = self.take_row(rows, table, old_key)?;
-        let old_number = self.number_for(table, &old)?;
-        let mut old = old.unwrap_or_else(|| unknown_row(old_number));
-        if old_key == new_key {
-            // Another spelling of the same key: a delete and an insert of all columns.
-            let mut columns = columns_of(&old);
-            columns.unite(changed);
-            let at = push(self, change, old_key, sentinel.clone(), true);
-            local::delete(&mut old, at);
-            let mut all = columns.clone();
-            all.insert(ColumnId::SENTINEL);
-            let at = push(self, change, new_key, all, true);
-            local::raise(&mut old, at);
-            local::stamp(&mut old, &columns, at);
-            rows.insert((table, Key::from_slice(new_key)), old);
-            return Ok(());
-        }
-        let new = self.take_row(rows, table, new_key)?;
-        let new_number = self.number_for(table, &new)?;
-        let was_known = new.is_some();
-        let mut new = new.unwrap_or_else(|| unknown_row(new_number));
-        let mut moved = columns_of(&old);
-        moved.unite(&columns_of(&new));
-        if !moved.is_empty() {
-            let at = push(self, change, new_key, moved.clone(), false);
-            let version = |row: &RowClock, column| row.column(column).map_or(0, |g| g.version);
-            let versions: Vec<_> = moved
-                .iter()
-                .map(|column| (column, version(&old, column).max(version(&new, column)) + 1))
-                .collect();
-            local::stamp_with(&mut new, versions, at);
-        }
-        let at = push(self, change, old_key, sentinel.clone(), true);
-        local::delete(&mut old, at);
-        let at = push(self, change, new_key, sentinel, true);
-        if !was_known {
-            new.causal_length = 0;
-        }
-        local::raise(&mut new, at);
-        if !changed.is_empty() {
-            let at = push(self, change, new_key, changed.clone(), false);
-            local::stamp(&mut new, changed, at);
-        }
-        rows.insert((table, Key::from_slice(old_key)), old);
-        rows.insert((table, Key::from_slice(new_key)), new);
-        Ok(())
-    }
-
     /// Writes the entries of a window.
-    fn write_window(&mut self, change: &mut PendingChange, window: Window) -> Result<()> {
-        let pending = self.pending_dot();
-        let version = pending.version;
-        for (table, entry) in window.tables {
-            let newest = entry.records.iter().map(|record| record.db_version).max();
-            let dbv = self.state.dbv.max(newest.unwrap_or(0));
-            let body = entry::encode(&entry, version, dbv);
+    pub(super) fn write_window(
+        &mut self,
+        change: &mut PendingChange,
+        window: &mut Window,
+    ) -> Result<()> {
+        let version = self.pending_dot().version;
+        let own = std::mem::take(&mut window.own);
+        for (table, mut writer) in window.tables.drain(..) {
             let id = EntryId(self.state.last.0 + 1);
+            let dbv = self.state.dbv.max(writer.newest());
+            let is_own = own.contains(&table);
+            let states_version = is_own && change.first_entry.is_some();
+            let body = writer.finish(version, states_version, dbv);
             self.log.insert(id, Some(table), dbv, None, Some(&body))?;
             self.state.last = id;
             self.state.dbv = dbv;
-            // What a delta brought is its authors': it makes no change of this copy.
-            if entry.records.iter().any(|record| record.dot == pending) {
+            if is_own {
+                // What a delta brought is its authors': it makes no change of this copy.
                 change.first_entry.get_or_insert(id);
             }
         }
         Ok(())
-    }
-
-    /// Merges rows in work into the blocks; the log is written.
-    fn fold_working(&mut self, rows: Rows) -> Result<()> {
-        let mut sorted: Vec<_> = rows.into_iter().collect();
-        sorted.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-        for run in sorted.chunk_by(|a, b| a.0.0 == b.0.0) {
-            let table = run[0].0.0;
-            let keys: Vec<&[u8]> = run.iter().map(|row| row.0.1.as_slice()).collect();
-            self.blocks.update(table, &keys, |i, clock| {
-                *clock = Some(run[i].1.clone());
-                Ok(())
-            })?;
-            self.store_number(table)?;
-        }
-        self.set_folded(self.state.last)
     }
 
     pub(super) fn write_records(
@@ -277,56 +176,165 @@ impl Metadata {
         buffer: &MergedBuffer,
     ) -> Result<()> {
         self.fold_tail()?;
-        let mut order: Vec<usize> = (0..buffer.records.len()).collect();
-        order.sort_by_key(|i| (buffer.records[*i].db_version, buffer.records[*i].first_seq));
-        let mut addresses = vec![Address { entry: EntryId::PENDING, index: 0 }; order.len()];
-        for indexes in order.chunks(MAX_ENTRY_RECORDS) {
-            let mut window = Window::default();
-            for i in indexes {
-                let record = &buffer.records[*i];
-                addresses[*i] = self.next_address(&mut window, record.table);
-                let dot = record.dot.unwrap_or(self.pending_dot());
-                let entry = window.entry(record.table).1;
-                if let Some(cell) = &record.superseded {
-                    let index = entry.records.len() as u32;
-                    entry.superseded.push((index, cell.as_ref().clone()));
-                }
-                entry.records.push(merged_record(record, dot));
-            }
-            self.write_window(change, window)?;
-        }
-        let rows = self.settle(buffer, &addresses)?;
-        self.fold_working(rows)
+        let pending = self.pending_dot();
+        let records: Vec<Settled<'_>> = buffer
+            .records
+            .iter()
+            .map(|record| Settled {
+                table: record.table,
+                key: &record.key,
+                stamp: Stamp {
+                    kind: RecordKind::Merged,
+                    is_birth: record.is_birth,
+                    mask: &record.mask,
+                    first_seq: record.first_seq,
+                    dot: record.dot.unwrap_or(pending),
+                    origin: record.origin,
+                    db_version: record.db_version,
+                },
+                superseded: record.superseded.as_deref(),
+            })
+            .collect();
+        self.write_settled(change, &records, &buffer.rows)
     }
 
-    /// The rows of a buffer with numbers and with addresses in the log.
-    fn settle(&mut self, buffer: &MergedBuffer, addresses: &[Address]) -> Result<Rows> {
-        let mut rows = Rows::with_capacity(buffer.rows.len());
-        for record in &buffer.records {
-            let slot = match rows.entry((record.table, record.key.clone())) {
-                Slot::Occupied(_) => continue,
-                Slot::Vacant(slot) => slot,
-            };
-            let Some(clock) = buffer.rows.get(slot.key()) else { continue };
-            let mut clock = clock.clone();
-            if clock.number == 0 {
-                let number = self.next_number(record.table)?;
-                self.numbers.insert(record.table, number + 1);
-                clock.number = number;
-            }
-            for group in &mut clock.groups {
-                if group.at.entry == EntryId::PENDING {
-                    group.at = addresses[group.at.index as usize];
+    /// Writes records whose rows were worked out: rows into the blocks, then the log.
+    pub(super) fn write_settled(
+        &mut self,
+        change: &mut PendingChange,
+        records: &[Settled<'_>],
+        rows: &SettledRows,
+    ) -> Result<()> {
+        let mut order: Vec<u32> = (0..records.len() as u32).collect();
+        order.sort_by_key(|i| {
+            let stamp = &records[*i as usize].stamp;
+            (stamp.db_version, stamp.first_seq)
+        });
+        let in_order = || order.iter().map(|i| &records[*i as usize]);
+        let first = EntryId(self.state.last.0 + 1);
+        let laid = Addresses::lay_out(first, in_order().map(|r| (r.table, r.key.len())));
+        let mut at = vec![Address { entry: EntryId::PENDING, index: 0 }; records.len()];
+        order.iter().zip(&laid.at).for_each(|(i, address)| at[*i as usize] = *address);
+        let key_lens = self.fold_settled(records, rows, &at)?;
+        let pending = self.pending_dot();
+        let (mut window, mut start) = (Window::default(), 0);
+        for end in laid.ends {
+            for i in &order[start..end] {
+                let record = &records[*i as usize];
+                let key_len = match record.superseded {
+                    Some(_) => record.key.len(),
+                    None => key_lens[*i as usize] as usize,
+                };
+                let writer = window.entry(record.table).1;
+                writer.push(&record.stamp, record.key, key_len);
+                if let Some(cell) = record.superseded {
+                    writer.supersede(cell.clone());
+                }
+                if record.stamp.dot == pending {
+                    window.note_own(record.table);
                 }
             }
-            clock.normalise();
-            slot.insert(clock);
+            self.write_window(change, &mut window)?;
+            start = end;
         }
-        Ok(rows)
+        self.set_folded(self.state.last)
+    }
+
+    /// Numbers new rows, gives clocks the addresses `at`, and merges them into the blocks.
+    /// Returns for each record how much of its key the log needs.
+    fn fold_settled(
+        &mut self,
+        records: &[Settled<'_>],
+        rows: &SettledRows,
+        at: &[Address],
+    ) -> Result<Vec<u32>> {
+        let mut row_of = Vec::with_capacity(records.len());
+        let mut found: HashMap<(TableId, &[u8]), u32> = HashMap::with_capacity(rows.len());
+        let mut settled: Vec<(TableId, Key, RowClock)> = Vec::with_capacity(rows.len());
+        for record in records {
+            let known = found.get(&(record.table, record.key)).copied();
+            let row = match known {
+                Some(row) => row,
+                None => {
+                    let key = Key::from_slice(record.key);
+                    let row = match rows.get(&(record.table, key.clone())) {
+                        Some(clock) => {
+                            let clock = self.settle(record.table, clock, at)?;
+                            settled.push((record.table, key, clock));
+                            settled.len() as u32 - 1
+                        }
+                        None => u32::MAX,
+                    };
+                    found.insert((record.table, record.key), row);
+                    row
+                }
+            };
+            row_of.push(row);
+        }
+        let shared = self.fold_sorted(settled)?;
+        let key_len = |(record, row): (&Settled<'_>, &u32)| match shared.get(*row as usize) {
+            Some(shared) => prefix_len(record.key, *shared),
+            None => record.key.len() as u32,
+        };
+        Ok(records.iter().zip(&row_of).map(key_len).collect())
+    }
+
+    /// The clock with a number, and with places in the log for indexes of records.
+    fn settle(&mut self, table: TableId, clock: &RowClock, at: &[Address]) -> Result<RowClock> {
+        let mut clock = clock.clone();
+        if clock.number == 0 {
+            clock.number = self.take_number(table)?;
+        }
+        for group in &mut clock.groups {
+            if group.at.entry == EntryId::PENDING {
+                group.at = at[group.at.index as usize];
+            }
+        }
+        clock.normalise();
+        Ok(clock)
+    }
+
+    /// Merges rows into the blocks; returns what each key shares with its neighbours.
+    fn fold_sorted(&mut self, rows: Vec<(TableId, Key, RowClock)>) -> Result<Vec<u32>> {
+        let mut shared = vec![0; rows.len()];
+        let mut rows: Vec<_> = rows.into_iter().enumerate().collect();
+        rows.sort_unstable_by(|(_, a), (_, b)| (a.0, &a.1).cmp(&(b.0, &b.1)));
+        let mut rows = rows.into_iter().peekable();
+        while let Some((_, (table, ..))) = rows.peek() {
+            let table = *table;
+            let (mut indexes, mut changed) = (Vec::new(), Vec::new());
+            while let Some((i, (_, key, clock))) = rows.next_if(|(_, row)| row.0 == table) {
+                indexes.push(i);
+                changed.push((key, clock));
+            }
+            let places = vec![0; changed.len()];
+            let mut changed = Rows { rows: changed, shared: Some(places) };
+            self.blocks.update(table, &mut changed)?;
+            self.store_number(table)?;
+            for (i, len) in indexes.iter().zip(changed.shared.unwrap_or_default()) {
+                shared[*i] = len;
+            }
+        }
+        Ok(shared)
+    }
+
+    /// The number of a row that is new.
+    pub(super) fn take_number(&mut self, table: TableId) -> Result<u64> {
+        let number = self.next_number(table)?;
+        self.numbers.insert(table, number + 1);
+        Ok(number)
     }
 }
 
-fn record_kind(kind: LocalKind) -> RecordKind {
+/// How much of a key that shares so much with its neighbours is written to the log: two bytes
+/// more than tells it from them, so that rows that come later seldom begin alike. Number
+/// keys pack better whole.
+pub(super) fn prefix_len(key: &[u8], shared: u32) -> u32 {
+    let len = key.len() as u32;
+    if len == 8 { len } else { len.min(shared + 3) }
+}
+
+pub(super) fn record_kind(kind: LocalKind) -> RecordKind {
     match kind {
         LocalKind::Insert => RecordKind::Insert,
         LocalKind::Update => RecordKind::Update,
@@ -335,48 +343,32 @@ fn record_kind(kind: LocalKind) -> RecordKind {
     }
 }
 
-fn unknown_row(number: u64) -> RowClock {
-    RowClock { number, causal_length: 1, groups: smallvec::SmallVec::new() }
-}
-
-/// The columns a row has clocks for, without the sentinel.
-fn columns_of(row: &RowClock) -> Mask {
-    let mut columns = Mask::new();
-    for group in &row.groups {
-        columns.unite(&group.mask);
-    }
-    columns.remove(ColumnId::SENTINEL);
-    columns
-}
-
-/// The record of a local operation; takes its `seq`s from the change.
-fn local_record(
-    change: &mut PendingChange,
-    kind: RecordKind,
-    key: &[u8],
-    columns: &Mask,
-    outcome: local::Outcome,
-    dot: LocalDot,
-) -> Record {
+/// The columns a local record stamps.
+pub(super) fn stamped(kind: RecordKind, columns: &Mask, outcome: local::Outcome) -> Mask {
     let mut mask = if kind == RecordKind::Delete { Mask::new() } else { columns.clone() };
     if outcome.has_sentinel {
         mask.insert(ColumnId::SENTINEL);
     }
-    let first_seq = change.next_seq + u64::from(outcome.skips_seq);
-    change.next_seq = first_seq + u64::from(mask.len());
-    let (origin, db_version, is_birth) = (Ordinal(0), change.db_version, outcome.is_birth);
-    Record { kind, key: Key::from_slice(key), mask, first_seq, dot, origin, db_version, is_birth }
+    mask
 }
 
-fn merged_record(record: &MergedRecord, dot: LocalDot) -> Record {
-    Record {
-        kind: RecordKind::Merged,
-        key: record.key.clone(),
-        mask: record.mask.clone(),
-        first_seq: record.first_seq,
+/// The stamp of a local record, with the next `seq`s of the change.
+pub(super) fn take_seqs<'a>(
+    change: &mut PendingChange,
+    kind: RecordKind,
+    mask: &'a Mask,
+    outcome: local::Outcome,
+    dot: LocalDot,
+) -> Stamp<'a> {
+    let first_seq = change.next_seq + u64::from(outcome.skips_seq);
+    change.next_seq = first_seq + u64::from(mask.len());
+    Stamp {
+        kind,
+        is_birth: outcome.is_birth,
+        mask,
+        first_seq,
         dot,
-        origin: record.origin,
-        db_version: record.db_version,
-        is_birth: record.is_birth,
+        origin: Ordinal(0),
+        db_version: change.db_version,
     }
 }

@@ -1,0 +1,119 @@
+//! Random rows come back, damaged bytes are refused, and what is regular is small.
+
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+use rand::{RngExt, SeedableRng};
+
+use super::*;
+use crate::ids::ColumnId;
+
+fn mask(columns: &[u16]) -> Mask {
+    let mut mask = Mask::new();
+    columns.iter().for_each(|id| mask.insert(ColumnId(*id)));
+    mask
+}
+
+use super::super::mask::Mask;
+
+fn encoded(rows: &[BlockRow]) -> Vec<u8> {
+    let mut out = Vec::new();
+    Encoder::default().encode(rows, &mut out);
+    out
+}
+
+fn fresh_row(key: &[u8], number: u64, at: u64) -> BlockRow {
+    let group = Group { mask: mask(&[1, 2, 3, 4]), version: 1, at: address(at), is_birth: true };
+    let groups = SmallVec::from_iter([group]);
+    (Key::from_slice(key), RowClock { number, causal_length: 1, groups })
+}
+
+#[test]
+fn regular_rows_are_small() {
+    let ints: Vec<_> =
+        (0..128u64).map(|i| fresh_row(&(i + 77).to_be_bytes(), i + 1, 8192 + i)).collect();
+    assert!(encoded(&ints).len() <= 24, "{}", encoded(&ints).len());
+    let mut rng = StdRng::seed_from_u64(3);
+    let mut uuids: Vec<[u8; 16]> = (0..50).map(|_| rng.random()).collect();
+    uuids.sort_unstable();
+    let uuids: Vec<_> = uuids
+        .iter()
+        .map(|key| {
+            let number = rng.random_range(0..100_000);
+            fresh_row(key, number, number + 409_600)
+        })
+        .collect();
+    let per_row = encoded(&uuids).len() as f64 / 50.0;
+    assert!(per_row < 19.0, "{per_row}");
+}
+
+/// A row of anything, that a block may hold.
+fn random_row(rng: &mut StdRng, key: Key) -> BlockRow {
+    let masks = [&[0][..], &[1], &[2, 3], &[1, 2, 3, 4], &[70, 700], &[]];
+    let groups = (0..rng.random_range(1..4))
+        .map(|_| Group {
+            mask: mask(masks.choose(rng).unwrap()),
+            version: rng.random_range(0..4),
+            at: address(rng.random::<u64>() >> rng.random_range(8..60)),
+            is_birth: rng.random(),
+        })
+        .collect();
+    (
+        key,
+        RowClock {
+            number: rng.random_range(1..2000),
+            causal_length: rng.random_range(1..4),
+            groups,
+        },
+    )
+}
+
+#[test]
+fn random_rows_come_back() {
+    let mut rng = StdRng::seed_from_u64(4);
+    for case in 0..45 {
+        let mut keys: Vec<Key> = (0..rng.random_range(1..=128))
+            .map(|_| match case % 3 {
+                0 => Key::from_slice(&rng.random_range(0..5000u64).to_be_bytes()),
+                1 => Key::from_slice(&rng.random::<[u8; 16]>()),
+                _ => (0..rng.random_range(0..40)).map(|_| rng.random_range(0..3)).collect(),
+            })
+            .collect();
+        keys.sort_unstable();
+        keys.dedup();
+        let rows: Vec<_> = keys.iter().map(|key| random_row(&mut rng, key.clone())).collect();
+        let body = encoded(&rows);
+        assert_eq!(decode(&keys[0], &body).unwrap(), rows);
+        for (key, clock) in rows.iter().step_by(3) {
+            assert_eq!(find(&keys[0], &body, key).unwrap().as_ref(), Some(clock));
+        }
+        for _ in 0..8 {
+            let mut other = keys.choose(&mut rng).unwrap().clone();
+            other.push(rng.random_range(0..3));
+            let expected = rows.iter().find(|row| row.0 == other).map(|row| &row.1);
+            assert_eq!(find(&keys[0], &body, &other).unwrap().as_ref(), expected);
+        }
+    }
+}
+
+#[test]
+fn damaged_bytes_never_panic() {
+    let mut rng = StdRng::seed_from_u64(5);
+    for case in 0..16 {
+        let mut keys: Vec<[u8; 8]> = (0..40).map(|_| rng.random()).collect();
+        keys.sort_unstable();
+        let cut = if case % 2 == 0 { 8 } else { 7 };
+        let rows: Vec<_> =
+            keys.iter().map(|key| random_row(&mut rng, Key::from_slice(&key[..cut]))).collect();
+        let body = encoded(&rows);
+        for _ in 0..100 {
+            let mut damaged = body.clone();
+            for _ in 0..rng.random_range(1..4) {
+                let at = rng.random_range(0..damaged.len());
+                damaged[at] = rng.random();
+            }
+            damaged.truncate(rng.random_range(0..=damaged.len()));
+            let _ = decode(&rows[0].0, &damaged);
+            let _ = find(&rows[0].0, &damaged, &keys[20]);
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Random entries come back, damaged bytes are refused, and what is regular is small.

@@ -1,0 +1,92 @@
+//! The bytes of keys: each key against the one before it.
+//!
+//! Keys of eight bytes each are numbers and stand in a [`super::stream`].
+//!
+//! Other keys: one byte `shared << 5 | len`, where shared 7 and len 31 go on in a number
+//! (what is beyond 7, beyond 31), then `len` bytes: the key is the first `shared` bytes of
+//! the one before it and these.
+
+use super::varint::{Corrupt, Decoded, Reader, put};
+use crate::ids::Key;
+
+/// Longest key that is read: SQLite's own bound on a blob is about this.
+const MAX_KEY_BYTES: u64 = 1 << 31;
+
+/// Number of leading bytes that are equal.
+pub(crate) fn shared_len(a: &[u8], b: &[u8]) -> usize {
+    a.iter().zip(b).take_while(|(a, b)| a == b).count()
+}
+
+/// Appends a key that follows `before`.
+pub(crate) fn put_key(out: &mut Vec<u8>, before: &[u8], key: &[u8]) {
+    let shared = shared_len(before, key);
+    let len = key.len() - shared;
+    out.push((shared.min(7) << 5 | len.min(31)) as u8);
+    if shared >= 7 {
+        put(out, shared as u64 - 7);
+    }
+    if len >= 31 {
+        put(out, len as u64 - 31);
+    }
+    out.extend_from_slice(&key[shared..]);
+}
+
+/// Reads how a key follows `before`: how many bytes it shares, and its own.
+#[inline]
+pub(crate) fn read_key<'a>(
+    reader: &mut Reader<'a>,
+    before_len: usize,
+) -> Decoded<(usize, &'a [u8])> {
+    let head = reader.byte()?;
+    let mut shared = u64::from(head >> 5);
+    let mut len = u64::from(head & 31);
+    if shared == 7 {
+        shared = reader.number()?.saturating_add(7);
+    }
+    if len == 31 {
+        len = reader.number()?.saturating_add(31);
+    }
+    if shared > before_len as u64 || len > MAX_KEY_BYTES {
+        return Err(Corrupt("a key that shares more than there is"));
+    }
+    Ok((shared as usize, reader.take(len as usize)?))
+}
+
+/// Makes `key`, which holds the key before it, into the one that `reader` tells.
+#[inline]
+pub(crate) fn next_key(reader: &mut Reader<'_>, key: &mut Key) -> Decoded<()> {
+    let (shared, suffix) = read_key(reader, key.len())?;
+    key.truncate(shared);
+    key.extend_from_slice(suffix);
+    Ok(())
+}
+
+/// An eight-byte key as a number.
+#[inline]
+pub(crate) fn as_number(key: &[u8]) -> Option<u64> {
+    <[u8; 8]>::try_from(key).ok().map(u64::from_be_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_come_back() {
+        let long = vec![7; 5000];
+        let keys: [&[u8]; 8] =
+            [b"", b"a", b"abcdefgh", b"abcdefghi", &long, &long[..4000], b"x", b""];
+        let mut out = Vec::new();
+        let mut before: &[u8] = b"";
+        for key in keys {
+            put_key(&mut out, before, key);
+            before = key;
+        }
+        let (mut reader, mut key) = (Reader::new(&out), Key::new());
+        for expected in keys {
+            next_key(&mut reader, &mut key).unwrap();
+            assert_eq!(key.as_slice(), expected);
+        }
+        assert_eq!(reader.end(), Ok(()));
+    }
+}

@@ -1,0 +1,1 @@
+//! Merges, foreign headers, several connections.

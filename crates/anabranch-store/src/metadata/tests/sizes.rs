@@ -1,0 +1,1 @@
+//! What rows cost in bytes, and what reading costs in blocks.
