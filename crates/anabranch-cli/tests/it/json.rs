@@ -47,7 +47,8 @@ fn every_command_answers_in_json() {
 fn values_survive() {
     let ana = Ana::with_notes();
     let sql = "SELECT 9223372036854775807 AS i, -0.5 AS r, NULL AS n, x'00ff' AS b, \
-               'a\"\u{1b}\u{1F600}' AS \"t \"\"q\", 1 AS i2 UNION ALL SELECT 1, 1e300, '', '', '', 2";
+               'a\"' || char(27) || '\u{1F600}' AS \"t \"\"q\" \
+               UNION ALL SELECT 1, 1e300, '', '', ''";
     let run = ana.run(&["sql", "a.db", "--json", sql]);
     assert!(!run.out.contains('\x1b'));
     let rows: Value = serde_json::from_str(&run.out).unwrap();
