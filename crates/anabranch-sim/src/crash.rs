@@ -102,7 +102,7 @@ impl World {
             .map_err(|error| error.to_string())?;
         let page_size = if self.plan.has_parts { 65536 } else { 4096 };
         let setup = format!(
-            "PRAGMA page_size = {page_size}; PRAGMA journal_mode = {}; PRAGMA synchronous = FULL;
+            "PRAGMA page_size = {page_size}; PRAGMA journal_mode = {}; PRAGMA synchronous = EXTRA;
              PRAGMA cache_size = 20",
             self.plan.journal
         );
