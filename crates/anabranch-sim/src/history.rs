@@ -12,7 +12,7 @@ use rand::{RngExt, SeedableRng};
 
 use crate::model::{Broken, Change, Delta, Vector};
 use crate::replica::{Mismatch, Replica, query, read_vector, scalar};
-use crate::shapes::{SHAPES, Shape};
+use crate::shapes::{SHAPES, Shape, Taste};
 use crate::statements;
 
 /// What a history is made of.
@@ -24,17 +24,25 @@ pub struct Plan {
     pub broken: Broken,
     /// Statements that touch hundreds of rows, so that clocks fold and buffers flush.
     pub has_bulk: bool,
+    /// Few tables, keys and values, so that everything meets soon.
+    pub is_dense: bool,
 }
 
 impl Plan {
     /// A history of some dozen steps.
     pub fn short() -> Plan {
-        Plan { n_steps: 25, broken: Broken::Nothing, has_bulk: false }
+        Plan { n_steps: 25, broken: Broken::Nothing, has_bulk: false, is_dense: false }
+    }
+
+    /// A history in which all copies write the same few rows, with one rule of the model
+    /// broken: it must end early.
+    pub fn dense(broken: Broken) -> Plan {
+        Plan { n_steps: 40, broken, has_bulk: false, is_dense: true }
     }
 
     /// A history of some hundred steps, with bulk statements.
     pub fn long() -> Plan {
-        Plan { n_steps: 150, broken: Broken::Nothing, has_bulk: true }
+        Plan { n_steps: 150, broken: Broken::Nothing, has_bulk: true, is_dense: false }
     }
 }
 
@@ -73,8 +81,7 @@ struct History {
     rng: StdRng,
     plan: Plan,
     doors: Doors,
-    /// Keys that differ in spelling only may meet.
-    has_spellings: bool,
+    taste: Taste,
     replicas: Vec<Replica>,
     /// For each (sender, receiver): the largest `db_version` received.
     cursors: Vec<Vec<u64>>,
@@ -101,9 +108,15 @@ pub fn run(seed: u64, plan: Plan, folder: &Path) -> Result<(), Box<Failure>> {
 impl History {
     fn new(seed: u64, plan: Plan, folder: &Path) -> Result<History, Mismatch> {
         let mut rng = StdRng::seed_from_u64(seed);
-        let n = rng.random_range(2..=5).min(rng.random_range(2..=5));
+        let n = match plan.is_dense {
+            true => 2,
+            false => rng.random_range(2..=5).min(rng.random_range(2..=5)),
+        };
         let mut shapes: Vec<&'static Shape> = SHAPES.iter().take(2).collect();
-        shapes.extend(SHAPES[2..].iter().filter(|_| rng.random_ratio(2, 5)));
+        match plan.is_dense {
+            true => shapes.push(&SHAPES[2]),
+            false => shapes.extend(SHAPES[2..].iter().filter(|_| rng.random_ratio(2, 5))),
+        }
         let doors = *[Doors::Changes, Doors::Deltas, Doors::Both, Doors::Both]
             .choose(&mut rng)
             .expect("a list of four");
@@ -113,7 +126,10 @@ impl History {
             replicas.push(Replica::create(path, shapes.clone(), plan.broken)?);
         }
         Ok(History {
-            has_spellings: doors == Doors::Deltas && rng.random(),
+            taste: Taste {
+                has_spellings: doors == Doors::Deltas && rng.random(),
+                is_dense: plan.is_dense,
+            },
             rng,
             plan,
             doors,
@@ -203,7 +219,7 @@ impl History {
         let bulk = self.plan.has_bulk && self.rng.random_ratio(1, 10);
         let (sql, params) = match bulk {
             true => (statements::bulk(&mut self.rng), Vec::new()),
-            false => statements::random(&mut self.rng, shape, self.has_spellings),
+            false => statements::random(&mut self.rng, shape, self.taste),
         };
         let error = self.replicas[into].run(connection, &sql, &params)?;
         let error = error.map_or(String::new(), |error| format!(" -- {error}"));

@@ -187,20 +187,53 @@ pub fn quote(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
+/// How values are drawn.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Taste {
+    /// Keys that differ in spelling only may meet.
+    pub has_spellings: bool,
+    /// Few keys and few values, so that everything meets soon.
+    pub is_dense: bool,
+}
+
 impl Pool {
-    /// A value. Without `has_spellings` no two keys differ in spelling only.
-    pub fn value(self, rng: &mut StdRng, has_spellings: bool) -> Value {
+    /// A value.
+    pub fn value(self, rng: &mut StdRng, taste: Taste) -> Value {
+        if taste.is_dense && rng.random_ratio(9, 10) {
+            return self.dense_value(rng, taste);
+        }
+        self.any_value(rng, taste)
+    }
+
+    fn dense_value(self, rng: &mut StdRng, taste: Taste) -> Value {
+        let text = |text: &str| Value::Text(text.as_bytes().to_vec());
+        match self {
+            Pool::Any => match rng.random_range(0..4) {
+                0 => Value::Real(f64::from(rng.random_range(1..3))),
+                1 => text("a"),
+                _ => Value::Integer(rng.random_range(1..3)),
+            },
+            Pool::Integer | Pool::IntegerKey => Value::Integer(rng.random_range(1..4)),
+            Pool::Text => text(["x", "y"][rng.random_range(0..2)]),
+            Pool::TextKey if taste.has_spellings => text(["a", "A", "b"][rng.random_range(0..3)]),
+            Pool::TextKey => text(["a", "b"][rng.random_range(0..2)]),
+            _ => self.any_value(rng, taste),
+        }
+    }
+
+    fn any_value(self, rng: &mut StdRng, taste: Taste) -> Value {
+        let has_spellings = taste.has_spellings;
         let text = |text: &str| Value::Text(text.as_bytes().to_vec());
         match self {
             Pool::Any => match rng.random_range(0..9) {
                 0 => Value::Null,
-                1..3 => Pool::Integer.value(rng, has_spellings),
-                3..5 => Pool::Real.value(rng, has_spellings),
+                1..3 => Pool::Integer.any_value(rng, taste),
+                3..5 => Pool::Real.any_value(rng, taste),
                 5..7 => text(
                     ["", "a", "A", "é", "long enough to need more than a few bytes"]
                         [rng.random_range(0..5)],
                 ),
-                _ => Pool::Blob.value(rng, has_spellings),
+                _ => Pool::Blob.any_value(rng, taste),
             },
             Pool::Integer => Value::Integer(match rng.random_range(0..12) {
                 0 => i64::MAX,

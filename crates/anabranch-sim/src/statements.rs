@@ -5,23 +5,22 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 
 use crate::model::Value;
-use crate::shapes::{Shape, quote};
+use crate::shapes::{Shape, Taste, quote};
 
 const CLAUSES: [&str; 7] =
     ["", "", "OR IGNORE", "OR REPLACE", "OR FAIL", "OR ROLLBACK", "OR ABORT"];
 
 /// A statement and its parameters; it may well fail.
-pub(crate) fn random(rng: &mut StdRng, shape: &Shape, has_spellings: bool) -> (String, Vec<Value>) {
+pub(crate) fn random(rng: &mut StdRng, shape: &Shape, taste: Taste) -> (String, Vec<Value>) {
     let table = quote(shape.name);
     let names = shape.column_names();
-    let row = values(rng, shape, has_spellings);
+    let row = values(rng, shape, taste);
     let clause = *CLAUSES.choose(rng).expect("a constant list");
     let (key_name, n_key) = (&names[0], shape.key.len());
     match rng.random_range(0..20) {
         0..5 => {
             let n_rows = rng.random_range(1..4);
-            let rows: Vec<Value> =
-                (0..n_rows).flat_map(|_| values(rng, shape, has_spellings)).collect();
+            let rows: Vec<Value> = (0..n_rows).flat_map(|_| values(rng, shape, taste)).collect();
             let tuples = vec![tuple(names.len()); n_rows].join(", ");
             let sql = format!("INSERT {clause} INTO {table}({}) VALUES {tuples}", names.join(", "));
             (sql, rows)
@@ -76,13 +75,13 @@ pub(crate) fn random(rng: &mut StdRng, shape: &Shape, has_spellings: bool) -> (S
                 sets.join(", "),
                 condition(rng, key_name)
             );
-            let key = shape.pools()[0].value(rng, has_spellings);
+            let key = shape.pools()[0].value(rng, taste);
             (sql, [vec![Value::Null, key], row].concat())
         }
         14 | 15 => {
             let sql =
                 format!("UPDATE {clause} {table} SET {key_name} = ?1{}", condition(rng, key_name));
-            let other = shape.pools()[0].value(rng, has_spellings);
+            let other = shape.pools()[0].value(rng, taste);
             (sql, vec![row[0].clone(), other])
         }
         16 => {
@@ -101,8 +100,8 @@ pub(crate) fn random(rng: &mut StdRng, shape: &Shape, has_spellings: bool) -> (S
 }
 
 /// Values of a whole row, key first.
-fn values(rng: &mut StdRng, shape: &Shape, has_spellings: bool) -> Vec<Value> {
-    shape.pools().iter().map(|pool| pool.value(rng, has_spellings)).collect()
+fn values(rng: &mut StdRng, shape: &Shape, taste: Taste) -> Vec<Value> {
+    shape.pools().iter().map(|pool| pool.value(rng, taste)).collect()
 }
 
 /// A statement on `ti` that touches hundreds of rows.

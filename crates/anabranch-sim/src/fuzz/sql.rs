@@ -4,7 +4,7 @@ use rand::RngExt;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 
-use super::{Subject, is_panic, mutate, random_bytes, random_name};
+use super::{ANY, Subject, is_panic, mutate, random_bytes, random_name};
 use crate::model::{Value, pack};
 use crate::replica::query;
 use crate::shapes::Pool;
@@ -115,7 +115,7 @@ pub(super) fn fuzz_changes(rng: &mut StdRng, subject: &Subject) -> Result<(), St
 fn random_change(rng: &mut StdRng, subject: &Subject) -> Vec<Value> {
     let is_text = rng.random();
     let key =
-        if is_text { Pool::TextKey.value(rng, true) } else { Pool::IntegerKey.value(rng, true) };
+        if is_text { Pool::TextKey.value(rng, ANY) } else { Pool::IntegerKey.value(rng, ANY) };
     let mut packed = pack(&[key]);
     if rng.random_ratio(1, 6) {
         mutate(rng, &mut packed);
@@ -127,7 +127,7 @@ fn random_change(rng: &mut StdRng, subject: &Subject) -> Vec<Value> {
         crate::replica::text(table),
         Value::Blob(packed),
         crate::replica::text(cid),
-        Pool::Any.value(rng, true),
+        Pool::Any.value(rng, ANY),
         small(rng),
         small(rng),
         Value::Blob([vec![1; 16], vec![2], vec![]][rng.random_range(0..3)].clone()),
@@ -143,8 +143,8 @@ fn random_change(rng: &mut StdRng, subject: &Subject) -> Vec<Value> {
 
 fn random_argument(rng: &mut StdRng, subject: &Subject) -> Value {
     match rng.random_range(0..10) {
-        0..3 => Pool::Any.value(rng, true),
-        3 => Pool::Integer.value(rng, true),
+        0..3 => Pool::Any.value(rng, ANY),
+        3 => Pool::Integer.value(rng, ANY),
         4 => random_name(rng),
         5 => Value::Blob(random_bytes(rng, 64)),
         6 => Value::Text(random_bytes(rng, 64)),
@@ -154,7 +154,7 @@ fn random_argument(rng: &mut StdRng, subject: &Subject) -> Value {
             Value::Blob(bytes)
         }
         8 => {
-            let mut packed = pack(&[Pool::AnyKey.value(rng, true)]);
+            let mut packed = pack(&[Pool::AnyKey.value(rng, ANY)]);
             if rng.random() {
                 mutate(rng, &mut packed);
             }

@@ -5,9 +5,11 @@ use anabranch_core::merge::{CellState, Incoming, RowVerdict, Ties, cell_wins, me
 use anabranch_core::site::SiteId;
 use anabranch_core::value::ValueRef;
 use anabranch_sim::model::{Broken, Change, Copy, Fold, Table, Value};
-use anabranch_sim::shapes::Pool;
+use anabranch_sim::shapes::{Pool, Taste};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+
+const ANY: Taste = Taste { has_spellings: true, is_dense: false };
 
 fn core(value: &Value) -> ValueRef<'_> {
     match value {
@@ -20,7 +22,7 @@ fn core(value: &Value) -> ValueRef<'_> {
 }
 
 fn random_value(rng: &mut StdRng) -> Value {
-    Pool::Any.value(rng, true)
+    Pool::Any.value(rng, ANY)
 }
 
 #[test]
