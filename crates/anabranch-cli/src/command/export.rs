@@ -118,8 +118,7 @@ fn write_file(
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
-    let mut file = NamedTempFile::with_prefix_in(".ana-export-", folder)
-        .map_err(|error| io_at(folder.display(), error))?;
+    let mut file = temporary(folder).map_err(|error| io_at(folder.display(), error))?;
     let written = copy_parts(store, from, &mut file).map_err(|failure| match failure.exit() {
         Exit::Io => failure.at(path.display()),
         _ => failure,
@@ -133,6 +132,19 @@ fn write_file(
     // The name is on disk once the folder is.
     std::fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(at)?;
     Ok(written)
+}
+
+/// A file beside the one to be, readable as a file made by hand would be.
+fn temporary(folder: &Path) -> std::io::Result<NamedTempFile> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".ana-export-");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        // Less what the umask takes away.
+        builder.permissions(std::fs::Permissions::from_mode(0o666));
+    }
+    builder.tempfile_in(folder)
 }
 
 fn exists(path: &Path) -> Failure {

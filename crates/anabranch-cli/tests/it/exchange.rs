@@ -22,6 +22,27 @@ fn a_file_brings_what_the_other_lacks() {
     assert_eq!(ana.words("a.db"), ana.words("c.db"));
 }
 
+/// More than a part holds: the parts stand one behind the other, and a file that lost its end
+/// changes nothing.
+#[test]
+fn a_large_file_comes_in_parts() {
+    let ana = Ana::with_notes();
+    ana.copy("a.db", "b.db");
+    let fill = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000) \
+                INSERT INTO note SELECT i, hex(randomblob(4000)) FROM n";
+    ana.ok(&["sql", "a.db", fill]);
+    let report = ana.ok(&["--json", "export", "a.db", "-o", "f"]);
+    let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+    assert!(report["parts"].as_u64().unwrap() >= 3, "{report}");
+    let bytes = std::fs::read(ana.path("f")).unwrap();
+    assert_eq!(report["bytes"], bytes.len() as u64);
+    ana.write("half", &bytes[..bytes.len() / 2]);
+    assert_eq!(ana.run(&["import", "b.db", "half"]).status, 3);
+    assert_eq!(ana.one("b.db", "SELECT count(*) FROM ana_part"), "0");
+    ana.ok(&["import", "b.db", "f"]);
+    assert!(ana.ok(&["diverge", "a.db", "b.db"]).starts_with("equal"));
+}
+
 /// The file is there whole or not at all, and nobody's file is lost.
 #[test]
 fn no_file_is_replaced_silently() {
