@@ -512,12 +512,11 @@ impl Copy {
             self.delete(table, old_key);
         }
         let overwritten = std::mem::take(&mut into.cells);
-        let is_new_life = !into.is_alive() || into.sentinel.is_some();
         for column in 0..new.len() {
             let version = |cells: &BTreeMap<usize, Cell>| cells.get(&column).map(|c| c.version);
             // A cell of a row that was replaced must be answered, even if the moved row
             // has no clock there: other copies still hold it.
-            let must_answer = !is_new_life && overwritten.contains_key(&column);
+            let must_answer = overwritten.contains_key(&column);
             if !from.cells.contains_key(&column) && !must_answer {
                 continue;
             }
@@ -765,6 +764,7 @@ impl Copy {
         let (broken, defaults) = (self.broken, self.tables[delta.table].defaults());
         let mut row = self.tables[delta.table].row(&delta.key).clone();
         let mut has_won = false;
+        let mut impacted = 0;
         if delta.causal_length < row.causal_length {
             return;
         }
@@ -782,6 +782,7 @@ impl Copy {
             has_won = true;
             row.causal_length = delta.causal_length;
             let needs_sentinel = delta.causal_length > 1 || cells.is_empty();
+            impacted += u64::from(needs_sentinel);
             row.sentinel =
                 births.iter().next().filter(|_| needs_sentinel).map(|(d, o)| stamp(d, o));
             row.births = births;
@@ -820,8 +821,10 @@ impl Copy {
                 row.cells.insert(column, Cell { version, stamp: stamp(&dot, &origin) });
                 row.shown[column] = value;
                 has_won = true;
+                impacted += 1;
             }
         }
+        self.pending.impacted += impacted;
         if has_won {
             self.pending.has_cells = true;
             self.pending.db_version = db_version;

@@ -1,4 +1,4 @@
-//! Long random histories: `histories [--seeds N] [--from S] [--short]`.
+//! Long random histories: `histories [--seeds N] [--from S] [--short | --dense]`.
 //!
 //! Prints the seed of every history that fails and what it did last; exits 1 then.
 
@@ -11,7 +11,9 @@ fn main() {
         at.and_then(|at| args.get(at + 1)).and_then(|text| text.parse().ok()).unwrap_or(default)
     };
     let (from, n) = (number("--from", 0), number("--seeds", 100));
-    let plan = match args.iter().any(|arg| arg == "--short") {
+    let is_given = |name: &str| args.iter().any(|arg| arg == name);
+    let plan = match is_given("--short") {
+        _ if is_given("--dense") => Plan::dense(anabranch_sim::model::Broken::Nothing),
         true => Plan::short(),
         false => Plan::long(),
     };

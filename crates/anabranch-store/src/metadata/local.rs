@@ -87,6 +87,19 @@ pub(crate) fn delete(row: &mut RowClock, at: Address) {
 /// former sentinel go, columns stay.
 pub(crate) fn raise(row: &mut RowClock, at: Address) {
     row.causal_length += 1 + row.causal_length % 2;
+    put_sentinel(row, at);
+}
+
+/// The life of a row that another row's key was changed to: the next one, unless the row
+/// lives and has no sentinel yet; then it goes on in the first life, as in the reference.
+pub(crate) fn arrive(row: &mut RowClock, at: Address) {
+    match row.is_alive() && !row.has_sentinel() {
+        true => put_sentinel(row, at),
+        false => raise(row, at),
+    }
+}
+
+fn put_sentinel(row: &mut RowClock, at: Address) {
     for group in &mut row.groups {
         group.is_birth = false;
         group.mask.remove(ColumnId::SENTINEL);

@@ -137,7 +137,7 @@ impl Metadata {
         let at = batch.push(table, old_key, sentinel.clone(), true);
         local::delete(&mut old, at);
         let at = batch.push(table, new_key, sentinel, true);
-        local::raise(&mut new, at);
+        local::arrive(&mut new, at);
         if !changed.is_empty() {
             let at = batch.push(table, new_key, changed.clone(), false);
             local::stamp(&mut new, changed, at);
