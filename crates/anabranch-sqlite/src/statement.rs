@@ -156,9 +156,7 @@ impl Statement {
         if params.len() < self.n_params {
             self.unbind();
         }
-        let has_bytes =
-            |value: &ValueRef<'_>| matches!(value, ValueRef::Text(_) | ValueRef::Blob(_));
-        let lent = Lent { has_bytes: params.iter().any(has_bytes), statement: self };
+        let lent = Lent { statement: self, params };
         for (index, value) in params.iter().enumerate() {
             // SAFETY: `lent` unbinds when it goes, unwinding included, and until then `params`
             // is borrowed by this call.
@@ -224,9 +222,17 @@ impl Statement {
     }
 
     fn unbind(&mut self) {
-        if self.db.has_connection() {
+        (1..=self.n_params).for_each(|index| self.unbind_one(index));
+    }
+
+    /// Not `sqlite3_clear_bindings`: that has the statement compiled anew whenever its plan
+    /// might depend on some value, as any `column = ?` makes SQLite believe of 0 and 1.
+    fn unbind_one(&mut self, index: usize) {
+        if let Ok(index) = c_int::try_from(index)
+            && self.db.has_connection()
+        {
             // SAFETY: a live statement.
-            unsafe { ffi::sqlite3_clear_bindings(self.raw.as_ptr()) };
+            unsafe { ffi::sqlite3_bind_null(self.raw.as_ptr(), index) };
         }
     }
 }
@@ -234,8 +240,7 @@ impl Statement {
 /// A statement whose bindings point into somebody's borrow.
 struct Lent<'a> {
     statement: &'a mut Statement,
-    /// Whether any binding is a pointer: numbers may stay bound.
-    has_bytes: bool,
+    params: &'a [ValueRef<'a>],
 }
 
 impl Drop for Lent<'_> {
@@ -243,8 +248,11 @@ impl Drop for Lent<'_> {
         // In this order: a running statement has copies of the pointers in its registers, and
         // the reset lets go of them.
         self.statement.rewind();
-        if self.has_bytes {
-            self.statement.unbind();
+        for (index, value) in self.params.iter().enumerate() {
+            // Numbers may stay bound: they are no pointers.
+            if matches!(value, ValueRef::Text(_) | ValueRef::Blob(_)) {
+                self.statement.unbind_one(index + 1);
+            }
         }
     }
 }

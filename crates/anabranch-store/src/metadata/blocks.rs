@@ -68,20 +68,21 @@ impl Blocks {
     pub(crate) fn new(db: &Db) -> Blocks {
         Blocks {
             db: db.clone(),
+            // +?1: of a bare parameter SQLite believes that 0 and 1 want another plan.
             at_or_below: Kept::new(
-                "SELECT first, body FROM main.ana_clock WHERE tbl=?1 AND first<=?2
+                "SELECT first, body FROM main.ana_clock WHERE tbl=+?1 AND first<=?2
                  ORDER BY first DESC LIMIT 1",
             ),
             at_or_above: Kept::new(
-                "SELECT first, body FROM main.ana_clock WHERE tbl=?1 AND first>=?2
+                "SELECT first, body FROM main.ana_clock WHERE tbl=+?1 AND first>=?2
                  ORDER BY first LIMIT 1",
             ),
             above: Kept::new(
-                "SELECT first, body FROM main.ana_clock WHERE tbl=?1 AND first>?2
+                "SELECT first, body FROM main.ana_clock WHERE tbl=+?1 AND first>?2
                  ORDER BY first LIMIT 1",
             ),
             write: Kept::new("REPLACE INTO main.ana_clock(tbl, first, body) VALUES(?1,?2,?3)"),
-            delete: Kept::new("DELETE FROM main.ana_clock WHERE tbl=?1 AND first=?2"),
+            delete: Kept::new("DELETE FROM main.ana_clock WHERE tbl=+?1 AND first=?2"),
             drop: Kept::new("DELETE FROM main.ana_clock WHERE tbl=?1"),
             next_table: Kept::new("SELECT min(tbl) FROM main.ana_clock WHERE tbl>=?1"),
             encoder: block::Encoder::default(),
