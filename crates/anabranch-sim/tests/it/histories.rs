@@ -19,7 +19,7 @@ fn play(seed: u64, plan: Plan) -> Result<(), Box<anabranch_sim::history::Failure
 
 #[test]
 fn short_histories_agree_with_the_model() {
-    for seed in seeds(200) {
+    for seed in seeds(60) {
         if let Err(failure) = play(seed, Plan::short()) {
             panic!("\n{failure}");
         }
@@ -28,7 +28,7 @@ fn short_histories_agree_with_the_model() {
 
 #[test]
 fn long_histories_agree_with_the_model() {
-    for seed in seeds(10) {
+    for seed in seeds(2) {
         if let Err(failure) = play(seed, Plan::long()) {
             panic!("\n{failure}");
         }

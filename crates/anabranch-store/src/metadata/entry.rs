@@ -32,7 +32,7 @@ use super::mask::Mask;
 use super::record::RecordKind;
 use crate::ids::{LocalDot, Ordinal};
 
-pub(crate) use read::{Entry, KeyOf, decode};
+pub(crate) use read::{Entry, KeyOf, decode, first_seq};
 pub(crate) use write::Writer;
 
 const TAG_RECORDS: u8 = 1;

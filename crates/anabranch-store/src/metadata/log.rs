@@ -77,6 +77,7 @@ pub(crate) struct Log {
     next: Kept,
     dbv_at: Kept,
     heads: Kept,
+    starts: Kept,
     drop: Kept,
 }
 
@@ -91,6 +92,7 @@ impl Log {
             &mut self.next,
             &mut self.dbv_at,
             &mut self.heads,
+            &mut self.starts,
             &mut self.drop,
         ];
         kept.into_iter().for_each(Kept::clear);
@@ -113,6 +115,11 @@ impl Log {
             ),
             dbv_at: Kept::new(
                 "SELECT id, dbv FROM main.ana_entry WHERE id<=?1 ORDER BY id DESC LIMIT 1",
+            ),
+            // As many bytes as `entry::first_seq` looks at.
+            starts: Kept::new(
+                "SELECT id, dbv, substr(body, 1, 32) FROM main.ana_entry
+                 WHERE id>=?1 ORDER BY id",
             ),
             heads: Kept::new(
                 "SELECT id, head FROM main.ana_entry WHERE id>=?1 AND head IS NOT NULL
@@ -160,6 +167,29 @@ impl Log {
     pub(crate) fn next(&mut self, id: EntryId) -> Result<Option<LogRow>> {
         let (formers, pending) = (&self.formers, self.pending_version);
         self.next.first(&self.db, &[int(id.0)], |row| read_row(row, formers, pending))
+    }
+
+    /// Whether the rows of one `db_version` from `id` on go on above `seq` and ascend, and
+    /// the id after the last of them. (A transaction that merged and wrote has rows that
+    /// begin anew.) Looks at the first bytes of each row only.
+    pub(crate) fn ascends(&mut self, id: EntryId, dbv: u64, seq: u64) -> Result<(bool, EntryId)> {
+        let (mut is_ascending, mut last, mut end) = (true, seq, id);
+        self.starts.each(&self.db, &[int(id.0)], |row| {
+            if read_u64(row, 1, "ana_entry")? != dbv {
+                return Ok(false);
+            }
+            let id = read_u64(row, 0, "ana_entry")?;
+            end = EntryId(id + 1);
+            let body = read_blob(row, 2, "ana_entry")?;
+            if !body.is_empty() {
+                let first = entry::first_seq(body)
+                    .map_err(|what| damaged(format!("ana_entry {id}"), what))?;
+                is_ascending &= first.is_some_and(|first| first > last);
+                last = first.unwrap_or(u64::MAX);
+            }
+            Ok(true)
+        })?;
+        Ok((is_ascending, end))
     }
 
     /// The first id whose `dbv` is above `after`, by galloping back from the end: what is

@@ -72,6 +72,8 @@ struct Since {
     done: u32,
     /// The row after the cluster, if it was read.
     peeked: Option<LogRow>,
+    /// Rows before this one are known to ascend.
+    ascending: EntryId,
     /// Records to look at for the next batch.
     slice: u32,
 }
@@ -191,13 +193,34 @@ impl Since {
             self.next = EntryId(row.id.0 + 1);
             let Some(entry) = &row.entry else { continue };
             let (first, last) = entry.span();
-            if !self.cluster.is_empty() && first > newest {
+            if !self.cluster.is_empty()
+                && first > newest
+                && self.ends_before(&row, newest, metadata)?
+            {
                 self.peeked = Some(row);
                 return Ok(());
             }
             newest = newest.max(last);
             self.cluster.push(row);
         }
+    }
+
+    /// Whether no row from `row` on belongs among records up to `newest`: a later row of
+    /// the same `db_version` may, if its transaction both merged and wrote.
+    fn ends_before(
+        &mut self,
+        row: &LogRow,
+        newest: (u64, u64),
+        metadata: &mut Metadata,
+    ) -> Result<bool> {
+        if row.dbv != newest.0 || row.id < self.ascending {
+            return Ok(true);
+        }
+        let (is_ascending, end) = metadata.log.ascends(row.id, row.dbv, newest.1)?;
+        if is_ascending {
+            self.ascending = end;
+        }
+        Ok(is_ascending)
     }
 }
 
@@ -319,7 +342,8 @@ impl Metadata {
     pub(super) fn start_scan_since(&mut self, after: u64) -> Result<Scan> {
         let next = self.log.first_above(after)?;
         let (cluster, done, peeked, slice) = (Vec::new(), 0, None, FIRST_SLICE);
-        let since = Since { next, after, cluster, done, peeked, slice };
+        let ascending = EntryId(0);
+        let since = Since { next, after, cluster, done, peeked, ascending, slice };
         Ok(Scan { mode: Mode::Since(since) })
     }
 

@@ -184,6 +184,19 @@ pub(crate) fn decode(body: &[u8], head_version: u64, dbv: u64) -> Decoded<Entry>
     Ok(entry)
 }
 
+/// The `seq` of the first record, from the first 32 bytes of a body; `None` if its records have several `db_version`s.
+pub(crate) fn first_seq(body: &[u8]) -> Decoded<Option<u64>> {
+    let mut reader = Reader::new(body);
+    check_tag(reader.byte()?, TAG_RECORDS)?;
+    reader.number32()?;
+    let form = reader.byte()?;
+    if form & HAS_VERSION != 0 {
+        reader.number()?;
+    }
+    let first_seq = reader.number()?;
+    Ok((form & HAS_ARRIVALS == 0).then_some(first_seq))
+}
+
 fn check_tag(tag: u8, expected: u8) -> Decoded<()> {
     if tag == expected {
         return Ok(());
