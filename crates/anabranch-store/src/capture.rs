@@ -25,6 +25,7 @@ use crate::registry::TableInfo;
 use crate::transaction::{self, Buffered};
 
 mod partial;
+mod spelling;
 
 use partial::Partial;
 
@@ -37,6 +38,8 @@ pub(crate) struct CaptureState {
     last: RefCell<Option<Rc<TableInfo>>>,
     /// What the calls before the last one of a trigger brought.
     partial: RefCell<Partial>,
+    /// The key under which a row is about to be inserted, as the row there spells it.
+    replaced: RefCell<Option<Vec<Value>>>,
 }
 
 impl CaptureState {
@@ -53,7 +56,8 @@ type Values<'a> = SmallVec<[ValueRef<'a>; 4]>;
 /// Registers the functions.
 pub(crate) fn register(cx: &Rc<Context>) -> std::result::Result<(), SqlError> {
     type Capture = fn(&Context, &Rc<TableInfo>, &Call<'_>) -> Result<()>;
-    let functions: [(&str, Capture); 5] = [
+    let functions: [(&str, Capture); 6] = [
+        ("ana_internal_old", spelling::note),
         ("crsql_internal_ins", insert),
         ("crsql_internal_upd", update),
         ("crsql_internal_del", delete),
@@ -156,10 +160,23 @@ fn insert(cx: &Context, table: &Rc<TableInfo>, call: &Call<'_>) -> Result<()> {
     let n_key = table.key.len();
     if call.len() == 1 + n_key {
         let key: Values<'_> = (1..=n_key).map(|i| call.arg(i)).collect();
-        return push(cx, table, &[(LocalKind::Insert, &key, &table.mask)]);
+        return push_insert(cx, table, &key);
     }
     let partial = partial::finish(cx, table, call, n_key, 0)?;
-    push(cx, table, &[(LocalKind::Insert, &partial.keys(), &table.mask)])
+    push_insert(cx, table, &partial.keys())
+}
+
+fn push_insert(cx: &Context, table: &Rc<TableInfo>, key: &[ValueRef<'_>]) -> Result<()> {
+    if table.has_spellings && spelling::is_changed(cx, table, key)? {
+        return push_respelled(cx, table, key);
+    }
+    push(cx, table, &[(LocalKind::Insert, key, &table.mask)])
+}
+
+/// Another spelling of the same key: it travels with a birth, so the row is born anew.
+fn push_respelled(cx: &Context, table: &Rc<TableInfo>, key: &[ValueRef<'_>]) -> Result<()> {
+    let none = Mask::new();
+    push(cx, table, &[(LocalKind::Delete, key, &none), (LocalKind::Insert, key, &table.mask)])
 }
 
 fn delete(cx: &Context, table: &Rc<TableInfo>, call: &Call<'_>) -> Result<()> {
@@ -173,6 +190,7 @@ fn delete(cx: &Context, table: &Rc<TableInfo>, call: &Call<'_>) -> Result<()> {
 }
 
 fn push_delete(cx: &Context, table: &Rc<TableInfo>, key: &[ValueRef<'_>]) -> Result<()> {
+    cx.capture.replaced.take();
     if has_null(key) {
         // Written while capture stood aside: no clock knows the row.
         return Ok(());
@@ -223,14 +241,9 @@ fn push_update(
         return push(cx, table, &[(LocalKind::Insert, new, &table.mask)]);
     }
     refuse_null(table, new)?;
+    cx.capture.replaced.take();
     if table.has_spellings && folds_alike(table, new, old)? {
-        // Another spelling of the same key: it travels with a birth, so the row is born anew.
-        let none = Mask::new();
-        return push(
-            cx,
-            table,
-            &[(LocalKind::Delete, old, &none), (LocalKind::Insert, new, &table.mask)],
-        );
+        return push_respelled(cx, table, new);
     }
     let none = Mask::new();
     push(cx, table, &[(LocalKind::Rekey, old, &none), (LocalKind::Rekeyed, new, mask)])

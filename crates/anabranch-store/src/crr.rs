@@ -50,6 +50,7 @@ pub(crate) fn as_table(cx: &Context, name: &str) -> Result<()> {
     let Some(table) = table else { return Ok(()) };
     atomically(cx, || {
         drop_triggers(cx, &table)?;
+        cx.registry.borrow_mut().invalidate();
         drop_table(cx, table.id)
     })
 }
@@ -75,7 +76,6 @@ fn atomically(cx: &Context, f: impl FnOnce() -> Result<()>) -> Result<()> {
         drop_orphans(cx)
     };
     let result = prepared().and_then(|()| f()).and_then(|()| {
-        cx.registry.borrow_mut().invalidate();
         cx.capture.forget();
         Ok(cx.db.execute("RELEASE ana_crr", &[])?)
     });

@@ -5,7 +5,13 @@
 //! what does not fit goes before it, in calls that only add to what the last one finishes:
 //! `ana_internal_key(token, first, values…)` and `ana_internal_compare(token, first, pairs…)`.
 //!
+//! A key column whose index takes several spellings for one (NOCASE, RTRIM) needs a fourth,
+//! `BEFORE INSERT`: REPLACE reports the row it replaces to no trigger, and its spelling would
+//! be gone. It hands over what is there under the new key: `ana_internal_old(token, key…)`.
+//!
 //! A stored text that differs from the one made here says that the table was altered.
+
+use anabranch_core::key::Collation;
 
 use crate::base::quote_name;
 use crate::shape::TableShape;
@@ -15,8 +21,11 @@ pub(crate) const MAX_ARGS: usize = 127;
 /// Fewest with which two values fit beside the token and the index.
 pub(crate) const MIN_ARGS: usize = 4;
 
-/// The three triggers of a table: suffix of the name, and the text as SQLite stores it.
+/// The triggers of a table, as SQLite stores their texts.
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct TriggerTexts {
+    /// Empty: not needed.
+    pub(crate) before: String,
     pub(crate) insert: String,
     pub(crate) update: String,
     pub(crate) delete: String,
@@ -39,25 +48,36 @@ impl TriggerTexts {
         let text = |kind: &str, event: &str, calls: String| {
             let name = quote_name(&format!("{}__crsql_{kind}", table.name));
             let on = quote_name(&table.name);
-            format!("CREATE TRIGGER {name} AFTER {event} ON {on} BEGIN {calls} END")
+            format!("CREATE TRIGGER {name} {event} ON {on} BEGIN {calls} END")
+        };
+        let insert = writer.calls("crsql_internal_ins", &new_key, &[]);
+        let update = writer.calls("crsql_internal_upd", &both, &pairs);
+        let delete = writer.calls("crsql_internal_del", &old_key, &[]);
+        let has_spellings = table.key.iter().any(|part| part.column.collation != Collation::Binary);
+        let before = match has_spellings && 1 + table.key.len() <= max_args {
+            true => text("btrig", "BEFORE INSERT", writer.old_key(table)),
+            false => String::new(),
         };
         TriggerTexts {
-            insert: text("itrig", "INSERT", writer.calls("crsql_internal_ins", &new_key, &[])),
-            update: text("utrig", "UPDATE", writer.calls("crsql_internal_upd", &both, &pairs)),
-            delete: text("dtrig", "DELETE", writer.calls("crsql_internal_del", &old_key, &[])),
+            before,
+            insert: text("itrig", "AFTER INSERT", insert),
+            update: text("utrig", "AFTER UPDATE", update),
+            delete: text("dtrig", "AFTER DELETE", delete),
         }
     }
 
     /// The texts in the order in which they are made.
-    pub(crate) fn all(&self) -> [&String; 3] {
-        [&self.insert, &self.update, &self.delete]
+    pub(crate) fn all(&self) -> impl Iterator<Item = &String> {
+        let all = [&self.before, &self.insert, &self.update, &self.delete];
+        all.into_iter().filter(|text| !text.is_empty())
     }
 }
 
-/// The token that a trigger of ours calls with.
+/// The token that a trigger of ours calls with. Names are quoted, and skipped.
 pub(crate) fn token_of(text: &str) -> Option<i64> {
-    let at = text.find("_internal_")?;
-    let (_, arguments) = text[at..].split_once('(')?;
+    let unquoted: String = text.split('"').step_by(2).collect();
+    let (_, call) = unquoted.split_once("_internal_")?;
+    let (_, arguments) = call.split_once('(')?;
     let digits = arguments.split(|c: char| !c.is_ascii_digit()).next()?;
     digits.parse().ok()
 }
@@ -87,6 +107,18 @@ impl Writer {
             self.parts(&mut text, "ana_internal_compare", pairs, (self.max_args - 2) / 2 * 2);
         }
         self.call(&mut text, function, None, &last);
+        text.trim_end().to_string()
+    }
+
+    /// What is there under the key of the row that comes; NULL without a row.
+    fn old_key(&self, table: &TableShape) -> String {
+        let names: Vec<String> = table.key.iter().map(|part| quote_name(&part.name)).collect();
+        let same: Vec<String> = names.iter().map(|name| format!("{name} = new.{name}")).collect();
+        let (on, same) = (quote_name(&table.name), same.join(" AND "));
+        let values: Vec<String> =
+            names.iter().map(|name| format!("(SELECT {name} FROM {on} WHERE {same})")).collect();
+        let mut text = String::new();
+        self.call(&mut text, "ana_internal_old", None, &values);
         text.trim_end().to_string()
     }
 

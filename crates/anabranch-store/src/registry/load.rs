@@ -31,9 +31,7 @@ struct Definition {
     /// Bumped when the columns' ids change.
     revision: i64,
     table: String,
-    insert: String,
-    update: String,
-    delete: String,
+    triggers: TriggerTexts,
     outrun_by: Option<String>,
 }
 
@@ -115,9 +113,10 @@ fn read_schema(db: &Db) -> Result<HashMap<i64, Definition>> {
         let (name, sql) = (text(&name), text(&sql));
         let (token, definition) = definitions.entry(table).or_default();
         let part = match name.rsplit_once("__crsql_") {
-            Some((_, "itrig")) => &mut definition.insert,
-            Some((_, "utrig")) => &mut definition.update,
-            Some((_, "dtrig")) => &mut definition.delete,
+            Some((_, "btrig")) => &mut definition.triggers.before,
+            Some((_, "itrig")) => &mut definition.triggers.insert,
+            Some((_, "utrig")) => &mut definition.triggers.update,
+            Some((_, "dtrig")) => &mut definition.triggers.delete,
             _ => {
                 if may_skip(&sql) {
                     definition.outrun_by = Some(name);
@@ -147,7 +146,6 @@ fn make(db: &Db, row: &Registered, definition: &Definition, order: u32) -> Resul
     let shape = TableShape::read(db, &definition.name)?;
     let ids = read_ids(db, row.id)?;
     let texts = TriggerTexts::of(&shape, row.token, row.max_args);
-    let stored = [&definition.insert, &definition.update, &definition.delete];
     let columns: Vec<ColumnInfo> = shape
         .replicated()
         .filter_map(|column| {
@@ -158,7 +156,7 @@ fn make(db: &Db, row: &Registered, definition: &Definition, order: u32) -> Resul
     let mut mask = Mask::new();
     columns.iter().for_each(|column| mask.insert(column.id));
     let key_columns: Vec<_> = shape.key.iter().map(|part| part.column).collect();
-    let is_stale = texts.all() != stored || columns.len() != shape.replicated().count();
+    let is_stale = texts != definition.triggers || columns.len() != shape.replicated().count();
     Ok(TableInfo {
         id: row.id,
         name: definition.name.clone(),

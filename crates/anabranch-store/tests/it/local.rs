@@ -119,6 +119,12 @@ fn another_spelling_of_a_key_is_a_new_life() {
             ("INSERT INTO n VALUES('a', 1)", "v1 a|b|1|1|1|1|0"),
             ("UPDATE n SET a = 'A'", "v2 A|-1|NULL|3|2|3|1 A|b|1|1|2|3|2"),
             ("UPDATE n SET a = 'A'", "v2"),
+            // REPLACE tells no trigger what it replaced.
+            ("INSERT OR REPLACE INTO n VALUES('a', 1)", "v3 a|-1|NULL|5|3|5|1 a|b|1|1|3|5|2"),
+            ("INSERT OR REPLACE INTO n VALUES('a', 1)", "v4 a|-1|NULL|7|4|7|0 a|b|1|2|4|7|1"),
+            ("INSERT OR IGNORE INTO n VALUES('A', 1)", "v4"),
+            ("DELETE FROM n", "v5 a|-1|NULL|8|5|8|0"),
+            ("INSERT INTO n VALUES('A', 1)", "v6 A|-1|NULL|9|6|9|0 A|b|1|1|6|9|1"),
         ],
     );
     check(
@@ -129,6 +135,8 @@ fn another_spelling_of_a_key_is_a_new_life() {
             ("UPDATE u SET a = 5.0", "v2 5.0|-1|NULL|3|2|3|1 5.0|b|1|1|2|3|2"),
             // A dead row has no spelling.
             ("UPDATE u SET a = '5'", "v3 5|b|1|2|3|1|0 5|-1|NULL|4|3|4|1 5|-1|NULL|1|3|1|2"),
+            ("INSERT OR REPLACE INTO u VALUES(7, 1)", "v4 7|b|1|1|4|1|0"),
+            ("INSERT OR REPLACE INTO u VALUES(7.0, 1)", "v5 7.0|-1|NULL|3|5|3|1 7.0|b|1|1|5|3|2"),
         ],
     );
 }

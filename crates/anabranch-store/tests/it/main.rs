@@ -7,6 +7,7 @@ mod changes_doors;
 mod changes_insert;
 mod changes_scan;
 mod connections;
+mod faults;
 mod local;
 mod refusals;
 mod savepoints;

@@ -22,8 +22,8 @@ fn check(schema: &str, expected: &str) {
     // The transaction stands.
     store.run("INSERT INTO kept VALUES(1); COMMIT");
     store.expect("SELECT x FROM kept", "1");
-    let n_triggers = if expected == OK { "3" } else { "0" };
-    store.expect("SELECT count(*) FROM sqlite_master WHERE type = 'trigger'", n_triggers);
+    let has_triggers = if expected == OK { "1" } else { "0" };
+    store.expect("SELECT count(*) > 0 FROM sqlite_master WHERE type = 'trigger'", has_triggers);
     store.expect("SELECT * FROM ana_check", "");
 }
 

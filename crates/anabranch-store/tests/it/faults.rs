@@ -1,0 +1,130 @@
+//! Errors of SQLite in the middle of a transaction: what stands afterwards is what SQLite
+//! kept, and the connection works on.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::support::Store;
+
+fn store() -> Store {
+    let store = Store::with("CREATE TABLE t(a INTEGER PRIMARY KEY NOT NULL, b)", &["t"]);
+    store.run("INSERT INTO t VALUES(1, 1)");
+    store
+}
+
+/// Every live row has its changes, and nothing else does.
+fn check(store: &Store) {
+    let rows = store.rows("SELECT a FROM t ORDER BY a");
+    let found = store.rows(
+        "SELECT (SELECT cell FROM crsql_unpack_columns WHERE package = pk) FROM crsql_changes
+         WHERE cid = 'b' ORDER BY 1",
+    );
+    assert_eq!(found, rows);
+    store.expect("SELECT * FROM ana_check", "");
+}
+
+const MANY: &str =
+    "WITH RECURSIVE n(i) AS (SELECT 100 UNION ALL SELECT i + 1 FROM n WHERE i < 2100)
+    INSERT INTO t SELECT i, printf('%.200c', 'x') FROM n";
+
+/// The file is full at another place each time: in the statement, in an early flush, while
+/// the log is written at COMMIT.
+#[test]
+fn the_file_is_full() {
+    let mut n_refused = 0;
+    for extra in (0..160).step_by(4) {
+        let store = store();
+        let pages: i64 = store.rows("PRAGMA page_count").join("").parse().unwrap();
+        store.run(&format!("PRAGMA max_page_count = {}", pages + extra));
+        store.run("BEGIN; INSERT INTO t VALUES(2, 1)");
+        let steps = [MANY, "SELECT crsql_get_seq()", "INSERT INTO t VALUES(3, 1)", "COMMIT"];
+        for step in steps {
+            let outcome = store.try_rows(step, vec![]);
+            n_refused += u32::from(outcome.is_err());
+            if store.conn.is_autocommit() {
+                break;
+            }
+        }
+        if !store.conn.is_autocommit() {
+            store.run("ROLLBACK");
+        }
+        store.run("PRAGMA max_page_count = 1000000");
+        check(&store);
+        store.run("INSERT INTO t VALUES(7, 1)");
+        check(&store);
+    }
+    assert!(n_refused > 10, "{n_refused}");
+}
+
+/// An interrupt during a write undoes the whole transaction.
+#[test]
+fn interrupted() {
+    for after in (0..4000).step_by(97) {
+        let store = store();
+        let left = Arc::new(AtomicU64::new(u64::MAX));
+        let counted = left.clone();
+        store
+            .conn
+            .progress_handler(
+                20,
+                Some(move || {
+                    counted
+                        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
+                            left.checked_sub(1).or(Some(0))
+                        })
+                        .unwrap()
+                        == 0
+                }),
+            )
+            .unwrap();
+        store.run("BEGIN; INSERT INTO t VALUES(2, 1); SAVEPOINT s; INSERT INTO t VALUES(3, 1)");
+        left.store(after, Ordering::Relaxed);
+        let outcomes = [
+            store.try_rows(MANY, vec![]).is_ok(),
+            store.try_rows("SELECT crsql_get_seq()", vec![]).is_ok(),
+            store.try_rows("UPDATE t SET b = 3", vec![]).is_ok(),
+        ];
+        left.store(u64::MAX, Ordering::Relaxed);
+        if !store.conn.is_autocommit() {
+            let end = if outcomes[0] { "ROLLBACK TO s; COMMIT" } else { "COMMIT" };
+            store.run(end);
+        }
+        check(&store);
+        store.run("INSERT INTO t VALUES(7, 1)");
+        check(&store);
+    }
+}
+
+/// A flush in the middle of nested savepoints, some of which are undone after it.
+#[test]
+fn flushed_between_savepoints() {
+    let store = store();
+    store.run("BEGIN; INSERT INTO t VALUES(2, 1); SAVEPOINT a; INSERT INTO t VALUES(3, 1)");
+    store.run("SAVEPOINT b; INSERT INTO t VALUES(4, 1); SELECT crsql_get_seq()");
+    store.run("INSERT INTO t VALUES(5, 1); SAVEPOINT c; DELETE FROM t WHERE a = 2");
+    store.run("SELECT crsql_get_seq(); ROLLBACK TO c; RELEASE c; SELECT crsql_get_seq()");
+    store.run("ROLLBACK TO b; INSERT INTO t VALUES(6, 1); SELECT crsql_get_seq()");
+    store.run("RELEASE b; ROLLBACK TO a; INSERT INTO t VALUES(7, 1); COMMIT");
+    store.expect(
+        "SELECT pk, db_version, seq FROM crsql_changes",
+        "x'010901'|1|0\nx'010902'|2|0\nx'010907'|2|1",
+    );
+    store.expect("SELECT count(*) FROM ana_log", "2");
+    check(&store);
+}
+
+/// More rows than a buffer holds, in one statement, undone and not.
+#[test]
+fn more_than_the_buffer_holds() {
+    let insert = "WITH RECURSIVE n(i) AS (SELECT 10 UNION ALL SELECT i + 1 FROM n WHERE i < 600000)
+        INSERT INTO t SELECT i, i % 7 FROM n";
+    let store = store();
+    store.run("BEGIN; INSERT INTO t VALUES(2, 1); SAVEPOINT s");
+    store.run(insert);
+    store.run("ROLLBACK TO s; INSERT INTO t VALUES(3, 1); COMMIT");
+    store.expect("SELECT count(*), max(db_version) FROM crsql_changes", "3|2");
+    store.run(insert);
+    store.expect("SELECT max(seq), max(db_version) FROM crsql_changes", "599990|3");
+    store.expect("SELECT count(*) FROM ana_log", "3");
+    store.expect("SELECT * FROM ana_check", "");
+}
