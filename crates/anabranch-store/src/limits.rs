@@ -10,7 +10,7 @@ pub(crate) const MAX_BLOCK_ROWS: usize = 128;
 /// Rows whose clocks live in the log and in memory only, before they are folded.
 pub(crate) const MAX_UNFOLDED_ROWS: usize = 256;
 /// Operations buffered before an early flush: keeps a transaction of any size within memory.
-pub(crate) const MAX_BUFFERED_OPS: usize = 1 << 19;
+pub(crate) const MAX_BUFFERED_OPS: usize = if cfg!(test) { 1 << 10 } else { 1 << 19 };
 /// Bytes of keys buffered before an early flush.
 pub(crate) const MAX_BUFFERED_BYTES: usize = 32 << 20;
 /// Statements kept for one table: one for each set of columns written together; honest use

@@ -23,6 +23,8 @@ use crate::metadata::row_clock::RowClock;
 
 mod fate;
 mod marks;
+#[cfg(test)]
+mod tests;
 
 use marks::Marks;
 

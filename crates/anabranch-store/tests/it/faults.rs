@@ -1,8 +1,8 @@
 //! Errors of SQLite in the middle of a transaction: what stands afterwards is what SQLite
 //! kept, and the connection works on.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use anabranch_core::value::{Value, ValueRef};
+use anabranch_sqlite::function::{Call, Flags};
 
 use crate::support::Store;
 
@@ -32,7 +32,7 @@ const MANY: &str =
 #[test]
 fn the_file_is_full() {
     let mut n_refused = 0;
-    for extra in (0..160).step_by(4) {
+    for extra in (0..160).step_by(12) {
         let store = store();
         let pages: i64 = store.rows("PRAGMA page_count").join("").parse().unwrap();
         store.run(&format!("PRAGMA max_page_count = {}", pages + extra));
@@ -53,45 +53,30 @@ fn the_file_is_full() {
         store.run("INSERT INTO t VALUES(7, 1)");
         check(&store);
     }
-    assert!(n_refused > 10, "{n_refused}");
+    assert!(n_refused > 3, "{n_refused}");
 }
 
 /// An interrupt during a write undoes the whole transaction.
 #[test]
 fn interrupted() {
-    for after in (0..4000).step_by(97) {
+    for at in [100, 101, 700, 2099, 2100] {
         let store = store();
-        let left = Arc::new(AtomicU64::new(u64::MAX));
-        let counted = left.clone();
-        store
-            .conn
-            .progress_handler(
-                20,
-                Some(move || {
-                    counted
-                        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
-                            left.checked_sub(1).or(Some(0))
-                        })
-                        .unwrap()
-                        == 0
-                }),
-            )
-            .unwrap();
+        let handle = store.conn.get_interrupt_handle();
+        let stop = move |call: &mut Call<'_>| {
+            if matches!(call.arg(0), ValueRef::Integer(i) if i == at) {
+                handle.interrupt();
+            }
+            Ok(Value::Integer(1))
+        };
+        store.conn.db().create_function("stop", 1, Flags::default(), stop).unwrap();
         store.run("BEGIN; INSERT INTO t VALUES(2, 1); SAVEPOINT s; INSERT INTO t VALUES(3, 1)");
-        left.store(after, Ordering::Relaxed);
-        let outcomes = [
-            store.try_rows(MANY, vec![]).is_ok(),
-            store.try_rows("SELECT crsql_get_seq()", vec![]).is_ok(),
-            store.try_rows("UPDATE t SET b = 3", vec![]).is_ok(),
-        ];
-        left.store(u64::MAX, Ordering::Relaxed);
-        if !store.conn.is_autocommit() {
-            let end = if outcomes[0] { "ROLLBACK TO s; COMMIT" } else { "COMMIT" };
-            store.run(end);
-        }
+        store.expect("SELECT count(*) FROM crsql_changes", "3");
+        store.refuse(&MANY.replace("printf('%.200c', 'x')", "stop(i)"), vec![]);
+        assert!(store.conn.is_autocommit());
         check(&store);
         store.run("INSERT INTO t VALUES(7, 1)");
         check(&store);
+        store.expect("SELECT max(db_version) FROM crsql_changes", "2");
     }
 }
 
@@ -111,20 +96,4 @@ fn flushed_between_savepoints() {
     );
     store.expect("SELECT count(*) FROM ana_log", "2");
     check(&store);
-}
-
-/// More rows than a buffer holds, in one statement, undone and not.
-#[test]
-fn more_than_the_buffer_holds() {
-    let insert = "WITH RECURSIVE n(i) AS (SELECT 10 UNION ALL SELECT i + 1 FROM n WHERE i < 600000)
-        INSERT INTO t SELECT i, i % 7 FROM n";
-    let store = store();
-    store.run("BEGIN; INSERT INTO t VALUES(2, 1); SAVEPOINT s");
-    store.run(insert);
-    store.run("ROLLBACK TO s; INSERT INTO t VALUES(3, 1); COMMIT");
-    store.expect("SELECT count(*), max(db_version) FROM crsql_changes", "3|2");
-    store.run(insert);
-    store.expect("SELECT max(seq), max(db_version) FROM crsql_changes", "599990|3");
-    store.expect("SELECT count(*) FROM ana_log", "3");
-    store.expect("SELECT * FROM ana_check", "");
 }

@@ -101,9 +101,10 @@ impl Model {
                 row.columns.insert(name, version + 1);
             }
         }
-        match row.causal_length {
-            0 => (row.causal_length, row.has_sentinel) = (1, true),
-            _ => row.raise(),
+        match row.has_sentinel {
+            true => row.raise(),
+            // Also of a live row that was replaced.
+            false => (row.causal_length, row.has_sentinel) = (1, true),
         }
         row.change(a, b);
     }
