@@ -86,7 +86,7 @@ impl Model {
     }
 
     fn rekey(&mut self, old: &(TableId, Vec<u8>), new: &(TableId, Vec<u8>), changed: &[u16]) {
-        let was_known = self.know(new);
+        self.know(new);
         let mut moved: Vec<u16> = self.rows[old].cells.keys().copied().collect();
         moved.extend(self.rows[new].cells.keys());
         moved.sort_unstable();
@@ -97,8 +97,11 @@ impl Model {
             self.stamp(new, column, version);
         }
         self.delete(old);
-        let length = self.rows[new].length;
-        self.stamp(new, 0, if was_known { length + 1 + length % 2 } else { 1 });
+        match self.version(new, 0) {
+            // Also of a live row that is replaced.
+            0 => self.stamp(new, 0, 1),
+            length => self.stamp(new, 0, length + 1 + length % 2),
+        }
         self.bump(new, changed);
     }
 }
