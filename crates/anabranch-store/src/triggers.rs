@@ -54,7 +54,7 @@ impl TriggerTexts {
         let update = writer.calls("crsql_internal_upd", &both, &pairs);
         let delete = writer.calls("crsql_internal_del", &old_key, &[]);
         let has_spellings = table.key.iter().any(|part| part.column.collation != Collation::Binary);
-        let before = match has_spellings && 1 + table.key.len() <= max_args {
+        let before = match has_spellings && table.key.len() < max_args {
             true => text("btrig", "BEFORE INSERT", writer.old_key(table)),
             false => String::new(),
         };
@@ -99,7 +99,7 @@ impl Writer {
             last.extend_from_slice(key);
             last.extend_from_slice(pairs);
         } else {
-            if 1 + key.len() <= self.max_args {
+            if key.len() < self.max_args {
                 last.extend_from_slice(key);
             } else {
                 self.parts(&mut text, "ana_internal_key", key, self.max_args - 2);

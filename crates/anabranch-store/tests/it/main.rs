@@ -1,6 +1,7 @@
 //! The store through SQL.
 
 mod support;
+mod survivors;
 
 mod altered;
 mod changes_doors;
