@@ -22,6 +22,8 @@ pub struct Statement {
     n_params: usize,
     /// Whether it was stepped since its last reset.
     is_running: bool,
+    /// Parameters that [`Statement::bind`] made SQLite copy bytes for.
+    copied: Vec<usize>,
 }
 
 impl Statement {
@@ -33,7 +35,7 @@ impl Statement {
         let raw = NonNull::new(raw)?;
         // SAFETY: an open statement.
         let n_params = unsafe { ffi::sqlite3_bind_parameter_count(raw.as_ptr()) } as usize;
-        Some(Statement { raw, db, n_params, is_running: false })
+        Some(Statement { raw, db, n_params, is_running: false, copied: Vec::new() })
     }
 
     /// Binds parameter `index`, from 1. The bytes are copied by SQLite.
@@ -45,7 +47,11 @@ impl Statement {
         self.db.live()?;
         // SAFETY: SQLite copies, so the binding needs no borrow.
         let rc = unsafe { self.bind_as(index, value, ffi::SQLITE_TRANSIENT()) };
-        self.check(rc)
+        self.check(rc)?;
+        if is_bytes(&value) {
+            self.copied.push(index);
+        }
+        Ok(())
     }
 
     /// Goes to the next row; `false` at the end, when the statement is reset too.
@@ -101,11 +107,14 @@ impl Statement {
         unsafe { raw_value::column(self.raw.as_ptr(), index) }
     }
 
-    /// Resets and clears bindings.
+    /// Resets and unbinds texts and blobs; numbers stay bound.
     pub fn reset(&mut self) {
         if self.db.is_alive() {
             self.rewind();
-            self.unbind();
+            let copied = std::mem::take(&mut self.copied);
+            copied.iter().for_each(|index| self.unbind_one(*index));
+            self.copied = copied;
+            self.copied.clear();
         }
     }
 
@@ -124,6 +133,7 @@ impl Statement {
         if params.len() < self.n_params {
             self.unbind();
         }
+        self.copied.clear();
         for (index, value) in params.iter().enumerate() {
             self.bind(index + 1, *value)?;
         }
@@ -237,6 +247,10 @@ impl Statement {
     }
 }
 
+fn is_bytes(value: &ValueRef<'_>) -> bool {
+    matches!(value, ValueRef::Text(_) | ValueRef::Blob(_))
+}
+
 /// A statement whose bindings point into somebody's borrow.
 struct Lent<'a> {
     statement: &'a mut Statement,
@@ -250,7 +264,7 @@ impl Drop for Lent<'_> {
         self.statement.rewind();
         for (index, value) in self.params.iter().enumerate() {
             // Numbers may stay bound: they are no pointers.
-            if matches!(value, ValueRef::Text(_) | ValueRef::Blob(_)) {
+            if is_bytes(value) {
                 self.statement.unbind_one(index + 1);
             }
         }
