@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use anabranch_core::value::{Value, ValueRef};
 
+use crate::atomic::{self, Bracket};
 use crate::base::quote_name;
 use crate::context::Context;
 use crate::error::{Result, StoreError};
@@ -68,22 +69,15 @@ pub(crate) fn drop_orphans(cx: &Context) -> Result<()> {
 /// Runs `f` so that all of it stands or none; the user's last insert rowid stays.
 fn atomically(cx: &Context, f: impl FnOnce() -> Result<()>) -> Result<()> {
     let rowid = cx.db.last_insert_rowid();
-    cx.db.execute("SAVEPOINT ana_crr", &[])?;
-    let prepared = || {
+    let result = atomic::atomically(&cx.db, Bracket::Savepoint, || {
         transaction::enrol(cx)?;
         // What is buffered may be of a table whose metadata goes.
         transaction::flush(cx)?;
-        drop_orphans(cx)
-    };
-    let result = prepared().and_then(|()| f()).and_then(|()| {
+        drop_orphans(cx)?;
+        f()?;
         cx.capture.forget();
-        Ok(cx.db.execute("RELEASE ana_crr", &[])?)
+        Ok(())
     });
-    if result.is_err() {
-        // SQLite may have undone the whole transaction; the first error is the one to tell.
-        let _ = cx.db.execute("ROLLBACK TO ana_crr", &[]);
-        let _ = cx.db.execute("RELEASE ana_crr", &[]);
-    }
     cx.db.set_last_insert_rowid(rowid);
     result
 }

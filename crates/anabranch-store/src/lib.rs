@@ -15,6 +15,7 @@ pub mod error;
 mod ids;
 mod limits;
 
+mod atomic;
 mod context;
 mod crr;
 mod identity;

@@ -7,6 +7,7 @@ use anabranch_core::site::SiteId;
 use anabranch_core::value::{Value, ValueRef};
 use anabranch_sqlite::{Db, SqlError};
 
+use crate::atomic::{Bracket, atomically};
 use crate::error::{Result, StoreError};
 use crate::metadata::tables;
 use crate::shape::{integer, text};
@@ -81,8 +82,10 @@ pub(crate) fn initialise(db: &Db) -> Result<()> {
     if is_whole && site_id(db)?.is_some() {
         return Ok(());
     }
-    create(db).map_err(|error| {
-        let SqlError { code, message } = error;
+    // In a savepoint: the host may be in a transaction.
+    let made = atomically(db, Bracket::Savepoint, || Ok(create_objects(db)?));
+    made.map_err(|error| {
+        let SqlError { code, message } = error.into();
         SqlError { code, message: format!("error during initialization: {message}") }.into()
     })
 }
@@ -121,18 +124,6 @@ fn check_format(db: &Db) -> Result<()> {
 fn site_id(db: &Db) -> Result<Option<Value>> {
     let sql = "SELECT site_id FROM main.crsql_site_id WHERE ordinal = 0";
     Ok(db.query_value(sql, &[])?)
-}
-
-/// Makes what is missing, all or nothing, also inside a transaction of the host's.
-fn create(db: &Db) -> std::result::Result<(), SqlError> {
-    db.execute("SAVEPOINT ana_initialise", &[])?;
-    let result = create_objects(db).and_then(|()| db.execute("RELEASE ana_initialise", &[]));
-    if result.is_err() {
-        // The savepoint may be gone with its transaction; the first error is the one to tell.
-        let _ = db.execute("ROLLBACK TO ana_initialise", &[]);
-        let _ = db.execute("RELEASE ana_initialise", &[]);
-    }
-    result
 }
 
 fn create_objects(db: &Db) -> std::result::Result<(), SqlError> {

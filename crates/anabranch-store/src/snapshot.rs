@@ -1,5 +1,6 @@
 //! Reading on one state of the file, whatever other connections commit meanwhile.
 
+use crate::atomic::{Bracket, atomically};
 use crate::context::Context;
 use crate::error::Result;
 
@@ -11,16 +12,12 @@ pub(crate) fn read<T>(cx: &Context, f: impl FnOnce() -> Result<T>) -> Result<T> 
         cx.refresh()?;
         return f();
     }
-    cx.db.execute("BEGIN", &[])?;
-    // Nobody of this connection altered anything in a transaction that is this young.
-    cx.is_followed.set(true);
-    let refreshed = cx.refresh();
-    cx.is_followed.set(false);
-    let result = refreshed.and_then(|()| f());
-    // Nothing was written: committing only ends the read, and other statements that read
-    // on this connection go on.
-    let end = cx.db.execute("COMMIT", &[]);
-    let value = result?;
-    end?;
-    Ok(value)
+    atomically(&cx.db, Bracket::Reading, || {
+        // Nobody of this connection altered anything in a transaction that is this young.
+        cx.is_followed.set(true);
+        let refreshed = cx.refresh();
+        cx.is_followed.set(false);
+        refreshed?;
+        f()
+    })
 }

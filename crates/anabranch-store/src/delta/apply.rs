@@ -21,6 +21,7 @@ use anabranch_sqlite::vtab::{Constraint, Cursor, Nothing, OrderTerm, Plan, Table
 use super::error::ChangeName;
 use super::intake::Intake;
 use super::{Applied, DeltaError, stage};
+use crate::atomic::{Bracket, atomically};
 use crate::context::Context;
 use crate::error::Result;
 use crate::transaction;
@@ -35,18 +36,13 @@ const TABLE: &str = "ana_internal_apply";
 pub(super) fn apply(cx: &Context, bytes: ValueRef<'_>) -> Result<u64> {
     let rowid = cx.db.last_insert_rowid();
     let is_own = cx.db.is_autocommit() && !cx.db.is_writing();
-    if is_own {
-        cx.db.execute("BEGIN IMMEDIATE", &[])?;
-    }
     // Of a SELECT: for VALUES of one row SQLite takes no savepoint.
     let insert = format!("INSERT INTO {TABLE}(parts) SELECT ?1");
-    let mut result = cx.db.execute(&insert, &[bytes]);
-    if is_own && result.is_ok() {
-        result = cx.db.execute("COMMIT", &[]);
-    }
-    if is_own && result.is_err() && !cx.db.is_autocommit() {
-        cx.db.execute("ROLLBACK", &[])?;
-    }
+    let work = || Ok(cx.db.execute(&insert, &[bytes])?);
+    let result = match is_own {
+        true => atomically(&cx.db, Bracket::Transaction, work),
+        false => work(),
+    };
     cx.db.set_last_insert_rowid(rowid);
     result?;
     Ok(cx.delta.n_applied.get())

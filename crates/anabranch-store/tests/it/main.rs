@@ -10,6 +10,7 @@ mod changes_scan;
 mod connections;
 mod faults;
 mod local;
+mod memory;
 mod refusals;
 mod savepoints;
 mod shapes;
