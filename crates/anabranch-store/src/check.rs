@@ -107,6 +107,9 @@ pub(crate) fn check(cx: &Context) -> Result<Findings> {
         check_declaration(cx, table, &mut findings)?;
     }
     check_orphans(cx, &mut findings)?;
+    cx.metadata
+        .borrow_mut()
+        .check(&mut |severity, place, what| findings.add(severity, place, what))?;
     check_rows(cx, &tables, &mut findings)?;
     Ok(findings)
 }

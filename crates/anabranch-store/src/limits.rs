@@ -51,3 +51,6 @@ pub(crate) const MAX_ENTRY_KEY_BYTES: usize = 1 << 20;
 /// Records of log entries that are kept decoded: what a walk over rows in key order, written
 /// in another order, comes back to. About 40 bytes each.
 pub(crate) const MAX_KEPT_RECORDS: usize = 1 << 20;
+/// Largest column version or causal length that a clock may hold; the core refuses what is
+/// above it at every door.
+pub(crate) const MAX_COLUMN_VERSION: u64 = anabranch_core::limits::MAX_COLUMN_VERSION;

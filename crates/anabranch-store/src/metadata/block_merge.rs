@@ -153,7 +153,11 @@ impl Blocks {
                 let n_bytes = pending.body.len();
                 let joins = n_bytes + next.n_bytes <= MAX_BLOCK_BYTES * 3 / 4
                     && n_rows + next.n_rows <= MAX_BLOCK_ROWS * 3 / 4;
-                if joins {
+                // Two blocks that share fill better than three halves (Knuth's B*-tree).
+                let shares = n_bytes > MAX_BLOCK_BYTES
+                    && n_bytes + next.n_bytes <= MAX_BLOCK_BYTES * 9 / 5
+                    && n_rows + next.n_rows <= MAX_BLOCK_ROWS * 9 / 5;
+                if joins || shares {
                     pending.join = Some(next.first);
                     return Ok(());
                 }

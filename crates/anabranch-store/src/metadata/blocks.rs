@@ -21,6 +21,7 @@ use crate::ids::{Key, TableId};
 pub(crate) struct Loaded {
     pub(crate) first: Key,
     pub(crate) rows: Vec<BlockRow>,
+    pub(crate) n_bytes: usize,
 }
 
 /// A block as far as its neighbour wants to know.
@@ -164,7 +165,7 @@ fn decode(table: TableId, row: &Statement) -> Result<Loaded> {
     let first = read_blob(row, 0, "ana_clock")?;
     let body = read_blob(row, 1, "ana_clock")?;
     let rows = block::decode(first, body).map_err(|what| damaged(place(table, first), what))?;
-    Ok(Loaded { first: Key::from_slice(first), rows })
+    Ok(Loaded { first: Key::from_slice(first), rows, n_bytes: body.len() })
 }
 
 /// Names a block for people.

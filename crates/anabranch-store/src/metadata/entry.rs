@@ -1,7 +1,8 @@
 //! The body of a log row: the records of one transaction on one table, in order.
 //!
 //! ```text
-//! [tag 1][n records][form][own version, if form has bit 2][first seq]
+//! [tag 1][form][n records][first seq]   the last two absent if form has bit 7: 1 and 0
+//! [own version, if form has bit 2]
 //! ops      until n: [records - 1 << 3 | is birth << 2 | kind][columns]
 //! seqs     (form bit 3) [n runs], each [records before it][records - 1][signed: seqs that
 //!          are consumed before each of them, beyond the columns of the one before]
@@ -55,6 +56,8 @@ const HAS_SEQS: u8 = 8;
 const HAS_DOTS: u8 = 16;
 const HAS_ORIGINS: u8 = 32;
 const HAS_ARRIVALS: u8 = 64;
+/// One record, whose `seq` is 0: the change of one row.
+const IS_SINGLE: u8 = 128;
 
 /// A record without its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,8 +1,8 @@
 //! The head of a log row: the header of a change, with authors by local id.
 //!
-//! `[flags][version][time ms][time counter] (author id) (author text) (message text) (deps)`,
+//! `[flags][version][time ms] (time counter) (author id) (author text) (message text) (deps)`,
 //! numbers as varints. Flags: bits 0-1 kind, 2 author id present (absent: this copy),
-//! 3 author text, 4 message, 5 deps; bits 6 and 7 are reserved and refused. The salt is
+//! 3 author text, 4 message, 5 deps, 6 time counter (absent: 0); bit 7 is reserved and refused. The salt is
 //! not here: `ana_salt` keeps it, also when headers are dropped.
 
 use anabranch_core::change::ChangeKind;
@@ -15,6 +15,8 @@ const FOREIGN: u8 = 4;
 const AUTHOR: u8 = 8;
 const MESSAGE: u8 = 16;
 const DEPS: u8 = 32;
+const COUNTER: u8 = 64;
+const RESERVED: u8 = 128;
 
 /// A dependency by local author id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,13 +52,16 @@ pub(crate) fn encode(header: &StoredHeader) -> Vec<u8> {
         (header.author_text.is_some(), AUTHOR),
         (header.message.is_some(), MESSAGE),
         (!header.deps.is_empty(), DEPS),
+        (header.time.0 & 0xffff != 0, COUNTER),
     ] {
         flags |= if is_there { bit } else { 0 };
     }
     let mut out = vec![flags];
     put(&mut out, header.version);
     put(&mut out, header.time.0 >> 16);
-    put(&mut out, header.time.0 & 0xffff);
+    if header.time.0 & 0xffff != 0 {
+        put(&mut out, header.time.0 & 0xffff);
+    }
     if header.author != AuthorId(0) {
         put(&mut out, u64::from(header.author.0));
     }
@@ -79,8 +84,7 @@ pub(crate) fn decode_dot(head: &[u8]) -> Decoded<(AuthorId, u64)> {
     let mut reader = Reader::new(head);
     let flags = reader.byte()?;
     let version = reader.number()?;
-    reader.number()?;
-    reader.number()?;
+    read_time(&mut reader, flags)?;
     let author = if flags & FOREIGN != 0 { reader.number32()? } else { 0 };
     Ok((AuthorId(author), version))
 }
@@ -89,11 +93,11 @@ pub(crate) fn decode_dot(head: &[u8]) -> Decoded<(AuthorId, u64)> {
 pub(crate) fn decode(head: &[u8]) -> Decoded<StoredHeader> {
     let mut reader = Reader::new(head);
     let flags = reader.byte()?;
-    if flags & 0xc0 != 0 {
+    if flags & RESERVED != 0 {
         return Err(Corrupt("a header with fields of a newer version"));
     }
     let version = reader.number()?;
-    let time = read_time(&mut reader)?;
+    let time = read_time(&mut reader, flags)?;
     let author = AuthorId(if flags & FOREIGN != 0 { reader.number32()? } else { 0 });
     let author_text = (flags & AUTHOR != 0).then(|| read_text(&mut reader)).transpose()?;
     let message = (flags & MESSAGE != 0).then(|| read_text(&mut reader)).transpose()?;
@@ -115,8 +119,9 @@ pub(crate) fn decode(head: &[u8]) -> Decoded<StoredHeader> {
     Ok(StoredHeader { author, version, kind, time, deps, author_text, message })
 }
 
-fn read_time(reader: &mut Reader<'_>) -> Decoded<Hlc> {
-    let (millis, counter) = (reader.number()?, reader.number()?);
+fn read_time(reader: &mut Reader<'_>, flags: u8) -> Decoded<Hlc> {
+    let millis = reader.number()?;
+    let counter = if flags & COUNTER != 0 { reader.number()? } else { 0 };
     if millis >> 48 != 0 || counter >> 16 != 0 {
         return Err(Corrupt("a time out of bounds"));
     }

@@ -378,7 +378,7 @@ impl Metadata {
     }
 
     /// All tables of which there are clocks.
-    fn tables_with_clocks(&mut self) -> Result<Vec<TableId>> {
+    pub(super) fn tables_with_clocks(&mut self) -> Result<Vec<TableId>> {
         let mut tables: Vec<TableId> = self.tail.tables().collect();
         let mut next = TableId(0);
         while let Some(table) = self.blocks.next_table(next)? {

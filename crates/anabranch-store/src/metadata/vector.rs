@@ -270,6 +270,17 @@ impl Metadata {
         })
     }
 
+    /// The chain that is stored for just this version, and where its change begins.
+    pub(super) fn stored_chain(
+        &mut self,
+        author: AuthorId,
+        version: u64,
+    ) -> Result<Option<(Held, EntryId)>> {
+        let point = self.checkpoint(author, version)?;
+        let exact = point.filter(|point| point.held.version == version);
+        Ok(exact.map(|point| (point.held, point.entry)))
+    }
+
     pub(super) fn chain_of(&mut self, site: SiteId, version: u64) -> Result<Option<Chain>> {
         let Some(author) = self.authors.find(&self.db, site)? else {
             return Ok((version == 0).then(Chain::default));

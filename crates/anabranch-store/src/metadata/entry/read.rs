@@ -132,16 +132,18 @@ impl Entry {
 pub(crate) fn decode(body: &[u8], head_version: u64, dbv: u64) -> Decoded<Entry> {
     let mut reader = Reader::new(body);
     check_tag(reader.byte()?, TAG_RECORDS)?;
-    let n_records = reader.number32()?;
+    let form = reader.byte()?;
+    if form & KEYS == 0 {
+        return Err(Corrupt("an entry of unknown form"));
+    }
+    let (n_records, first_seq) = match form & IS_SINGLE {
+        0 => (reader.number32()?, reader.number()?),
+        _ => (1, 0),
+    };
     if n_records == 0 || n_records as usize > MAX_ENTRY_RECORDS {
         return Err(Corrupt("an entry of too many records, or none"));
     }
-    let form = reader.byte()?;
-    if form & 0x80 != 0 || form & KEYS == 0 {
-        return Err(Corrupt("an entry of unknown form"));
-    }
     let own_version = if form & HAS_VERSION != 0 { reader.number()? } else { head_version };
-    let first_seq = reader.number()?;
     let ops = read_runs(&mut reader, n_records, 3, |reader, bits| {
         Ok((kind_of(bits), bits & 4 != 0, read_mask(reader)?))
     })?;

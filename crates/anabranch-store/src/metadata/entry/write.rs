@@ -132,15 +132,17 @@ impl Writer {
             | bit(self.seqs.iter().any(|run| run.of != 0), HAS_SEQS)
             | bit(self.dots.iter().any(|run| run.of != own), HAS_DOTS)
             | bit(self.origins.iter().any(|run| run.of.0 != 0), HAS_ORIGINS)
-            | bit(self.arrivals.iter().any(|run| run.of != dbv), HAS_ARRIVALS);
+            | bit(self.arrivals.iter().any(|run| run.of != dbv), HAS_ARRIVALS)
+            | bit(self.n_records == 1 && self.first_seq == 0, IS_SINGLE);
         let mut out = Vec::with_capacity(self.keys.len() + 64);
-        out.push(TAG_RECORDS);
-        put(&mut out, self.n_records as u64);
-        out.push(form);
+        out.extend([TAG_RECORDS, form]);
+        if form & IS_SINGLE == 0 {
+            put(&mut out, self.n_records as u64);
+            put(&mut out, self.first_seq);
+        }
         if states_version {
             put(&mut out, own_version);
         }
-        put(&mut out, self.first_seq);
         self.put_runs(&mut out, form, dbv);
         self.put_keys(&mut out, keys);
         if !self.superseded.is_empty() {

@@ -195,6 +195,9 @@ fn shown(records: &[LiveRecord]) -> Vec<Shown> {
 }
 
 fn compare(metadata: &mut Metadata, model: &Model, seed: u64) {
+    let mut findings = Vec::new();
+    metadata.check(&mut |_, place, what| findings.push(format!("{place}: {what}"))).unwrap();
+    assert_eq!(findings, [""; 0], "seed {seed}");
     let scan = metadata.scan_since(0).unwrap();
     let mut all = shown(&read_all(scan, metadata));
     all.sort_by_key(|cell| (cell.4, cell.5));
