@@ -89,9 +89,21 @@ impl Blocks {
                 }
                 None => n_changes,
             };
+            // Where most rows change, the next block is probably read as well.
+            let is_dense = end < n_changes && (end - done) * 2 >= old.len();
             self.merge(&mut pending, old, changes, done..end)?;
             done = end;
-            self.finish(&mut pending, next)?;
+            let mut carries = false;
+            while is_dense && pending.overflows(self) {
+                self.write_full(&mut pending)?;
+                carries = pending.len() > 0;
+            }
+            match next {
+                // What is left over goes on with the rows of the next block, so that blocks
+                // stay full.
+                Some(next) if is_dense && carries => pending.join = Some(next.first),
+                next => self.finish(&mut pending, next)?,
+            }
         }
         Ok(())
     }
@@ -200,11 +212,14 @@ impl Blocks {
 
     /// Writes the encoded block of the first `n_rows` rows.
     fn write_encoded(&mut self, pending: &mut Pending, n_rows: usize) -> Result<()> {
+        // What was read goes first: SQLite would split a page for a row that takes the place
+        // of another.
+        let read = std::mem::take(&mut pending.read);
         let first = &pending.rows[pending.start].0;
-        self.write(pending.table, first, &pending.body)?;
-        if let Some(at) = pending.read.iter().position(|read| read == first) {
-            pending.read.swap_remove(at);
+        for stale in read.iter().filter(|read| *read != first) {
+            self.delete(pending.table, stale)?;
         }
+        self.write(pending.table, first, &pending.body)?;
         pending.start += n_rows;
         if pending.start == pending.rows.len() {
             pending.rows.clear();
@@ -242,6 +257,15 @@ impl Pending {
         }
         self.changed = change;
         self.rows.push(row);
+    }
+
+    /// Whether the rows are more than a block takes.
+    fn overflows(&mut self, blocks: &mut Blocks) -> bool {
+        let n_rows = self.len();
+        if n_rows <= MAX_BLOCK_ROWS && n_rows > 0 {
+            self.encode(blocks, n_rows);
+        }
+        n_rows > MAX_BLOCK_ROWS || (n_rows > 1 && self.body.len() > MAX_BLOCK_BYTES)
     }
 
     fn encode(&mut self, blocks: &mut Blocks, n_rows: usize) {

@@ -57,7 +57,7 @@ fn bulk_rows_cost_little_more_than_their_keys() {
     let [inserted, updated, deleted] = bulk(&uuid_keys(N));
     assert!(inserted <= 26.0, "UUIDs: {inserted} bytes a row");
     let (update, delete) = (updated - inserted, deleted - updated);
-    assert!(update <= 10.0 && delete <= 20.0, "UUIDs: {update} an update, {delete} a delete");
+    assert!(update <= 14.0 && delete <= 20.0, "UUIDs: {update} an update, {delete} a delete");
 }
 
 /// Bytes a row when each is inserted in a transaction of its own.
