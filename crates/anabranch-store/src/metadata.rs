@@ -58,6 +58,7 @@ use crate::buffer::{LocalBuffer, MergedBuffer};
 use crate::error::Result;
 use crate::ids::{AuthorId, EntryId, LocalDot, Ordinal, TableId};
 use blocks::Blocks;
+use cursor::Ascending;
 use entry::Entry;
 pub(crate) use header::StoredHeader;
 use log::Log;
@@ -162,6 +163,8 @@ pub(crate) struct Metadata {
     db: Db,
     own: SiteId,
     blocks: Blocks,
+    /// Lookups that are expected to ascend.
+    ascending: Option<Ascending>,
     log: Log,
     authors: Sites,
     origins: Sites,
@@ -202,6 +205,7 @@ impl Metadata {
             db: db.clone(),
             own,
             blocks: Blocks::new(db),
+            ascending: None,
             log: Log::new(db),
             authors: Sites::authors(own),
             origins: Sites::origins(own),
@@ -249,6 +253,7 @@ impl Metadata {
         if let Some(site) = self.state.site {
             self.be(site);
         }
+        self.ascending = None;
         self.tail = Tail::default();
         self.pending_own = None;
         self.entries.clear();
@@ -284,8 +289,19 @@ impl Metadata {
     fn clock(&mut self, table: TableId, key: &[u8]) -> Result<Option<RowClock>> {
         match self.tail.row(table, key) {
             Some(clock) => Ok(Some(clock.clone())),
-            None => self.blocks.row(table, key),
+            None => match &mut self.ascending {
+                Some(ascending) if ascending.table() == table => {
+                    ascending.row(&mut self.blocks, key)
+                }
+                _ => self.blocks.row(table, key),
+            },
         }
+    }
+
+    /// Says that rows of a table will be asked for by nearly ascending keys, inside the
+    /// present transaction; `None`: not any more.
+    pub(crate) fn expect_ascending(&mut self, table: Option<TableId>) {
+        self.ascending = table.map(Ascending::new);
     }
 
     /// Writes buffered local operations as records of the pending change and applies the
@@ -331,6 +347,9 @@ impl Metadata {
 
     /// Runs a writer; what it left half done in memory is read anew.
     fn or_stale(&mut self, write: impl FnOnce(&mut Metadata) -> Result<()>) -> Result<()> {
+        if let Some(ascending) = &mut self.ascending {
+            ascending.forget();
+        }
         let written = write(self);
         if written.is_err() {
             self.invalidate();

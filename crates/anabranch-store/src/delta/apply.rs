@@ -36,8 +36,10 @@ const TABLE: &str = "ana_internal_apply";
 pub(super) fn apply(cx: &Context, bytes: ValueRef<'_>) -> Result<u64> {
     let rowid = cx.db.last_insert_rowid();
     let is_own = cx.db.is_autocommit() && !cx.db.is_writing();
-    // Of a SELECT: for VALUES of one row SQLite takes no savepoint.
-    let insert = format!("INSERT INTO {TABLE}(parts) SELECT ?1");
+    // Of a SELECT, SQLite takes a savepoint, and saves each page that is written; of VALUES
+    // it takes none, and in a transaction of our own none is needed.
+    let source = if is_own { "VALUES(?1)" } else { "SELECT ?1" };
+    let insert = format!("INSERT INTO {TABLE}(parts) {source}");
     let work = || Ok(cx.db.execute(&insert, &[bytes])?);
     let result = match is_own {
         true => atomically(&cx.db, Bracket::Transaction, work),

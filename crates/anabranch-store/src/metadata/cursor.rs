@@ -2,6 +2,7 @@
 
 use super::block::BlockRow;
 use super::blocks::Blocks;
+use super::row_clock::RowClock;
 use crate::error::Result;
 use crate::ids::{Address, Key, TableId};
 
@@ -20,11 +21,15 @@ impl Cursor {
         Cursor { table, rows: Vec::new(), first: None, end: None }
     }
 
+    /// Whether `key` is or would be in the block last read.
+    fn covers(&self, key: &[u8]) -> bool {
+        self.first.as_deref().is_some_and(|first| first <= key)
+            && self.end.as_deref().is_none_or(|end| key < end)
+    }
+
     /// Reads the block in which `key` is or would be.
     fn seek(&mut self, blocks: &mut Blocks, key: &[u8]) -> Result<()> {
-        let is_here = self.first.as_deref().is_some_and(|first| first <= key)
-            && self.end.as_deref().is_none_or(|end| key < end);
-        if is_here {
+        if self.covers(key) {
             return Ok(());
         }
         match blocks.load(self.table, key)? {
@@ -75,5 +80,53 @@ impl Cursor {
                 _ => return Ok(None),
             }
         }
+    }
+}
+
+/// Lookups of one table by nearly ascending keys, dense or not: a block is read whole if
+/// the one before it was asked for several rows, else only what is asked for.
+pub(crate) struct Ascending {
+    cursor: Cursor,
+    /// Rows asked for of the block last read.
+    n_asked: u32,
+    /// Lookups to come that read no block whole.
+    n_single: u32,
+}
+
+/// Rows of one block for which decoding it whole pays.
+const DENSE_ROWS: u32 = 4;
+/// Lookups after which a sparse run is looked at anew.
+const SPARSE_LOOKUPS: u32 = 64;
+
+impl Ascending {
+    pub(crate) fn new(table: TableId) -> Ascending {
+        Ascending { cursor: Cursor::new(table), n_asked: DENSE_ROWS, n_single: 0 }
+    }
+
+    /// The table.
+    pub(crate) fn table(&self) -> TableId {
+        self.cursor.table
+    }
+
+    /// Forgets the block last read: it was written.
+    pub(crate) fn forget(&mut self) {
+        *self = Ascending::new(self.cursor.table);
+    }
+
+    /// The clock of one row.
+    pub(crate) fn row(&mut self, blocks: &mut Blocks, key: &[u8]) -> Result<Option<RowClock>> {
+        if !self.cursor.covers(key) {
+            if self.n_single > 0 {
+                self.n_single -= 1;
+                return blocks.row(self.cursor.table, key);
+            }
+            if self.n_asked < DENSE_ROWS {
+                self.n_single = SPARSE_LOOKUPS;
+            }
+            self.n_asked = 0;
+        }
+        self.n_asked = self.n_asked.saturating_add(1);
+        let row = self.cursor.row(blocks, key)?;
+        Ok(row.map(|(_, clock)| clock.clone()))
     }
 }
