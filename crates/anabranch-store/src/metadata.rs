@@ -56,7 +56,7 @@ use hashbrown::HashMap;
 
 use crate::buffer::{LocalBuffer, MergedBuffer};
 use crate::error::Result;
-use crate::ids::{AuthorId, EntryId, LocalDot, Ordinal, TableId};
+use crate::ids::{AuthorId, EntryId, Key, LocalDot, Ordinal, TableId};
 use blocks::Blocks;
 use cursor::Ascending;
 use entry::Entry;
@@ -176,6 +176,8 @@ pub(crate) struct Metadata {
     tail: Tail,
     /// Numbers of the next new rows, as far as asked for.
     numbers: HashMap<TableId, u64>,
+    /// The row asked for last: changes come cell after cell of one row.
+    recent: Option<(TableId, Key, Option<RowClock>)>,
     /// Contexts of other authors, as far as asked for.
     contexts: HashMap<AuthorId, Rc<Versions>>,
     /// Committed entries that were looked into, and how many records they hold.
@@ -214,6 +216,7 @@ impl Metadata {
             state: State::empty(),
             tail: Tail::default(),
             numbers: HashMap::new(),
+            recent: None,
             contexts: HashMap::new(),
             entries: HashMap::new(),
             n_kept: 0,
@@ -255,6 +258,7 @@ impl Metadata {
         }
         self.ascending = None;
         self.tail = Tail::default();
+        self.recent = None;
         self.pending_own = None;
         self.entries.clear();
         self.n_kept = 0;
@@ -283,7 +287,14 @@ impl Metadata {
     /// The clock of one row (tail, then block); sees flushed writes, not buffers.
     pub(crate) fn row(&mut self, table: TableId, key: &[u8]) -> Result<Option<RowClock>> {
         self.ensure()?;
-        self.clock(table, key)
+        if let Some((recent_table, recent_key, clock)) = &self.recent
+            && (*recent_table, recent_key.as_slice()) == (table, key)
+        {
+            return Ok(clock.clone());
+        }
+        let clock = self.clock(table, key)?;
+        self.recent = Some((table, Key::from_slice(key), clock.clone()));
+        Ok(clock)
     }
 
     fn clock(&mut self, table: TableId, key: &[u8]) -> Result<Option<RowClock>> {
@@ -350,6 +361,7 @@ impl Metadata {
         if let Some(ascending) = &mut self.ascending {
             ascending.forget();
         }
+        self.recent = None;
         let written = write(self);
         if written.is_err() {
             self.invalidate();

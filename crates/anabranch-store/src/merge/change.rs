@@ -11,7 +11,7 @@ use anabranch_core::key::apply_affinity;
 use anabranch_core::merge::{CellState, Incoming, RowVerdict, cell_wins, merge_row};
 
 use super::edit::{self, RowEdit};
-use super::stamp::{self, Stamps};
+use super::stamp::{self, Stamp};
 use super::{IncomingChange, IncomingColumn};
 use crate::base;
 use crate::buffer::{MergedRecord, Superseded};
@@ -165,12 +165,11 @@ impl<'a> Merge<'a> {
             Ordering::Less => return Ok(false),
             Ordering::Equal => {}
         }
-        let mut stamps = Stamps::new(self.cx, self.table.id, self.incoming.key);
         let ties = self.cx.ties.get();
         let local_origin = match ties {
             anabranch_core::merge::Ties::KeepLocal => self.cx.metadata.borrow().own_site(),
             anabranch_core::merge::Ties::LargerSite => {
-                stamp::site_of(self.cx, stamps.of(held, column)?.origin)?
+                stamp::site_of(self.cx, Stamp::of(self.cx, held, column)?.origin)?
             }
         };
         let origin = self.origin_site();
@@ -225,11 +224,10 @@ impl<'a> Merge<'a> {
 
     /// Column, `seq` and origin of all cells of the present life but `winner`.
     fn leftovers(&self, winner: Option<ColumnId>) -> Result<Vec<(ColumnId, u64, Ordinal)>> {
-        let mut stamps = Stamps::new(self.cx, self.table.id, self.incoming.key);
         let mut leftovers = Vec::new();
         for (group, column) in self.cells() {
             if Some(column) != winner {
-                let stamp = stamps.of(group, column)?;
+                let stamp = Stamp::of(self.cx, group, column)?;
                 leftovers.push((column, stamp.seq, stamp.origin));
             }
         }
@@ -242,8 +240,7 @@ impl<'a> Merge<'a> {
         if group.version == 0 {
             return Ok(None);
         }
-        let mut stamps = Stamps::new(self.cx, self.table.id, self.incoming.key);
-        let stamp = stamps.of(group, column)?;
+        let stamp = Stamp::of(self.cx, group, column)?;
         if stamp::site_of(self.cx, stamp.origin)? == self.origin_site() {
             return Ok(None);
         }
@@ -260,11 +257,10 @@ impl<'a> Merge<'a> {
     /// The cells that a delete drops, except those it knew of.
     fn superseded_by_delete(&self) -> Result<Vec<Superseded>> {
         let Some(clock) = &self.clock else { return Ok(Vec::new()) };
-        let mut stamps = Stamps::new(self.cx, self.table.id, self.incoming.key);
         let origin = self.origin_site();
         let mut dropped = Vec::new();
         for (group, column) in self.cells().filter(|(group, _)| group.version > 0) {
-            let stamp = stamps.of(group, column)?;
+            let stamp = Stamp::of(self.cx, group, column)?;
             if stamp::site_of(self.cx, stamp.origin)? != origin {
                 dropped.push((column, group.version, stamp));
             }

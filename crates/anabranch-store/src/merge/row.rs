@@ -13,7 +13,7 @@ use anabranch_core::value::{Value, ValueRef};
 use smallvec::SmallVec;
 
 use super::edit::{self, RowEdit};
-use super::stamp::{self, Stamp, Stamps};
+use super::stamp::{self, Stamp};
 use super::{DeltaScope, IncomingBirth, IncomingCell, IncomingRow, RowEffect, RowOutcome};
 use crate::base::{self, BaseRow};
 use crate::buffer::{MergedRecord, Superseded};
@@ -171,7 +171,7 @@ impl<'a> Merge<'a> {
         if group.version == 0 && cell.version > 0 {
             return Ok(Verdict::Wins(None));
         }
-        let stamp = contest.stamps.of(group, cell.column)?;
+        let stamp = Stamp::of(self.cx, group, cell.column)?;
         let origin = stamp::site_of(self.cx, stamp.origin)?;
         // Nobody here can have known a change that was not held here: a loser is known to its
         // winner only if both first came from one site.
@@ -281,7 +281,7 @@ impl<'a> Merge<'a> {
                 continue;
             }
             for column in group.mask.iter().filter(|column| *column != ColumnId::SENTINEL) {
-                let stamp = contest.stamps.of(group, column)?;
+                let stamp = Stamp::of(self.cx, group, column)?;
                 let is_known = stamp::site_of(self.cx, stamp.origin)? == birth.origin
                     || self.knew(birth.dot, stamp.dot)?;
                 if !is_known {
@@ -315,8 +315,7 @@ impl<'a> Merge<'a> {
     fn sentinel_origin(&self) -> Result<Option<SiteId>> {
         let sentinel = self.clock.as_ref().and_then(|clock| clock.column(ColumnId::SENTINEL));
         let Some(group) = sentinel else { return Ok(None) };
-        let mut stamps = Stamps::new(self.cx, self.table.id, self.incoming.key);
-        let stamp = stamps.of(group, ColumnId::SENTINEL)?;
+        let stamp = Stamp::of(self.cx, group, ColumnId::SENTINEL)?;
         Ok(Some(stamp::site_of(self.cx, stamp.origin)?))
     }
 
@@ -453,13 +452,12 @@ struct Contest<'a> {
     cx: &'a Context,
     table: &'a Rc<TableInfo>,
     key: &'a [u8],
-    stamps: Stamps<'a>,
     row: Option<Option<BaseRow>>,
 }
 
 impl<'a> Contest<'a> {
     fn new(cx: &'a Context, table: &'a Rc<TableInfo>, key: &'a [u8]) -> Contest<'a> {
-        Contest { cx, table, key, stamps: Stamps::new(cx, table.id, key), row: None }
+        Contest { cx, table, key, row: None }
     }
 
     fn row(&mut self) -> Result<Option<&BaseRow>> {

@@ -5,8 +5,8 @@ use anabranch_core::value::ValueRef;
 
 use crate::buffer::Superseded;
 use crate::context::Context;
-use crate::error::{Result, StoreError};
-use crate::ids::{ColumnId, EntryId, LocalDot, Ordinal, TableId};
+use crate::error::Result;
+use crate::ids::{ColumnId, EntryId, LocalDot, Ordinal};
 use crate::metadata::row_clock::{Group, RowClock};
 
 /// Who last wrote a cell, and the `seq` it has.
@@ -17,58 +17,20 @@ pub(super) struct Stamp {
     pub(super) seq: u64,
 }
 
-/// The stamps of one row's cells; resolved when first asked for.
-pub(super) struct Stamps<'a> {
-    cx: &'a Context,
-    table: TableId,
-    key: &'a [u8],
-    /// Stamps of cells in the log, once read.
-    logged: Option<Vec<(ColumnId, Stamp)>>,
-}
-
-impl<'a> Stamps<'a> {
-    pub(super) fn new(cx: &'a Context, table: TableId, key: &'a [u8]) -> Stamps<'a> {
-        Stamps { cx, table, key, logged: None }
-    }
-
-    /// The stamp of `column`, which is in `group` of the row's present clock.
-    pub(super) fn of(&mut self, group: &Group, column: ColumnId) -> Result<Stamp> {
-        if group.at.entry == EntryId::PENDING {
-            return Ok(self.buffered(group, column));
+impl Stamp {
+    /// The stamp of `column`, which is in `group` of the present clock of its row.
+    pub(super) fn of(cx: &Context, group: &Group, column: ColumnId) -> Result<Stamp> {
+        if group.at.entry != EntryId::PENDING {
+            let (dot, origin, seq) = cx.metadata.borrow_mut().stamp(group.at, column)?;
+            return Ok(Stamp { dot, origin, seq });
         }
-        let logged = match &self.logged {
-            Some(logged) => logged,
-            None => {
-                let read = self.read_log()?;
-                self.logged.insert(read)
-            }
-        };
-        let found = logged.iter().find(|(logged, _)| *logged == column);
-        found.map(|(_, stamp)| *stamp).ok_or_else(|| StoreError::Damaged {
-            place: format!("clock of table {}, column {}", self.table.0, column.0),
-            what: "points at no record",
-        })
-    }
-
-    fn buffered(&self, group: &Group, column: ColumnId) -> Stamp {
-        let transaction = self.cx.transaction.borrow();
+        let transaction = cx.transaction.borrow();
         let record = &transaction.merged.records[group.at.index as usize];
-        Stamp {
-            dot: record.dot.unwrap_or_else(|| self.cx.metadata.borrow().pending_dot()),
+        Ok(Stamp {
+            dot: record.dot.unwrap_or_else(|| cx.metadata.borrow().pending_dot()),
             origin: record.origin,
             seq: record.first_seq + u64::from(record.mask.rank(column)),
-        }
-    }
-
-    fn read_log(&self) -> Result<Vec<(ColumnId, Stamp)>> {
-        let records = self.cx.metadata.borrow_mut().row_records(self.table, self.key)?;
-        let cells = records.iter().flat_map(|record| {
-            record.cells.iter().map(|cell| {
-                let stamp = Stamp { dot: record.dot, origin: record.origin, seq: cell.seq };
-                (cell.column, stamp)
-            })
-        });
-        Ok(cells.collect())
+        })
     }
 }
 

@@ -42,6 +42,7 @@ impl Metadata {
         self.numbers.clear();
         self.pending_own = None;
         self.tail = Tail::default();
+        self.recent = None;
         let site = self.stored_site()?;
         self.be(site);
         self.log.formers = self.stored_formers()?;
@@ -126,6 +127,7 @@ impl Metadata {
     /// Takes over the rows from `from` on: headers of changes up to `last_own` (what follows
     /// is of an open transaction), and all records.
     pub(super) fn replay(&mut self, from: EntryId, last_own: EntryId) -> Result<()> {
+        self.recent = None;
         let mut next = from;
         while let Some(row) = self.log.next(next)? {
             next = EntryId(row.id.0 + 1);

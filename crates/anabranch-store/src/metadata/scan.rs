@@ -401,6 +401,23 @@ impl Metadata {
         Ok(covered)
     }
 
+    /// The change and the origin of the record at an address, and the `seq` it gave a column.
+    pub(crate) fn stamp(
+        &mut self,
+        at: Address,
+        column: ColumnId,
+    ) -> Result<(LocalDot, Ordinal, u64)> {
+        self.ensure()?;
+        let missing = || {
+            let place = format!("ana_entry {}", at.entry.0);
+            damaged(place, Corrupt("a record that a clock names is missing"))
+        };
+        let entry = self.entry(at.entry)?.ok_or_else(missing)?;
+        let stamp = entry.stamp(at.index).ok_or_else(missing)?;
+        let seq = stamp.first_seq + u64::from(stamp.mask.rank(column));
+        Ok((stamp.dot, stamp.origin, seq))
+    }
+
     pub(super) fn records_of(&mut self, table: TableId, key: &[u8]) -> Result<Vec<LiveRecord>> {
         let Some(clock) = self.clock(table, key)? else { return Ok(Vec::new()) };
         let mut live = Vec::new();
