@@ -9,7 +9,7 @@
 
 use std::rc::Rc;
 
-use anabranch_core::key::{Affinity, KeyColumn};
+use anabranch_core::key::KeyColumn;
 use anabranch_sqlite::Db;
 use hashbrown::HashMap;
 
@@ -59,7 +59,6 @@ pub(crate) struct KeyPart {
 pub(crate) struct ColumnInfo {
     pub(crate) id: ColumnId,
     pub(crate) name: String,
-    pub(crate) affinity: Affinity,
 }
 
 impl TableInfo {

@@ -150,7 +150,7 @@ fn make(db: &Db, row: &Registered, definition: &Definition, order: u32) -> Resul
         .replicated()
         .filter_map(|column| {
             let id = *ids.get(&column.name)?;
-            Some(ColumnInfo { id, name: column.name.clone(), affinity: column.affinity })
+            Some(ColumnInfo { id, name: column.name.clone() })
         })
         .collect();
     let mut mask = Mask::new();
