@@ -37,6 +37,8 @@ pub(crate) struct Transaction {
     pub(crate) merged: MergedBuffer,
     /// SQLite will tell the end of this transaction.
     is_enrolled: bool,
+    /// It ends with the statement that enrolled it: the host sets nothing in between.
+    is_one_statement: bool,
     marks: Marks,
     /// What a flush that failed left in the log is unknown: only undoing it helps.
     failed: Option<SqlError>,
@@ -102,9 +104,11 @@ pub(crate) fn enrol(cx: &Context) -> Result<()> {
         return crate::identity::before_write(cx);
     }
     let rowid = cx.db.last_insert_rowid();
+    let is_one_statement = cx.db.is_autocommit();
     let enrolled = cx.transaction_statements.enrol.execute(&cx.db, &[]);
     cx.db.set_last_insert_rowid(rowid);
     enrolled?;
+    cx.transaction.borrow_mut().is_one_statement = is_one_statement;
     // From here on nobody else can commit: what is read now holds until the end.
     cx.refresh()?;
     crate::identity::before_write(cx)
@@ -292,13 +296,22 @@ impl Work {
     }
 }
 
+/// Whether the host set `PRAGMA query_only` since this transaction was enrolled.
+fn is_query_only(cx: &Context) -> Result<bool> {
+    // Enrolling writes, so it was off then; and asking costs as much as a write.
+    if cx.transaction.borrow().is_one_statement {
+        return Ok(false);
+    }
+    Ok(cx.transaction_statements.query_only.integer(&cx.db, &[])? != 0)
+}
+
 /// Runs `f`, which writes to the log; the user's last insert rowid stays.
 ///
 /// `PRAGMA query_only` is off meanwhile: what is written belongs to rows that were written
 /// before the host set it, and a commit without it would lose them.
 fn with_writes_allowed(cx: &Context, f: impl FnOnce() -> Result<()>) -> Result<()> {
     let rowid = cx.db.last_insert_rowid();
-    let is_query_only = cx.transaction_statements.query_only.integer(&cx.db, &[])? != 0;
+    let is_query_only = is_query_only(cx)?;
     if is_query_only {
         cx.db.execute("PRAGMA query_only = 0", &[])?;
     }
