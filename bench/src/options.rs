@@ -12,7 +12,8 @@ cargo xtask bench tables [--runs N] [--quick] [--against EXTENSION] [--write FIL
   --runs N       runs of each workload, alternating between the sides (default 5)
   --quick        1 run, integer keys only, no million-row part
   --against P    also measures the extension at P (the same SQL, entry sqlite3_crsqlite_init)
-  --only TEXT    workloads whose name holds TEXT
+  --only TEXT    local work whose name holds TEXT, and nothing else
+  --part NAME    only this part: local, doors, sizes, folding or seeks
   --write FILE   writes the report there too
 ";
 
@@ -26,6 +27,8 @@ pub struct Options {
     pub against: Option<PathBuf>,
     /// Part of the names of wanted workloads.
     pub only: Option<String>,
+    /// The only part wanted.
+    pub part: Option<String>,
     /// Where the report goes too.
     pub write: Option<PathBuf>,
 }
@@ -35,7 +38,8 @@ pub struct Options {
 /// # Errors
 /// An unknown option, or one without its value.
 pub fn options() -> Result<Options> {
-    let mut options = Options { runs: 5, is_quick: false, against: None, only: None, write: None };
+    let mut options =
+        Options { runs: 5, is_quick: false, against: None, only: None, part: None, write: None };
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         let mut value = || args.next().with_context(|| format!("{arg} needs a value"));
@@ -43,6 +47,7 @@ pub fn options() -> Result<Options> {
             "--runs" => options.runs = value()?.parse().context("--runs needs a number")?,
             "--quick" => (options.is_quick, options.runs) = (true, 1),
             "--against" => options.against = Some(value()?.into()),
+            "--part" => options.part = Some(value()?),
             "--only" => options.only = Some(value()?),
             "--write" => options.write = Some(value()?.into()),
             "--help" => {

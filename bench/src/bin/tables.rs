@@ -15,13 +15,23 @@ process, alternating. CPU is processor time of the process.
 fn main() -> Result<()> {
     let options = options()?;
     let mut report = String::new();
-    report += &local::workloads(&options)?;
-    if options.only.is_none() {
+    let wants = |part: &str| match &options.part {
+        Some(only) => only == part,
+        None => options.only.is_none() || part == "local",
+    };
+    if wants("local") {
+        report += &local::workloads(&options)?;
+    }
+    if wants("doors") {
         report += &doors::doors(&options)?;
+    }
+    if wants("sizes") {
         report += &sizes::sizes(&options)?;
+    }
+    if wants("folding") {
         report += &folding::folding()?;
     }
-    if !options.is_quick && options.only.is_none() {
+    if wants("seeks") && !options.is_quick {
         report += &seeks::million()?;
     }
     println!("{report}");
