@@ -1,6 +1,7 @@
 //! Histories over a real database against a plain model.
 
 mod doors;
+mod format;
 mod histories;
 mod sizes;
 

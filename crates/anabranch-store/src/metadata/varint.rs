@@ -69,6 +69,9 @@ impl<'a> Reader<'a> {
             }
             value |= u64::from(byte & 0x7f) << shift;
             if byte < 0x80 {
+                if byte == 0 {
+                    return Err(Corrupt("a number in more bytes than it needs"));
+                }
                 return Ok(value);
             }
             shift += 7;
@@ -151,7 +154,7 @@ mod tests {
 
     #[test]
     fn what_is_no_number_is_refused() {
-        for bytes in [&[][..], &[0x80], &[0xff; 10], &[0xff; 11]] {
+        for bytes in [&[][..], &[0x80], &[0x80, 0], &[0xff; 10], &[0xff; 11]] {
             assert!(Reader::new(bytes).number().is_err(), "{bytes:?}");
         }
         assert!(Reader::new(&[5, 1, 2]).bytes().is_err());
