@@ -158,15 +158,17 @@ impl World {
         after: &State,
     ) -> Result<Option<bool>, String> {
         self.disk.fail_at(k, fault);
+        let mut has_failed = false;
         let end = self.open().and_then(|store| {
             let end = step.run(&store);
             if end.is_err() && self.disk.has_failed() && fault != Fault::Die {
+                has_failed = true;
                 self.disk.never_fail();
                 self.works_on(&store, before, after)?;
             }
             end
         });
-        let has_failed = self.disk.has_failed();
+        has_failed |= self.disk.has_failed();
         match (&end, has_failed) {
             (Err(error), false) if !error.contains("works on") => {
                 return Err(format!("failed without a fault: {error}"));

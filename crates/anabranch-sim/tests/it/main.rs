@@ -1,6 +1,9 @@
 //! The tests of the whole: the store against the reference model, bad input, faults.
 
 mod bad_input;
+mod crash;
+mod histories;
+mod kill;
 mod model;
 mod order;
 mod pairs;
