@@ -1,10 +1,13 @@
 //! The merge rule on millions of (local, incoming) pairs: model against `anabranch-core`,
 //! and some thousands through SQL.
 
+use anabranch::Store;
+use anabranch::rusqlite::Connection;
 use anabranch_core::merge::{CellState, Incoming, RowVerdict, Ties, cell_wins, merge_row};
 use anabranch_core::site::SiteId;
 use anabranch_core::value::ValueRef;
 use anabranch_sim::model::{Broken, Change, Copy, Fold, Table, Value};
+use anabranch_sim::replica::{query, scalar, text};
 use anabranch_sim::shapes::{Pool, Taste};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -111,4 +114,83 @@ fn rows_fare_as_in_the_model() {
             }
         }
     }
+}
+
+/// Pairs through `INSERT INTO crsql_changes`, each undone by a savepoint.
+/// `ANABRANCH_PAIRS` sets how many for each local state.
+#[test]
+fn changes_fare_in_sql_as_in_the_model() {
+    let n = std::env::var("ANABRANCH_PAIRS").ok().and_then(|n| n.parse().ok()).unwrap_or(250);
+    let mut rng = StdRng::seed_from_u64(9);
+    for local in 0..8 {
+        let (store, model) = store_at_length(local);
+        let db = store.sql();
+        for _ in 0..n {
+            let change = incoming(&mut rng);
+            let mut model = model.clone();
+            query(db, "SAVEPOINT pair", &[]).expect("a savepoint");
+            insert(db, &change).unwrap_or_else(|error| panic!("{local} <- {change:?}: {error}"));
+            let impacted = model.merge(&change);
+            let found = scalar(db, "SELECT crsql_rows_impacted()", &[]).expect("impacted");
+            assert_eq!(found, Value::Integer(impacted as i64), "{local} <- {change:?}");
+            let sql = "SELECT nullif(cid, '-1'), val, col_version, db_version,
+                         site_id, cl, seq FROM crsql_changes";
+            let shown: Vec<Vec<Value>> = model.changes().iter().map(row_of).collect();
+            assert_eq!(query(db, sql, &[]), Ok(shown), "{local} <- {change:?}");
+            let rows: Vec<Vec<Value>> = model
+                .live_rows(0)
+                .into_iter()
+                .map(|(key, values)| [key, values].concat())
+                .collect();
+            assert_eq!(query(db, "SELECT * FROM t", &[]), Ok(rows), "{local} <- {change:?}");
+            query(db, "ROLLBACK TO pair", &[]).expect("undone");
+            query(db, "RELEASE pair", &[]).expect("released");
+        }
+        let findings = query(db, "SELECT * FROM ana_check", &[]);
+        assert_eq!(findings, Ok(Vec::new()));
+    }
+}
+
+fn row_of(change: &Change) -> Vec<Value> {
+    let number = |number: u64| Value::Integer(number as i64);
+    vec![
+        change.column.map_or(Value::Null, |_| text("b")),
+        change.value.clone(),
+        number(change.version),
+        number(change.db_version),
+        Value::Blob(change.site.clone()),
+        number(change.causal_length),
+        number(change.seq.unwrap_or(0)),
+    ]
+}
+
+fn insert(db: &Connection, change: &Change) -> Result<(), String> {
+    let sql = "INSERT INTO crsql_changes VALUES('t', x'010901', ?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+    let mut params = row_of(change);
+    params[0] = text(if change.column.is_some() { "b" } else { "-1" });
+    query(db, sql, &params).map(|_| ())
+}
+
+/// A store and its model whose row 1 has a causal length.
+fn store_at_length(length: u64) -> (Store, Copy) {
+    let db = Connection::open_in_memory().expect("memory");
+    let store = Store::from_connection(db).expect("a fresh store");
+    let db = store.sql();
+    query(db, "CREATE TABLE t(a INTEGER PRIMARY KEY NOT NULL, b)", &[]).expect("a table");
+    query(db, "SELECT crsql_as_crr('t')", &[]).expect("conflict-free");
+    for n in 0..length {
+        let sql = if n % 2 == 0 { "INSERT INTO t VALUES(1, 5)" } else { "DELETE FROM t" };
+        query(db, sql, &[]).expect(sql);
+    }
+    let Ok(Value::Blob(site)) = scalar(db, "SELECT crsql_site_id()", &[]) else {
+        panic!("a site id is a blob");
+    };
+    let mut model = at_length(length);
+    // The model's own id stands in its stamps: it is made anew under the store's.
+    model.site.clone_from(&site);
+    for row in model.tables[0].rows.values_mut() {
+        let stamps = row.sentinel.iter_mut().chain(row.cells.values_mut().map(|c| &mut c.stamp));
+        stamps.for_each(|stamp| stamp.origin.clone_from(&site));
+    }
+    (store, model)
 }
