@@ -177,7 +177,7 @@ impl World {
             (Ok(()), false) => return Ok(None),
             _ => {}
         }
-        if k % 2 == 0 {
+        if k.is_multiple_of(2) {
             self.disk.restart()
         } else {
             self.disk.crash(seed ^ k)

@@ -584,7 +584,7 @@ impl Copy {
         if incoming < local && self.broken != Broken::ShorterLifeWins {
             return 0;
         }
-        if incoming % 2 == 0 {
+        if incoming.is_multiple_of(2) {
             if incoming == local && self.broken != Broken::EqualDeathWins {
                 return 0;
             }
@@ -768,7 +768,7 @@ impl Copy {
         if delta.causal_length < row.causal_length {
             return;
         }
-        let is_death = delta.causal_length % 2 == 0;
+        let is_death = delta.causal_length.is_multiple_of(2);
         let stamp = |dot: &Dot, origin: &SiteId| Stamp {
             dot: dot.clone(),
             origin: origin.clone(),
@@ -805,10 +805,10 @@ impl Copy {
             }
             row.births.extend(births);
             if broken != Broken::DeltaKeepsLeftovers {
-                for column in 0..defaults.len() {
+                for (column, default) in defaults.into_iter().enumerate() {
                     if row.cells.get(&column).is_some_and(|cell| cell.version == 0) {
                         row.cells.remove(&column);
-                        row.shown[column] = defaults[column].clone();
+                        row.shown[column] = default;
                         has_won = true;
                     }
                 }
