@@ -28,7 +28,8 @@ pub enum Pool {
     Blob,
     /// Blobs as keys.
     BlobKey,
-    /// Keys of several types, 5 and 5.0 too.
+    /// Keys of several types. Not 5 beside 5.0: REPLACE of the one by the other in an untyped
+    /// column keeps the row's life, so that the spelling stays where it was written.
     AnyKey,
 }
 
@@ -286,7 +287,6 @@ impl Pool {
                 0 => text(["a", "A", "by trigger"][rng.random_range(0..3)]),
                 1 => Value::Blob(vec![1]),
                 2 => Value::Real(0.5),
-                3 if has_spellings => Value::Real(f64::from(rng.random_range(1..4))),
                 _ => Value::Integer(rng.random_range(1..4)),
             },
         }
