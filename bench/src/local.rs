@@ -29,8 +29,8 @@ pub fn workloads(options: &Options) -> Result<String> {
         }
     }
     Ok(format!(
-        "## Local work\n\n{ROWS} rows of four columns ({SMALL} one-row transactions); WAL, synchronous \
-         NORMAL. Ratios to plain SQLite.\n\n{table}\n"
+        "## Local work\n\n{ROWS} rows of four columns ({SMALL} one-row transactions); WAL, \
+         synchronous NORMAL. Ratios to plain SQLite.\n\n{table}\n"
     ))
 }
 

@@ -26,7 +26,7 @@ fn write_for_ever(path: &str, seed: u64) -> Result<(), String> {
     let store = open(path.as_ref())?;
     let db = store.sql();
     let mut rng = StdRng::seed_from_u64(seed);
-    let journal = if seed % 2 == 0 { "WAL" } else { "DELETE" };
+    let journal = if seed.is_multiple_of(2) { "WAL" } else { "DELETE" };
     query(db, &format!("PRAGMA journal_mode = {journal}"), &[])?;
     db.execute_batch(
         "CREATE TABLE IF NOT EXISTS acknowledged(n INTEGER PRIMARY KEY NOT NULL, at);

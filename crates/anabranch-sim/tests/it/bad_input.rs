@@ -261,7 +261,8 @@ fn a_delta_that_breaks_a_constraint_here_is_refused_whole() {
     );
     let delta = scalar(there.sql(), "SELECT ana_export()", &[]).expect("a delta");
     let before = state(&here);
-    let error = query(here.sql(), "SELECT ana_apply(?1)", &[delta.clone()]).expect_err("refused");
+    let error = query(here.sql(), "SELECT ana_apply(?1)", std::slice::from_ref(&delta))
+        .expect_err("refused");
     assert!(error.contains("not five") && error.contains("s"), "{error}");
     assert_eq!(state(&here), before);
     run(&here, "DROP TRIGGER no");

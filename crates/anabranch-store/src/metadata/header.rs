@@ -2,8 +2,8 @@
 //!
 //! `[flags][version][time ms] (time counter) (author id) (author text) (message text) (deps)`,
 //! numbers as varints. Flags: bits 0-1 kind, 2 author id present (absent: this copy),
-//! 3 author text, 4 message, 5 deps, 6 time counter (absent: 0); bit 7 is reserved and refused. The salt is
-//! not here: `ana_salt` keeps it, also when headers are dropped.
+//! 3 author text, 4 message, 5 deps, 6 time counter (absent: 0); bit 7 is
+//! reserved and refused. The salt is not here: `ana_salt` keeps it, also when headers are dropped.
 
 use anabranch_core::change::ChangeKind;
 use anabranch_core::clock::{Chain, Hlc};

@@ -43,7 +43,7 @@ struct Row {
 
 impl Row {
     fn raise(&mut self) {
-        self.causal_length += if self.causal_length % 2 == 0 { 1 } else { 2 };
+        self.causal_length += if self.causal_length.is_multiple_of(2) { 1 } else { 2 };
         self.has_sentinel = true;
     }
 

@@ -186,7 +186,8 @@ pub(crate) fn decode(body: &[u8], head_version: u64, dbv: u64) -> Decoded<Entry>
     Ok(entry)
 }
 
-/// The `seq` of the first record, from the first 32 bytes of a body; `None` if its records have several `db_version`s.
+/// The `seq` of the first record, from the first 32 bytes of a body; `None` if its
+/// records have several `db_version`s.
 pub(crate) fn first_seq(body: &[u8]) -> Decoded<Option<u64>> {
     let mut reader = Reader::new(body);
     check_tag(reader.byte()?, TAG_RECORDS)?;
