@@ -135,8 +135,8 @@ fn a_key_with_a_collation_of_the_hosts() {
 fn bad_arguments() {
     let store = Store::with("CREATE TABLE t(a PRIMARY KEY, b)", &["t"]);
     store.run("BEGIN; INSERT INTO t VALUES(1, 1)");
-    let wrong_number = "Wrong number of args provided to crsql_as_crr. Provide the schema \n          \
-                        name and table name or just the table name.";
+    let wrong_number = "Wrong number of args provided to crsql_as_crr. Provide the schema \n\
+                        \x20         name and table name or just the table name.";
     for (sql, expected) in [
         ("crsql_as_crr()", wrong_number),
         ("crsql_as_crr('main', 't', 1)", wrong_number),
