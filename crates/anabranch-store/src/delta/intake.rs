@@ -24,6 +24,9 @@ use crate::merge::{
 use crate::registry::TableInfo;
 use crate::transaction;
 
+/// Rows after which what they made is written to the log: they come sorted, so waiting
+/// longer saves no block, and what is buffered stays within a processor's cache.
+const ROWS_PER_FLUSH: usize = 8192;
 /// Rows of one table from which on reading clocks block by block pays.
 const MIN_ASCENDING_ROWS: usize = 64;
 
@@ -114,9 +117,12 @@ impl<'a> Intake<'a> {
     /// Rows inserted, updated, deleted.
     fn rows(&mut self, target: &Target, table: &TableDelta) -> Result<[u64; 3]> {
         let mut counts = [0; 3];
-        for row in &table.rows {
+        for (row, n) in table.rows.iter().zip(1_usize..) {
             if !self.is_news(row) {
                 continue;
+            }
+            if n.is_multiple_of(ROWS_PER_FLUSH) {
+                transaction::flush(self.cx)?;
             }
             match self.row(target, table, row)? {
                 RowEffect::None => {}
