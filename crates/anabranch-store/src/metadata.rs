@@ -292,6 +292,11 @@ impl Metadata {
         {
             return Ok(clock.clone());
         }
+        // Two rows of one table in a row: more will follow, mostly near each other.
+        let is_run = self.recent.as_ref().is_some_and(|(recent, ..)| *recent == table);
+        if is_run && self.ascending.as_ref().is_none_or(|known| known.table() != table) {
+            self.ascending = Some(Ascending::new(table));
+        }
         let clock = self.clock(table, key)?;
         self.recent = Some((table, Key::from_slice(key), clock.clone()));
         Ok(clock)

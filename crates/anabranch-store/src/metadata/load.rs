@@ -43,6 +43,7 @@ impl Metadata {
         self.pending_own = None;
         self.tail = Tail::default();
         self.recent = None;
+        self.ascending = None;
         let site = self.stored_site()?;
         self.be(site);
         self.log.formers = self.stored_formers()?;
@@ -128,6 +129,7 @@ impl Metadata {
     /// is of an open transaction), and all records.
     pub(super) fn replay(&mut self, from: EntryId, last_own: EntryId) -> Result<()> {
         self.recent = None;
+        self.ascending = None;
         let mut next = from;
         while let Some(row) = self.log.next(next)? {
             next = EntryId(row.id.0 + 1);
