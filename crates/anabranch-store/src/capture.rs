@@ -114,9 +114,12 @@ fn table_of(cx: &Context, function: &str, call: &Call<'_>) -> Result<Rc<TableInf
 /// What is looked at in each statement: schema, attached databases; in each transaction: the
 /// other connections' commits.
 fn look_anew(cx: &Context) -> Result<()> {
+    let is_first = !cx.is_followed.get();
     transaction::enrol(cx)?;
-    cx.settle();
-    cx.registry.borrow_mut().refresh(&cx.db, true)?;
+    if !is_first {
+        cx.settle();
+        cx.registry.borrow_mut().refresh(&cx.db, true)?;
+    }
     if cx.db.has_attached() {
         refuse_attached_copies(cx)?;
     }

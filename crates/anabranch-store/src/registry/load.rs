@@ -1,14 +1,14 @@
 //! Reading the registered tables, and what SQLite's schema says of them.
 //!
-//! One pass over the schema's rows; a table whose texts are those of the last reading is
-//! taken over as it is, so that a change of one table among thousands stays cheap.
+//! One pass over the schema's rows compares their texts with those of the last reading; only
+//! a table whose texts are others is read, so that a change of one among thousands is cheap.
 
 use std::rc::Rc;
 
 use anabranch_core::key::is_spelling_unique;
-use anabranch_core::value::{Value, ValueRef};
+use anabranch_core::value::ValueRef;
 use anabranch_sqlite::Db;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 
 use super::{ColumnInfo, KeyPart, TableInfo};
 use crate::error::{Result, StoreError};
@@ -55,26 +55,42 @@ pub(super) fn load(db: &Db, known: Vec<Loaded>) -> Result<Found> {
     if registered.is_empty() {
         return Ok(Found { tables: Vec::new(), orphans: Vec::new() });
     }
-    let mut definitions = read_schema(db)?;
-    let mut known: HashMap<TableId, Loaded> =
-        known.into_iter().map(|table| (table.info.id, table)).collect();
+    let comparison = compare(db, &known)?;
+    let mut definitions = read_schema(db, &comparison.others)?;
+    let mut same: HashMap<TableId, Loaded> = known
+        .into_iter()
+        .zip(comparison.is_same)
+        .filter_map(|(table, is_same)| is_same.then_some((table.info.id, table)))
+        .collect();
     let mut found = Found { tables: Vec::new(), orphans: Vec::new() };
     for row in registered {
+        let order = u32::try_from(found.tables.len()).expect("ids of tables are u32");
+        if let Some(table) = same.remove(&row.id) {
+            found.tables.push(table.at(db, &row, order)?);
+            continue;
+        }
         let Some(mut definition) = definitions.remove(&row.token) else {
             found.orphans.push(row.id);
             continue;
         };
         definition.revision = row.revision;
-        let order = u32::try_from(found.tables.len()).expect("ids of tables are u32");
-        let reused = known.remove(&row.id).filter(|table| table.definition == definition);
-        let info = match reused {
-            Some(table) if table.info.order == order => table.info,
-            Some(table) => Rc::new(TableInfo { order, ..(*table.info).clone() }),
-            None => Rc::new(make(db, &row, &definition, order)?),
-        };
+        let info = Rc::new(make(db, &row, &definition, order)?);
         found.tables.push(Loaded { info, definition });
     }
     Ok(found)
+}
+
+impl Loaded {
+    /// The table as it was, at another place in the order if need be.
+    fn at(mut self, db: &Db, row: &Registered, order: u32) -> Result<Loaded> {
+        if self.definition.revision != row.revision {
+            self.definition.revision = row.revision;
+            self.info = Rc::new(make(db, row, &self.definition, order)?);
+        } else if self.info.order != order {
+            self.info = Rc::new(TableInfo { order, ..(*self.info).clone() });
+        }
+        Ok(self)
+    }
 }
 
 fn read_registered(db: &Db) -> Result<Vec<Registered>> {
@@ -96,49 +112,162 @@ fn read_registered(db: &Db) -> Result<Vec<Registered>> {
     registered.collect()
 }
 
-/// The definitions of all tables that have a trigger of ours, by its token.
-fn read_schema(db: &Db) -> Result<HashMap<i64, Definition>> {
-    // Triggers fire newest first: a later row is a trigger that fires earlier.
+/// What a row of the schema is to a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    Table,
+    Before,
+    Insert,
+    Update,
+    Delete,
+    /// A trigger of somebody's.
+    Other,
+}
+
+impl Part {
+    fn of(kind: &[u8], name: &[u8]) -> Part {
+        let is_named = |suffix: &[u8]| name.ends_with(suffix);
+        match kind {
+            b"table" => Part::Table,
+            _ if is_named(b"__crsql_btrig") => Part::Before,
+            _ if is_named(b"__crsql_itrig") => Part::Insert,
+            _ if is_named(b"__crsql_utrig") => Part::Update,
+            _ if is_named(b"__crsql_dtrig") => Part::Delete,
+            _ => Part::Other,
+        }
+    }
+}
+
+impl Definition {
+    /// The text of a part; none of others' triggers.
+    fn text_mut(&mut self, part: Part) -> Option<&mut String> {
+        match part {
+            Part::Table => Some(&mut self.table),
+            Part::Before => Some(&mut self.triggers.before),
+            Part::Insert => Some(&mut self.triggers.insert),
+            Part::Update => Some(&mut self.triggers.update),
+            Part::Delete => Some(&mut self.triggers.delete),
+            Part::Other => None,
+        }
+    }
+
+    /// As [`Definition::text_mut`].
+    fn text(&self, part: Part) -> Option<&str> {
+        match part {
+            Part::Table => Some(&self.table),
+            Part::Before => Some(&self.triggers.before),
+            Part::Insert => Some(&self.triggers.insert),
+            Part::Update => Some(&self.triggers.update),
+            Part::Delete => Some(&self.triggers.delete),
+            Part::Other => None,
+        }
+    }
+
+    fn n_parts(&self) -> usize {
+        1 + self.triggers.all().count()
+    }
+}
+
+/// Reads the schema's tables and triggers: part, name, table, text. Triggers fire newest
+/// first: a later row is a trigger that fires earlier.
+fn each_part(db: &Db, mut f: impl FnMut(Part, &[u8], &[u8], &[u8])) -> Result<()> {
     let sql = "SELECT type, name, tbl_name, sql FROM main.sqlite_master \
                WHERE type IN ('table', 'trigger') ORDER BY rowid";
-    let mut tables: HashMap<Vec<u8>, Value> = HashMap::new();
-    let mut definitions: HashMap<Vec<u8>, (Option<i64>, Definition)> = HashMap::new();
-    for row in db.query_rows(sql, &[])? {
-        let [kind, name, table, sql] = row.try_into().expect("four columns");
-        let Value::Text(table) = table else { continue };
-        if matches!(&kind, Value::Text(kind) if kind == b"table") {
-            tables.insert(table, sql);
-            continue;
-        }
-        let (name, sql) = (text(&name), text(&sql));
-        let (token, definition) = definitions.entry(table).or_default();
-        let part = match name.rsplit_once("__crsql_") {
-            Some((_, "btrig")) => &mut definition.triggers.before,
-            Some((_, "itrig")) => &mut definition.triggers.insert,
-            Some((_, "utrig")) => &mut definition.triggers.update,
-            Some((_, "dtrig")) => &mut definition.triggers.delete,
-            _ => {
-                if may_skip(&sql) {
-                    definition.outrun_by = Some(name);
-                }
-                continue;
-            }
+    let mut statement = db.prepare(sql)?;
+    while statement.step()? {
+        let column = |index| match statement.column(index) {
+            ValueRef::Text(text) => text,
+            _ => b"",
         };
-        *token = token.or_else(|| token_of(&sql));
-        *part = sql;
-        definition.outrun_by = None;
+        let name = column(1);
+        f(Part::of(column(0), name), name, column(2), column(3));
     }
-    let with_texts = definitions.into_iter().filter_map(|(name, (token, mut definition))| {
-        definition.table = text(tables.get(&name)?);
+    Ok(())
+}
+
+/// What the schema says of the tables of the last reading.
+struct Comparison {
+    /// For each of them: nothing changed.
+    is_same: Vec<bool>,
+    /// Names of all other tables that have triggers of ours.
+    others: HashSet<Vec<u8>>,
+}
+
+fn compare(db: &Db, known: &[Loaded]) -> Result<Comparison> {
+    let by_name: HashMap<&[u8], usize> = known
+        .iter()
+        .enumerate()
+        .map(|(index, table)| (table.definition.name.as_bytes(), index))
+        .collect();
+    let mut n_parts = vec![0; known.len()];
+    let mut is_same = vec![true; known.len()];
+    let mut outrun_by: Vec<Option<Vec<u8>>> = vec![None; known.len()];
+    let mut others = HashSet::new();
+    each_part(db, |part, name, table, text| {
+        let Some(index) = by_name.get(table).copied() else {
+            if !matches!(part, Part::Table | Part::Other) {
+                others.insert(table.to_vec());
+            }
+            return;
+        };
+        let definition = &known[index].definition;
+        match definition.text(part) {
+            Some(stored) => {
+                is_same[index] &= stored.as_bytes() == text;
+                n_parts[index] += 1;
+                if part != Part::Table {
+                    outrun_by[index] = None;
+                }
+            }
+            None if may_skip(text) => outrun_by[index] = Some(name.to_vec()),
+            None => {}
+        }
+    })?;
+    for (index, table) in known.iter().enumerate() {
+        let definition = &table.definition;
+        let outrun_before = definition.outrun_by.as_ref().map(|name| name.as_bytes());
+        is_same[index] &= n_parts[index] == definition.n_parts();
+        is_same[index] &= outrun_by[index].as_deref() == outrun_before;
+    }
+    let changed = known.iter().zip(&is_same).filter(|(_, is_same)| !**is_same);
+    others.extend(changed.map(|(table, _)| table.definition.name.clone().into_bytes()));
+    Ok(Comparison { is_same, others })
+}
+
+/// The definitions of tables of these names that have triggers of ours, by token.
+fn read_schema(db: &Db, names: &HashSet<Vec<u8>>) -> Result<HashMap<i64, Definition>> {
+    let mut definitions: HashMap<Vec<u8>, Definition> = HashMap::new();
+    if names.is_empty() {
+        return Ok(HashMap::new());
+    }
+    each_part(db, |part, name, table, text| {
+        if !names.contains(table) {
+            return;
+        }
+        let definition = definitions.entry_ref(table).or_default();
+        let lossy = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        match definition.text_mut(part) {
+            Some(stored) => {
+                *stored = lossy(text);
+                if part != Part::Table {
+                    definition.outrun_by = None;
+                }
+            }
+            None if may_skip(text) => definition.outrun_by = Some(lossy(name)),
+            None => {}
+        }
+    })?;
+    let by_token = definitions.into_iter().filter_map(|(name, mut definition)| {
         definition.name = String::from_utf8_lossy(&name).into_owned();
-        Some((token?, definition))
+        let token = definition.triggers.all().find_map(|text| token_of(text))?;
+        Some((token, definition))
     });
-    Ok(with_texts.collect())
+    Ok(by_token.collect())
 }
 
 /// Whether a trigger can keep a row and skip the triggers after it.
-fn may_skip(sql: &str) -> bool {
-    let sql = sql.to_ascii_uppercase();
+fn may_skip(sql: &[u8]) -> bool {
+    let sql = String::from_utf8_lossy(sql).to_ascii_uppercase();
     sql.contains("RAISE") && (sql.contains("IGNORE") || sql.contains("FAIL"))
 }
 

@@ -123,14 +123,14 @@ fn columns_that_are_generated_do_not_travel() {
 fn hundreds_of_tables() {
     let store = Store::new();
     store.run("BEGIN");
-    for n in 0..150 {
+    for n in 0..400 {
         store.run(&format!("CREATE TABLE t{n}(a INTEGER PRIMARY KEY NOT NULL, b)"));
         store.execute("SELECT crsql_as_crr(?)", vec![text(&format!("t{n}"))]);
     }
     store.run("COMMIT; BEGIN");
-    for n in 0..150 {
+    for n in 0..400 {
         store.run(&format!("INSERT INTO t{n} VALUES({n}, 1)"));
     }
     store.run("COMMIT");
-    store.expect("SELECT count(*), count(DISTINCT [table]) FROM crsql_changes", "150|150");
+    store.expect("SELECT count(*), count(DISTINCT [table]) FROM crsql_changes", "400|400");
 }
