@@ -809,7 +809,6 @@ impl Copy {
                     if row.cells.get(&column).is_some_and(|cell| cell.version == 0) {
                         row.cells.remove(&column);
                         row.shown[column] = default;
-                        has_won = true;
                     }
                 }
             }

@@ -5,6 +5,8 @@ mod bad_input;
 mod crash;
 mod histories;
 mod kill;
+mod leftovers;
 mod model;
 mod order;
 mod pairs;
+mod spellings;
