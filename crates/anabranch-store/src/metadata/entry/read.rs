@@ -186,18 +186,20 @@ pub(crate) fn decode(body: &[u8], head_version: u64, dbv: u64) -> Decoded<Entry>
     Ok(entry)
 }
 
-/// The `seq` of the first record, from the first 32 bytes of a body; `None` if its
-/// records have several `db_version`s.
+/// The `seq` of the first record, from the first 32 bytes of a body; `None` if its records
+/// have several `db_version`s, or do not follow each other in `seq`.
 pub(crate) fn first_seq(body: &[u8]) -> Decoded<Option<u64>> {
     let mut reader = Reader::new(body);
     check_tag(reader.byte()?, TAG_RECORDS)?;
-    reader.number32()?;
     let form = reader.byte()?;
-    if form & HAS_VERSION != 0 {
-        reader.number()?;
-    }
-    let first_seq = reader.number()?;
-    Ok((form & HAS_ARRIVALS == 0).then_some(first_seq))
+    let first_seq = match form & IS_SINGLE {
+        0 => {
+            reader.number32()?;
+            reader.number()?
+        }
+        _ => 0,
+    };
+    Ok((form & (HAS_ARRIVALS | HAS_SEQS) == 0).then_some(first_seq))
 }
 
 fn check_tag(tag: u8, expected: u8) -> Decoded<()> {

@@ -52,6 +52,23 @@ fn numbers_in_a_row_cost_nothing() {
     assert_eq!(entry.span(), ((5, 0), (5, 4095 * 4)));
 }
 
+/// Scans read only this of a row to know that the rows before it can be shown.
+#[test]
+fn the_first_seq_is_read_without_the_rest() {
+    let columns = mask(&[1, 2, 3, 4]);
+    for (n, seq, has_head) in [(1, 0, true), (1, 7, false), (4096, 0, true), (4096, 16_384, false)]
+    {
+        let mut writer = Writer::default();
+        for i in 0..n {
+            let stamp = insert(&columns, seq + i * 4);
+            writer.push(&stamp, &(1u64 << 63 | i).to_be_bytes(), 8);
+        }
+        let body = writer.finish(9, has_head, 5);
+        let start = &body[..body.len().min(32)];
+        assert_eq!(read::first_seq(start), Ok(Some(seq)), "{n} records from {seq}");
+    }
+}
+
 /// A record of anything, its key, and how much of it is kept.
 struct Case {
     kind: RecordKind,
