@@ -17,6 +17,7 @@ use anabranch_sqlite::SqlError;
 use anabranch_sqlite::function::{Call, Flags};
 use smallvec::SmallVec;
 
+use crate::base;
 use crate::buffer::LocalKind;
 use crate::context::Context;
 use crate::error::{Result, StoreError};
@@ -36,6 +37,8 @@ pub(crate) struct CaptureState {
     checked: Cell<Option<u32>>,
     /// The table of the last call.
     last: RefCell<Option<Rc<TableInfo>>>,
+    /// Triggers of somebody's fire before those of that table.
+    is_outrun: Cell<bool>,
     /// What the calls before the last one of a trigger brought.
     partial: RefCell<Partial>,
     /// The key under which a row is about to be inserted, as the row there spells it.
@@ -107,6 +110,7 @@ fn table_of(cx: &Context, function: &str, call: &Call<'_>) -> Result<Rc<TableInf
     if table.is_stale {
         return Err(stale(&table));
     }
+    cx.capture.is_outrun.set(cx.registry.borrow().is_outrun(&table));
     cx.capture.last.replace(Some(table.clone()));
     Ok(table)
 }
@@ -120,6 +124,7 @@ fn look_anew(cx: &Context) -> Result<()> {
         cx.settle();
         cx.registry.borrow_mut().refresh(&cx.db, true)?;
     }
+    cx.registry.borrow_mut().refresh_temp(&cx.db)?;
     if cx.db.has_attached() {
         refuse_attached_copies(cx)?;
     }
@@ -173,11 +178,14 @@ fn push_insert(cx: &Context, table: &Rc<TableInfo>, key: &[ValueRef<'_>]) -> Res
     if table.has_spellings && spelling::is_changed(cx, table, key)? {
         return push_respelled(cx, table, key);
     }
-    push(cx, table, &[(LocalKind::Insert, key, &table.mask)])
+    record(cx, table, &[(LocalKind::Insert, key, &table.mask)])
 }
 
 /// Another spelling of the same key: it travels with a birth, so the row is born anew.
 fn push_respelled(cx: &Context, table: &Rc<TableInfo>, key: &[ValueRef<'_>]) -> Result<()> {
+    if cx.capture.is_outrun.get() && !is_there(cx, table, key)? {
+        return Ok(());
+    }
     let none = Mask::new();
     push(cx, table, &[(LocalKind::Delete, key, &none), (LocalKind::Insert, key, &table.mask)])
 }
@@ -198,7 +206,7 @@ fn push_delete(cx: &Context, table: &Rc<TableInfo>, key: &[ValueRef<'_>]) -> Res
         // Written while capture stood aside: no clock knows the row.
         return Ok(());
     }
-    push(cx, table, &[(LocalKind::Delete, key, &Mask::new())])
+    record(cx, table, &[(LocalKind::Delete, key, &Mask::new())])
 }
 
 fn update(cx: &Context, table: &Rc<TableInfo>, call: &Call<'_>) -> Result<()> {
@@ -238,10 +246,10 @@ fn push_update(
         return Ok(());
     }
     if is_same_key {
-        return push(cx, table, &[(LocalKind::Update, new, mask)]);
+        return record(cx, table, &[(LocalKind::Update, new, mask)]);
     }
     if has_null(old) {
-        return push(cx, table, &[(LocalKind::Insert, new, &table.mask)]);
+        return record(cx, table, &[(LocalKind::Insert, new, &table.mask)]);
     }
     refuse_null(table, new)?;
     cx.capture.replaced.take();
@@ -249,7 +257,7 @@ fn push_update(
         return push_respelled(cx, table, new);
     }
     let none = Mask::new();
-    push(cx, table, &[(LocalKind::Rekey, old, &none), (LocalKind::Rekeyed, new, mask)])
+    record(cx, table, &[(LocalKind::Rekey, old, &none), (LocalKind::Rekeyed, new, mask)])
 }
 
 fn folds_alike(table: &TableInfo, new: &[ValueRef<'_>], old: &[ValueRef<'_>]) -> Result<bool> {
@@ -275,6 +283,41 @@ fn refuse_null(table: &TableInfo, key: &[ValueRef<'_>]) -> Result<()> {
 
 fn bad_key(table: &TableInfo, error: &key::KeyError) -> StoreError {
     StoreError::Refused(format!("table {}: {error}", table.name))
+}
+
+/// Appends what a trigger told.
+///
+/// Where triggers of somebody's fire before ours, they may have written to the same row, and
+/// that was told first: what is told now is older. Then only what the table shows counts.
+fn record(
+    cx: &Context,
+    table: &Rc<TableInfo>,
+    ops: &[(LocalKind, &[ValueRef<'_>], &Mask)],
+) -> Result<()> {
+    if !cx.capture.is_outrun.get() {
+        return push(cx, table, ops);
+    }
+    let none = Mask::new();
+    for (kind, key, mask) in ops {
+        match (kind, is_there(cx, table, key)?) {
+            (LocalKind::Insert | LocalKind::Update, true) => push(cx, table, &[(*kind, key, mask)]),
+            // The columns may have been told under a key that came between.
+            (LocalKind::Rekeyed, true) => push(cx, table, &[(LocalKind::Insert, key, &table.mask)]),
+            (LocalKind::Delete | LocalKind::Rekey, false) => {
+                push(cx, table, &[(LocalKind::Delete, key, &none)])
+            }
+            _ => Ok(()),
+        }?;
+    }
+    Ok(())
+}
+
+fn is_there(cx: &Context, table: &Rc<TableInfo>, key: &[ValueRef<'_>]) -> Result<bool> {
+    match key::fold(key, &table.key_columns) {
+        Ok(folded) => Ok(base::read_with(cx, table, &folded, |_| ())?.is_some()),
+        // Refused when it is appended.
+        Err(_) => Ok(true),
+    }
 }
 
 /// Appends operations: all of them or, after an error, none.

@@ -12,6 +12,7 @@ use crate::base::quote_name;
 use crate::context::Context;
 use crate::error::{Result, StoreError};
 use crate::ids::TableId;
+use crate::metadata::mask::Mask;
 use crate::registry::TableInfo;
 use crate::shape::{TableShape, integer, text};
 use crate::transaction;
@@ -19,10 +20,13 @@ use crate::triggers::{MAX_ARGS, MIN_ARGS, TriggerTexts, token_of};
 
 mod backfill;
 mod columns;
+mod reconcile;
 mod refuse;
 
 /// `SQLITE_LIMIT_FUNCTION_ARG`.
 const LIMIT_FUNCTION_ARG: i32 = 6;
+/// `SQLITE_AUTH`: an authorizer said no.
+const SQLITE_AUTH: i32 = 23;
 
 /// Makes a table conflict-free; mends one that was altered; nothing if there is nothing to
 /// do.
@@ -32,9 +36,10 @@ const LIMIT_FUNCTION_ARG: i32 = 6;
 pub(crate) fn as_crr(cx: &Context, schema: Option<&str>, name: &str) -> Result<()> {
     cx.refresh()?;
     let shape = refuse::check(cx, schema, name)?;
+    cx.registry.borrow_mut().refresh_temp(&cx.db)?;
     let known = cx.registry.borrow().by_name(&shape.name);
     match known {
-        Some(table) if !table.is_stale && table.outrun_by.is_none() => Ok(()),
+        Some(table) if !table.is_stale && !cx.registry.borrow().is_outrun(&table) => Ok(()),
         Some(table) => atomically(cx, || mend(cx, &table, &shape)),
         None => atomically(cx, || create(cx, &shape)),
     }
@@ -103,7 +108,7 @@ fn create(cx: &Context, shape: &TableShape) -> Result<()> {
 
 fn mend(cx: &Context, table: &TableInfo, shape: &TableShape) -> Result<()> {
     let max_args = max_args(cx);
-    drop_triggers(cx, table)?;
+    let dropped = drop_triggers(cx, table)?;
     let fresh = columns::number(cx, table.id, shape)?;
     cx.db.execute(
         "UPDATE main.ana_registry SET name = ?2, args = ?3, revision = revision + 1 WHERE id = ?1",
@@ -114,8 +119,53 @@ fn mend(cx: &Context, table: &TableInfo, shape: &TableShape) -> Result<()> {
         ],
     )?;
     make_triggers(cx, shape, table.token, max_args)?;
+    let may_be_skipped = cx.registry.borrow().may_be_skipped(table);
     let table = reread(cx, &shape.name)?;
+    let is_missing = |kind: &str| !dropped.iter().any(|trigger| trigger.name.ends_with(kind));
+    let are_updates_untold = is_missing("utrig");
+    if are_updates_untold || is_missing("itrig") || is_missing("dtrig") || may_be_skipped {
+        let mut untold = if are_updates_untold { table.mask.clone() } else { Mask::new() };
+        fresh.iter().for_each(|column| untold.remove(*column));
+        reconcile::rows(cx, &table, &untold)?;
+    }
     backfill::fresh_columns(cx, &table, shape, &fresh)
+}
+
+/// [`outrun_again`] before a reading, as far as it can be done: a trigger of somebody's may
+/// have skipped ours in every write since it was made.
+pub(crate) fn outrun_before_reading(cx: &Context) {
+    let may_be_skipped = cx.registry.borrow().outrun().iter().any(|t| t.outrun_by.is_some());
+    if may_be_skipped && cx.db.is_autocommit() && !cx.db.is_writing() {
+        // In a file that cannot be written now it waits: `ana_check` names the trigger.
+        let _ = atomically(cx, || outrun_again(cx));
+    }
+}
+
+/// Makes the triggers of tables again whose writes triggers of somebody's may see first, so
+/// that ours are the newest. Called when a transaction that wrote commits: no statement of
+/// the user's runs any more that was compiled with the old order.
+pub(crate) fn outrun_again(cx: &Context) -> Result<()> {
+    let tables = cx.registry.borrow().outrun();
+    for table in &tables {
+        let dropped = match drop_triggers(cx, table) {
+            // A host's authorizer: what is captured is looked up, as before.
+            Err(StoreError::Sql(error)) if error.code & 0xff == SQLITE_AUTH => return Ok(()),
+            dropped => dropped?,
+        };
+        for trigger in dropped {
+            make_trigger(cx, &trigger.text)?;
+        }
+        if table.outrun_by.is_some() {
+            let table = reread(cx, &table.name)?;
+            reconcile::rows(cx, &table, &Mask::new())?;
+        }
+    }
+    if !tables.is_empty() {
+        cx.registry.borrow_mut().invalidate();
+        cx.capture.forget();
+        transaction::flush(cx)?;
+    }
+    Ok(())
 }
 
 /// The table as it now is.
@@ -131,26 +181,40 @@ fn reread(cx: &Context, name: &str) -> Result<Rc<TableInfo>> {
 
 fn make_triggers(cx: &Context, shape: &TableShape, token: i64, max_args: usize) -> Result<()> {
     let texts = TriggerTexts::of(shape, token, max_args);
-    for text in texts.all() {
-        // The name is qualified for SQLite, which stores the text without that.
-        let qualified = text.replacen("CREATE TRIGGER ", "CREATE TRIGGER main.", 1);
-        cx.db.execute(&qualified, &[])?;
+    for kind in ["btrig", "itrig", "utrig", "dtrig"] {
+        // The name is reserved; whatever stands there calls for no table of ours.
+        let name = quote_name(&format!("{}__crsql_{kind}", shape.name));
+        cx.db.execute(&format!("DROP TRIGGER IF EXISTS main.{name}"), &[])?;
     }
-    Ok(())
+    texts.all().try_for_each(|text| make_trigger(cx, text))
+}
+
+fn make_trigger(cx: &Context, text: &str) -> Result<()> {
+    // The name is qualified for SQLite, which stores the text without that.
+    let qualified = text.replacen("CREATE TRIGGER ", "CREATE TRIGGER main.", 1);
+    Ok(cx.db.execute(&qualified, &[])?)
+}
+
+/// A trigger of ours that was dropped.
+struct Dropped {
+    name: String,
+    text: String,
 }
 
 /// Drops the triggers that call with the table's token, whatever they are called.
-fn drop_triggers(cx: &Context, table: &TableInfo) -> Result<()> {
+fn drop_triggers(cx: &Context, table: &TableInfo) -> Result<Vec<Dropped>> {
     let sql = "SELECT name, sql FROM main.sqlite_master WHERE type = 'trigger' \
                AND tbl_name = ?1 COLLATE NOCASE AND name LIKE '%\\_\\_crsql\\__trig' ESCAPE '\\'";
     let rows = cx.db.query_rows(sql, &[ValueRef::Text(table.name.as_bytes())])?;
+    let mut dropped = Vec::new();
     for row in rows {
         if token_of(&text(&row[1])) == Some(table.token) {
-            let name = quote_name(&text(&row[0]));
-            cx.db.execute(&format!("DROP TRIGGER main.{name}"), &[])?;
+            let trigger = Dropped { name: text(&row[0]), text: text(&row[1]) };
+            cx.db.execute(&format!("DROP TRIGGER main.{}", quote_name(&trigger.name)), &[])?;
+            dropped.push(trigger);
         }
     }
-    Ok(())
+    Ok(dropped)
 }
 
 fn drop_table(cx: &Context, table: TableId) -> Result<()> {

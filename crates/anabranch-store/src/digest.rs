@@ -6,7 +6,7 @@
 use std::rc::Rc;
 
 use anabranch_core::digest::Digest;
-use anabranch_core::value::Value;
+use anabranch_core::value::{Value, ValueRef};
 use anabranch_sqlite::SqlError;
 use anabranch_sqlite::function::Flags;
 
@@ -19,6 +19,11 @@ use crate::{delta, snapshot};
 /// Registers the functions of this module.
 pub(crate) fn register(cx: &Rc<Context>) -> std::result::Result<(), SqlError> {
     let flags = Flags { direct_only: true, ..Flags::default() };
+    let pure = Flags { innocuous: true, deterministic: true, ..Flags::default() };
+    cx.db.create_function("ana_internal_utf8", 1, pure, |call| match call.arg(0) {
+        ValueRef::Text(bytes) => Ok(Value::Blob(bytes.to_vec())),
+        other => Ok(Value::from(other)),
+    })?;
     let at = cx.clone();
     cx.db.create_function("ana_digest", 0, flags, move |_| {
         Ok(Value::Blob(snapshot::read(&at, || digest(&at))?.to_vec()))
@@ -50,6 +55,20 @@ pub(crate) fn refuse_stale(table: &TableInfo) -> Result<()> {
     )))
 }
 
+/// What a key column is sorted by: numbers, then texts as UTF-8, then blobs.
+fn in_order(cx: &Context, name: &str) -> Result<String> {
+    let name = quote_name(name);
+    let encoding = cx.db.query_value("PRAGMA main.encoding", &[])?;
+    if encoding == Some(Value::Text(b"UTF-8".to_vec())) {
+        return Ok(format!("{name} COLLATE BINARY"));
+    }
+    // There texts compare as they are stored, in UTF-16.
+    Ok(format!(
+        "CASE typeof({name}) WHEN 'text' THEN 1 WHEN 'blob' THEN 2 ELSE 0 END, \
+         iif(typeof({name}) = 'text', ana_internal_utf8({name}), {name}) COLLATE BINARY"
+    ))
+}
+
 fn add_table(cx: &Context, table: &TableInfo, digest: &mut Digest) -> Result<()> {
     let key = table.key.iter().map(|part| part.name.as_str());
     let mut names: Vec<&str> =
@@ -57,8 +76,7 @@ fn add_table(cx: &Context, table: &TableInfo, digest: &mut Digest) -> Result<()>
     names.sort_unstable();
     digest.table(&table.name, &names);
     let columns: Vec<String> = names.iter().map(|name| quote_name(name)).collect();
-    let order: Vec<String> =
-        key.map(|name| format!("{} COLLATE BINARY", quote_name(name))).collect();
+    let order: Vec<String> = key.map(|name| in_order(cx, name)).collect::<Result<_>>()?;
     let sql = format!(
         "SELECT {} FROM main.{} ORDER BY {}",
         columns.join(", "),

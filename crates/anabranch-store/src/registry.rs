@@ -11,12 +11,13 @@ use std::rc::Rc;
 
 use anabranch_core::key::KeyColumn;
 use anabranch_sqlite::Db;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 
 use crate::error::Result;
 use crate::ids::{ColumnId, TableId};
 use crate::kept::Kept;
 use crate::metadata::mask::Mask;
+use crate::shape::text;
 
 mod load;
 
@@ -45,6 +46,8 @@ pub(crate) struct TableInfo {
     pub(crate) is_stale: bool,
     /// A trigger of somebody's that fires before ours and may skip them.
     pub(crate) outrun_by: Option<String>,
+    /// Some trigger of somebody's fires before ours: what it writes is captured first.
+    pub(crate) is_outrun: bool,
 }
 
 /// A key column.
@@ -87,6 +90,10 @@ pub(crate) struct Registry {
     /// Registered, but no trigger calls with their token any more.
     orphans: Vec<TableId>,
     version_statement: Kept,
+    /// Tables with TEMP triggers, which fire before all others, as `temp_version` has them.
+    with_temp_triggers: HashSet<String>,
+    temp_version: Option<i64>,
+    temp_version_statement: Kept,
 }
 
 impl Registry {
@@ -101,6 +108,9 @@ impl Registry {
             by_token: HashMap::new(),
             orphans: Vec::new(),
             version_statement: Kept::new("PRAGMA main.schema_version"),
+            with_temp_triggers: HashSet::new(),
+            temp_version: None,
+            temp_version_statement: Kept::new("PRAGMA temp.schema_version"),
         }
     }
 
@@ -128,9 +138,41 @@ impl Registry {
         Ok(())
     }
 
+    /// Re-reads which tables have TEMP triggers, if the temporary schema changed.
+    pub(crate) fn refresh_temp(&mut self, db: &Db) -> Result<()> {
+        let version = self.temp_version_statement.integer(db, &[])?;
+        if self.temp_version == Some(version) {
+            return Ok(());
+        }
+        let sql = "SELECT DISTINCT tbl_name FROM temp.sqlite_master WHERE type = 'trigger'";
+        let rows = db.query_rows(sql, &[])?;
+        self.with_temp_triggers = rows.iter().map(|row| text(&row[0]).to_lowercase()).collect();
+        self.temp_version = Some(version);
+        Ok(())
+    }
+
+    /// Whether triggers of somebody's fire before those of a table.
+    pub(crate) fn is_outrun(&self, table: &TableInfo) -> bool {
+        table.is_outrun
+            || !self.with_temp_triggers.is_empty()
+                && self.with_temp_triggers.contains(&table.name.to_lowercase())
+    }
+
+    /// Whether such a trigger may keep a row and skip those of the table.
+    pub(crate) fn may_be_skipped(&self, table: &TableInfo) -> bool {
+        table.outrun_by.is_some() || !table.is_outrun && self.is_outrun(table)
+    }
+
+    /// Tables whose triggers must be made again to be the newest.
+    pub(crate) fn outrun(&self) -> Vec<Rc<TableInfo>> {
+        let tables = self.tables.iter().map(|table| &table.info);
+        tables.filter(|table| table.is_outrun && !table.is_stale).cloned().collect()
+    }
+
     /// Re-reads at next use whatever the schema version says (a rollback lowers it again).
     pub(crate) fn invalidate(&mut self) {
         self.version = None;
+        self.temp_version = None;
     }
 
     /// Tables that are registered and gone: their metadata may be dropped.
@@ -165,11 +207,13 @@ impl Registry {
 
     /// Compiles what is kept.
     pub(crate) fn prepare(&self, db: &Db) -> Result<()> {
-        Ok(self.version_statement.prepare(db)?)
+        self.version_statement.prepare(db)?;
+        Ok(self.temp_version_statement.prepare(db)?)
     }
 
     /// Drops what is kept, so that the connection can close.
     pub(crate) fn drop_statements(&self) {
         self.version_statement.clear();
+        self.temp_version_statement.clear();
     }
 }

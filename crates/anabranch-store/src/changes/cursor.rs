@@ -52,6 +52,7 @@ impl ChangesCursor {
     fn start(&mut self, index_string: &str, arguments: &[ValueRef<'_>]) -> Result<()> {
         transaction::flush(&self.cx).map_err(read_only_hint)?;
         self.cx.refresh()?;
+        crate::crr::outrun_before_reading(&self.cx);
         let (tests, order) = index_string.split_once(';').unwrap_or((index_string, ""));
         let filter = Filter::decode(tests, arguments);
         self.forget_row();

@@ -16,12 +16,18 @@ use crate::shape::TableShape;
 
 /// Every row is inserted.
 pub(super) fn all_rows(cx: &Context, table: &TableInfo) -> Result<()> {
+    each_key(cx, table, |key| capture::push(cx, table, &[(LocalKind::Insert, key, &table.mask)]))
+}
+
+/// Hands over the key of every row, in key order.
+pub(super) fn each_key(
+    cx: &Context,
+    table: &TableInfo,
+    mut f: impl FnMut(&[ValueRef<'_>]) -> Result<()>,
+) -> Result<()> {
     let key = key_names(table);
     let sql = format!("SELECT {key} FROM main.{} ORDER BY {key}", quote_name(&table.name));
-    each_row(cx, &sql, |row| {
-        let key = key_of(table, row);
-        capture::push(cx, table, &[(LocalKind::Insert, &key, &table.mask)])
-    })
+    each_row(cx, &sql, |row| f(&key_of(table, row)))
 }
 
 /// Of columns that the table did not have: the cells that are not the default.

@@ -36,6 +36,8 @@ pub(super) fn export(
     max_bytes: usize,
 ) -> Result<Vec<Vec<u8>>> {
     refuse_uncommitted(cx, function)?;
+    cx.refresh()?;
+    crate::crr::outrun_before_reading(cx);
     snapshot::read(cx, || Cut::new(cx, asked, max_bytes)?.run())
 }
 

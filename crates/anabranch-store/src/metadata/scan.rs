@@ -352,7 +352,12 @@ impl Metadata {
         from: &VersionVector,
         rank: &HashMap<TableId, u32>,
     ) -> Result<Scan> {
-        let Some(start) = self.start_above(from)? else { return Ok(Scan { mode: Mode::End }) };
+        // Above nothing is also what no change holds yet: the open transaction's.
+        let first = from.is_empty().then_some(EntryId(1));
+        let Some(start) = first.map_or_else(|| self.start_above(from), |first| Ok(Some(first)))?
+        else {
+            return Ok(Scan { mode: Mode::End });
+        };
         let covered = self.covered_versions(from)?;
         let place = |table: TableId| (rank.get(&table).copied(), table);
         let n_new = self.state.last.0 + 1 - start.0.min(self.state.last.0);

@@ -32,7 +32,27 @@ struct Definition {
     revision: i64,
     table: String,
     triggers: TriggerTexts,
-    outrun_by: Option<String>,
+    outrun: Outrun,
+}
+
+/// Triggers of somebody's that fire before those of a table.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Outrun {
+    /// There are some.
+    is: bool,
+    /// One that may skip those of the table.
+    by: Option<String>,
+}
+
+impl Outrun {
+    /// A trigger newer than those before it.
+    fn add(&mut self, name: &[u8], text: &[u8]) {
+        // All that fire after the row is written have the word in their text.
+        self.is |= text.to_ascii_uppercase().windows(5).any(|word| word == b"AFTER");
+        if self.is && may_skip(text) {
+            self.by = Some(String::from_utf8_lossy(name).into_owned());
+        }
+    }
 }
 
 /// What a reading found.
@@ -201,7 +221,7 @@ fn compare(db: &Db, known: &[Loaded]) -> Result<Comparison> {
         .collect();
     let mut n_parts = vec![0; known.len()];
     let mut is_same = vec![true; known.len()];
-    let mut outrun_by: Vec<Option<Vec<u8>>> = vec![None; known.len()];
+    let mut outrun = vec![Outrun::default(); known.len()];
     let mut others = HashSet::new();
     each_part(db, |part, name, table, text| {
         let Some(index) = by_name.get(table).copied() else {
@@ -216,18 +236,16 @@ fn compare(db: &Db, known: &[Loaded]) -> Result<Comparison> {
                 is_same[index] &= stored.as_bytes() == text;
                 n_parts[index] += 1;
                 if part != Part::Table {
-                    outrun_by[index] = None;
+                    outrun[index] = Outrun::default();
                 }
             }
-            None if may_skip(text) => outrun_by[index] = Some(name.to_vec()),
-            None => {}
+            None => outrun[index].add(name, text),
         }
     })?;
     for (index, table) in known.iter().enumerate() {
         let definition = &table.definition;
-        let outrun_before = definition.outrun_by.as_ref().map(|name| name.as_bytes());
         is_same[index] &= n_parts[index] == definition.n_parts();
-        is_same[index] &= outrun_by[index].as_deref() == outrun_before;
+        is_same[index] &= outrun[index] == definition.outrun;
     }
     let changed = known.iter().zip(&is_same).filter(|(_, is_same)| !**is_same);
     others.extend(changed.map(|(table, _)| table.definition.name.clone().into_bytes()));
@@ -250,11 +268,10 @@ fn read_schema(db: &Db, names: &HashSet<Vec<u8>>) -> Result<HashMap<i64, Definit
             Some(stored) => {
                 *stored = lossy(text);
                 if part != Part::Table {
-                    definition.outrun_by = None;
+                    definition.outrun = Outrun::default();
                 }
             }
-            None if may_skip(text) => definition.outrun_by = Some(lossy(name)),
-            None => {}
+            None => definition.outrun.add(name, text),
         }
     })?;
     let by_token = definitions.into_iter().filter_map(|(name, mut definition)| {
@@ -301,7 +318,8 @@ fn make(db: &Db, row: &Registered, definition: &Definition, order: u32) -> Resul
         columns,
         mask,
         is_stale,
-        outrun_by: definition.outrun_by.clone(),
+        outrun_by: definition.outrun.by.clone(),
+        is_outrun: definition.outrun.is,
     })
 }
 

@@ -66,16 +66,15 @@ impl Fate {
 
     fn write(&self) -> Result<()> {
         flush(&self.cx)?;
-        let transaction = self.cx.transaction.borrow();
-        transaction.check()?;
-        let change = transaction.change.clone();
-        drop(transaction);
-        if change.first_entry.is_none() {
+        self.cx.transaction.borrow().check()?;
+        if self.cx.transaction.borrow().change.first_entry.is_none() {
             return Ok(());
         }
         let now_ms = (self.cx.clock)();
         super::with_writes_allowed(&self.cx, || {
+            crate::crr::outrun_again(&self.cx)?;
             crate::crr::drop_orphans(&self.cx)?;
+            let change = self.cx.transaction.borrow().change.clone();
             self.cx.metadata.borrow_mut().write_header(&change, now_ms)
         })
     }

@@ -177,3 +177,73 @@ fn a_trigger_that_may_skip_ours_is_outrun_again() {
     store.run("SELECT crsql_as_crr('t'); INSERT INTO t VALUES(2, 'skip', 1)");
     store.expect("SELECT count(*) FROM crsql_changes WHERE pk = x'010902'", "2");
 }
+
+/// Newer triggers fire first, and what they write is told first.
+#[test]
+fn triggers_that_undo_a_write_before_ours_tell_of_it() {
+    let cases = [
+        (
+            "AFTER INSERT ON t BEGIN DELETE FROM t WHERE a = new.a; END",
+            "INSERT INTO t(a) VALUES(2)",
+        ),
+        ("AFTER DELETE ON t BEGIN INSERT INTO t(a) VALUES(old.a); END", "DELETE FROM t"),
+        ("AFTER UPDATE ON t BEGIN DELETE FROM t WHERE a = new.a; END", "UPDATE t SET b = 1"),
+        (
+            "AFTER UPDATE ON t WHEN new.a < 9 BEGIN UPDATE t SET a = 9 WHERE a = new.a; END",
+            "UPDATE t SET a = 2",
+        ),
+        (
+            "AFTER INSERT ON t WHEN new.a < 9 BEGIN UPDATE t SET a = 9 WHERE a = new.a; END",
+            "INSERT INTO t VALUES(2, 3, 4)",
+        ),
+    ];
+    for (trigger, write) in cases {
+        for kind in ["", "TEMP "] {
+            let store = store();
+            store.run(&format!("CREATE {kind}TRIGGER x {trigger}; BEGIN; {write}; COMMIT"));
+            store.expect("SELECT * FROM ana_check", "");
+            let copy = Store::with("CREATE TABLE t(a INTEGER PRIMARY KEY NOT NULL, b, c)", &["t"]);
+            let delta = store.rows("SELECT hex(ana_export())").concat();
+            copy.run(&format!("SELECT ana_apply(x'{delta}')"));
+            assert_eq!(copy.rows("SELECT * FROM t"), store.rows("SELECT * FROM t"), "{trigger}");
+        }
+    }
+}
+
+#[test]
+fn a_trigger_that_skips_ours_is_outrun_at_the_next_commit_or_reading() {
+    let store = store();
+    store.run("CREATE TRIGGER skip AFTER INSERT ON t BEGIN SELECT RAISE(IGNORE); END");
+    store.run("INSERT INTO t VALUES(2, 3, 4)");
+    store.expect("SELECT cid, val FROM crsql_changes WHERE pk = x'010902'", "b|3\nc|4");
+    store.run(
+        "DROP TRIGGER skip; CREATE TRIGGER skip AFTER DELETE ON t BEGIN SELECT RAISE(IGNORE); END",
+    );
+    store.run("BEGIN; DELETE FROM t WHERE a = 2; INSERT INTO t VALUES(5, 6, 7); COMMIT");
+    store.expect("SELECT cid, cl FROM crsql_changes WHERE pk = x'010902'", "-1|2");
+    store.expect("SELECT * FROM ana_check", "");
+}
+
+/// By a program without us.
+#[test]
+fn rows_written_past_a_trigger_that_was_dropped_are_found() {
+    let store = store();
+    store.run("INSERT INTO t VALUES(3, 3, 3); DROP TRIGGER t__crsql_itrig");
+    store.run("INSERT INTO t VALUES(2, 3, 4); SELECT crsql_as_crr('t')");
+    store.expect(
+        "SELECT cid, val, col_version FROM crsql_changes WHERE pk = x'010902'",
+        "b|3|1\nc|4|1",
+    );
+    store.run("DROP TRIGGER t__crsql_dtrig; DELETE FROM t WHERE a = 2");
+    store.run("CREATE TRIGGER t__crsql_dtrig AFTER DELETE ON t BEGIN SELECT 1; END");
+    store.run("SELECT crsql_as_crr('t')");
+    store.expect("SELECT cid, cl FROM crsql_changes WHERE pk = x'010902'", "-1|2");
+    store.run(
+        "DROP TRIGGER t__crsql_utrig; UPDATE t SET b = 9 WHERE a = 1; SELECT crsql_as_crr('t')",
+    );
+    store.expect(
+        "SELECT cid, val, col_version FROM crsql_changes WHERE pk = x'010901'",
+        "b|9|2\nc|y|2",
+    );
+    store.expect("SELECT * FROM ana_check", "");
+}

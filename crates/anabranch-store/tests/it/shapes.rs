@@ -134,3 +134,23 @@ fn hundreds_of_tables() {
     store.run("COMMIT");
     store.expect("SELECT count(*), count(DISTINCT [table]) FROM crsql_changes", "400|400");
 }
+
+/// SQLite compares texts of an UTF-16 file as they are stored; the digest does not.
+#[test]
+fn digests_do_not_depend_on_the_encoding() {
+    let digests = ["UTF-8", "UTF-16le", "UTF-16be"].map(|encoding| {
+        let conn = rusqlite::Connection::open_in_memory().unwrap();
+        conn.execute_batch(&format!("PRAGMA encoding = '{encoding}'")).unwrap();
+        let conn = anabranch_sqlite::Embedded::new(conn).unwrap();
+        anabranch_store::install(conn.db()).unwrap();
+        let store = Store { conn };
+        store.run("CREATE TABLE t(k PRIMARY KEY NOT NULL, v); SELECT crsql_as_crr('t')");
+        store.run(
+            "INSERT INTO t VALUES('a', 1), (char(256), 2), ('b', 3), (char(65535), 4), \
+             (char(65536), 5), (7, 6), (x'00', 7), ('', 8), (1.5, 9), ('a' || char(0), 10)",
+        );
+        store.rows("SELECT hex(ana_digest())")
+    });
+    assert_eq!(digests[0], digests[1]);
+    assert_eq!(digests[0], digests[2]);
+}
