@@ -27,6 +27,8 @@ pub(crate) use sql::quote_name;
 #[derive(Default)]
 pub(crate) struct BaseTables {
     tables: HashMap<TableId, TableStatements>,
+    /// Writes that are running: one, or more when a trigger came back here.
+    n_writing: u32,
 }
 
 struct TableStatements {
@@ -83,6 +85,11 @@ impl RowView<'_> {
 }
 
 impl BaseTables {
+    /// Whether a merge is writing a row: what asks is a trigger of its table.
+    pub(crate) fn is_writing(&self) -> bool {
+        self.n_writing > 0
+    }
+
     /// Drops all statements (before the connection closes, or the host asked for it).
     pub(crate) fn clear(&mut self) {
         self.tables.clear();
@@ -120,6 +127,7 @@ pub(crate) struct SyncBit<'a> {
 
 impl<'a> SyncBit<'a> {
     pub(crate) fn set(cx: &'a Context) -> SyncBit<'a> {
+        cx.base.borrow_mut().n_writing += 1;
         SyncBit { cx, before: cx.sync_bit.replace(true) }
     }
 }
@@ -127,6 +135,7 @@ impl<'a> SyncBit<'a> {
 impl Drop for SyncBit<'_> {
     fn drop(&mut self) {
         self.cx.sync_bit.set(self.before);
+        self.cx.base.borrow_mut().n_writing -= 1;
     }
 }
 

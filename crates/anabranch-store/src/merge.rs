@@ -12,7 +12,9 @@ use crate::error::Result;
 use crate::ids::{ColumnId, LocalDot};
 
 mod change;
+mod contest;
 mod edit;
+mod records;
 mod row;
 mod stamp;
 

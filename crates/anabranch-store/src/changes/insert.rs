@@ -22,6 +22,9 @@ use crate::transaction;
 
 /// Merges the change that `values` (by column) describe; answers a rowid of its table.
 pub(super) fn insert(cx: &Context, values: &[ValueRef<'_>]) -> Result<i64> {
+    if cx.base.borrow().is_writing() {
+        return Err(refused("a trigger cannot merge changes while its table is merged"));
+    }
     transaction::enrol(cx)?;
     let value = |column: Column| values.get(column as usize).copied().unwrap_or(ValueRef::Null);
     let table_name = name(value(Column::Table), "table")?;

@@ -1,4 +1,5 @@
-//! One row of `crsql_changes`, merged as cr-sqlite 0.16.3 merges it (`docs/merge.md`).
+//! One row of `crsql_changes`, merged as cr-sqlite 0.16.3 merges it: a row by causal length
+//! (Yu, Rostad 2020), a cell by version, then value.
 //!
 //! What a raised row leaves behind keeps its values at version 0: such cells are shown in
 //! `crsql_changes` and never travel in deltas. A deviation: a sentinel's version is always

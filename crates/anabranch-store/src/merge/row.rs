@@ -12,13 +12,15 @@ use anabranch_core::site::SiteId;
 use anabranch_core::value::{Value, ValueRef};
 use smallvec::SmallVec;
 
+use super::contest::Contest;
 use super::edit::{self, RowEdit};
+use super::records::{Stamped, add_births, group_cells, put_stamped, stamped_life};
 use super::stamp::{self, Stamp};
 use super::{DeltaScope, IncomingBirth, IncomingCell, IncomingRow, RowEffect, RowOutcome};
-use crate::base::{self, BaseRow};
+use crate::base;
 use crate::buffer::{MergedRecord, Superseded};
 use crate::context::Context;
-use crate::error::{Result, StoreError};
+use crate::error::Result;
 use crate::ids::{ColumnId, Key, LocalDot, Ordinal};
 use crate::metadata::mask::Mask;
 use crate::metadata::row_clock::{Group, RowClock};
@@ -61,15 +63,6 @@ struct Merge<'a> {
     /// Those not held yet.
     births: SmallVec<[&'a IncomingBirth; 2]>,
     /// Those not held yet.
-    cells: SmallVec<[&'a IncomingCell<'a>; 8]>,
-}
-
-/// Cells written by one change and first by one site: one record.
-struct Stamped<'a> {
-    dot: LocalDot,
-    origin: SiteId,
-    has_sentinel: bool,
-    is_birth: bool,
     cells: SmallVec<[&'a IncomingCell<'a>; 8]>,
 }
 
@@ -445,97 +438,4 @@ enum Verdict {
     Loses,
     /// It goes, and nothing is lost.
     Ties,
-}
-
-/// What is held here of a row, read when first needed.
-struct Contest<'a> {
-    cx: &'a Context,
-    table: &'a Rc<TableInfo>,
-    key: &'a [u8],
-    row: Option<Option<BaseRow>>,
-}
-
-impl<'a> Contest<'a> {
-    fn new(cx: &'a Context, table: &'a Rc<TableInfo>, key: &'a [u8]) -> Contest<'a> {
-        Contest { cx, table, key, row: None }
-    }
-
-    fn row(&mut self) -> Result<Option<&BaseRow>> {
-        if self.row.is_none() {
-            self.row = Some(base::read(self.cx, self.table, self.key)?);
-        }
-        Ok(self.row.as_ref().and_then(Option::as_ref))
-    }
-
-    fn value(&mut self, column: ColumnId) -> Result<ValueRef<'_>> {
-        let position = self.table.columns.iter().position(|known| known.id == column);
-        let table = self.table.clone();
-        let row = self.row()?.ok_or_else(|| {
-            StoreError::Refused(format!("could not find row to merge with for tbl {}", table.name))
-        })?;
-        Ok(position.map_or(ValueRef::Null, |position| row.values[position].as_ref()))
-    }
-}
-
-fn stamped_life<'a>(birth: &IncomingBirth, has_sentinel: bool) -> Stamped<'a> {
-    Stamped {
-        dot: birth.dot,
-        origin: birth.origin,
-        has_sentinel,
-        is_birth: true,
-        cells: SmallVec::new(),
-    }
-}
-
-/// Cells by the change and the site that wrote them, in order of their first cells.
-fn group_cells<'a>(cells: &[&'a IncomingCell<'a>]) -> Vec<Stamped<'a>> {
-    let mut records: Vec<Stamped<'a>> = Vec::new();
-    for cell in cells {
-        let known = records.iter_mut().find(|r| r.dot == cell.dot && r.origin == cell.origin);
-        match known {
-            Some(record) => record.cells.push(cell),
-            None => records.push(Stamped {
-                dot: cell.dot,
-                origin: cell.origin,
-                has_sentinel: false,
-                is_birth: false,
-                cells: SmallVec::from_slice(&[*cell]),
-            }),
-        }
-    }
-    records
-}
-
-/// Marks the records of births; a birth without cells becomes a record of its own, first.
-fn add_births<'a>(records: &mut Vec<Stamped<'a>>, births: &[&IncomingBirth]) {
-    for birth in births.iter().rev() {
-        match records.iter_mut().find(|r| r.dot == birth.dot && r.origin == birth.origin) {
-            Some(record) => record.is_birth = true,
-            None => records.insert(0, stamped_life(birth, false)),
-        }
-    }
-}
-
-/// Puts what a record stamped into the clock: cells of one version are one group.
-fn put_stamped(clock: &mut RowClock, stamped: &Stamped<'_>, at: crate::ids::Address) {
-    if stamped.has_sentinel {
-        edit::put_sentinel(clock, at);
-    }
-    // The sentinel's group is never overwritten in this life: it remembers the birth.
-    let is_birth = stamped.is_birth && !stamped.has_sentinel;
-    let mut rest = stamped.cells.as_slice();
-    let mut masks: SmallVec<[(u64, Mask); 2]> = SmallVec::new();
-    while let Some((cell, after)) = rest.split_first() {
-        match masks.iter_mut().find(|(version, _)| *version == cell.version) {
-            Some((_, mask)) => mask.insert(cell.column),
-            None => masks.push((cell.version, Mask::of(cell.column))),
-        }
-        rest = after;
-    }
-    if masks.is_empty() && is_birth {
-        masks.push((0, Mask::new()));
-    }
-    for (index, (version, mask)) in masks.into_iter().enumerate() {
-        edit::put(clock, Group { mask, version, at, is_birth: is_birth && index == 0 });
-    }
 }

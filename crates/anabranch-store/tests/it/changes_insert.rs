@@ -180,6 +180,22 @@ fn forms_of_an_older_readme_are_understood() {
 }
 
 #[test]
+fn a_trigger_cannot_merge_while_its_table_is_merged() {
+    let store = store();
+    store.run(
+        "CREATE TRIGGER again AFTER INSERT ON t BEGIN
+             INSERT INTO crsql_changes VALUES('t', x'010909', 'b', 1, 1, 1, x'b0', 1, 0);
+         END",
+    );
+    let error = store.refuse(INSERT, change(&[]));
+    assert!(error.contains("cannot merge changes while its table is merged"), "{error}");
+    store.expect("SELECT count(*) FROM t", "0");
+    store.run("DROP TRIGGER again");
+    store.execute(INSERT, change(&[]));
+    store.expect("SELECT a, b FROM t", "1|5");
+}
+
+#[test]
 fn update_and_delete_are_misuse() {
     let store = store();
     for sql in ["UPDATE crsql_changes SET val = 1", "DELETE FROM crsql_changes"] {
