@@ -210,7 +210,7 @@ fn fuzz_delta(rng: &mut StdRng, subject: &Subject) -> Result<(), String> {
     let mut bytes = subject.deltas.choose(rng).expect("two deltas").clone();
     match rng.random_range(0..16) {
         0 => bytes = random_bytes(rng, 300),
-        1 => bytes.extend(subject.deltas[0].clone()),
+        1 => return try_apply(rng, subject, subject.deltas.concat(), true),
         2 => mutate(rng, &mut bytes),
         _ => {
             // A liar whose sums are right.

@@ -370,7 +370,12 @@ impl Replica {
         match (found, expected) {
             (Ok(found), Some(n)) if found == Value::Integer(n as i64) => Ok(()),
             (Err(error), None) if error.contains("missing") => Ok(()),
-            (found, expected) => Err(format!("ana_apply: {found:?}, model {expected:?}")),
+            (found, expected) => Err(format!(
+                "ana_apply of {:?} to {:?}, {} rows: {found:?}, model {expected:?}",
+                delta.1.from,
+                delta.1.to,
+                delta.1.rows.len()
+            )),
         }
     }
 

@@ -10,3 +10,4 @@ mod model;
 mod order;
 mod pairs;
 mod spellings;
+mod undone;

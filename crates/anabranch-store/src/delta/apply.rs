@@ -91,6 +91,8 @@ impl Table for Door {
 fn take(cx: &Context, bytes: &[u8]) -> Result<u64> {
     // A copy that goes on under another site id does so before it takes anything.
     transaction::enrol(cx)?;
+    // Something may have been undone since this transaction was enrolled.
+    cx.refresh()?;
     let parts = wire::split(bytes).map_err(DeltaError::from)?;
     let heads: Vec<PartHead> = parts
         .iter()
