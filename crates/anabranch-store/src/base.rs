@@ -190,8 +190,15 @@ pub(crate) fn insert(
     let mut params: Params<'_> = key.iter().copied().collect();
     params.extend(cells.iter().map(|(_, value)| *value));
     let _bit = SyncBit::set(cx);
-    run(cx, table, Shape::Insert(columns_of(cells)), |statement| statement.execute(&params))
-        .map_err(|error| at_row(error, table, key))
+    let written = run(cx, table, Shape::Insert(columns_of(cells)), |statement| {
+        statement.execute(&params)?;
+        Ok(cx.db.changes() > 0)
+    });
+    let is_written = written.map_err(|error| at_row(error, table, key))?;
+    if !is_written && !is_there(cx, table, key)? {
+        return Err(ignored(table, key));
+    }
+    Ok(())
 }
 
 /// Writes some columns (at least one) of a live row; `false` if there is no such row.
@@ -219,6 +226,9 @@ pub(crate) fn respell(
 }
 
 /// Deletes a row if it is there; whether it was.
+///
+/// # Errors
+/// As [`insert`].
 pub(crate) fn delete(cx: &Context, table: &Rc<TableInfo>, key: &[u8]) -> Result<bool> {
     write_row(cx, table, Shape::Delete, key, &[], &[])
 }
@@ -240,7 +250,25 @@ fn write_row(
         statement.execute(&params)?;
         Ok(cx.db.changes() > 0)
     });
-    written.map_err(|error| at_row(error, table, &key.params()))
+    let is_written = written.map_err(|error| at_row(error, table, &key.params()))?;
+    if !is_written && is_there(cx, table, &key.params())? {
+        return Err(ignored(table, &key.params()));
+    }
+    Ok(is_written)
+}
+
+fn is_there(cx: &Context, table: &Rc<TableInfo>, key: &[ValueRef<'_>]) -> Result<bool> {
+    let found = run(cx, table, Shape::Read, |statement| statement.query_row(key, |_| Ok(())))?;
+    Ok(found.is_some())
+}
+
+/// A trigger of this copy let a write go by RAISE(IGNORE): clocks must not tell of it.
+fn ignored(table: &TableInfo, key: &[ValueRef<'_>]) -> StoreError {
+    StoreError::Refused(format!(
+        "a trigger ignored the write (table {}, row {})",
+        table.name,
+        sql::show_key(key)
+    ))
 }
 
 /// Runs a kept statement, compiling it if need be.

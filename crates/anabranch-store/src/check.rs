@@ -195,6 +195,7 @@ fn count_alive(cx: &Context, findings: &mut Findings) -> Result<HashMap<TableId,
                 if is_alive && is_there {
                     *counts.entry(table.id).or_default() += 1;
                 } else if is_alive {
+                    cx.unmatched.borrow_mut().insert(table.id);
                     let what = "its clock says that the row is alive, the table has none";
                     findings.error(place(&table, &record.key), what);
                 }
@@ -216,6 +217,9 @@ fn find_rows_without_clock(cx: &Context, table: &TableInfo, findings: &mut Findi
             continue;
         };
         let clock = cx.metadata.borrow_mut().row(table.id, &folded)?;
+        if !clock.as_ref().is_some_and(|clock| clock.is_alive()) {
+            cx.unmatched.borrow_mut().insert(table.id);
+        }
         match clock {
             None => findings.error(place(table, &folded), "the row has no clock"),
             Some(clock) if !clock.is_alive() => {

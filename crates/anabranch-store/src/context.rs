@@ -8,6 +8,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use anabranch_sqlite::{Db, SqlError};
+use hashbrown::HashSet;
 
 use crate::base::BaseTables;
 use crate::capture::CaptureState;
@@ -15,6 +16,7 @@ use crate::clock::Clock;
 use crate::delta::DeltaState;
 use crate::error::Result;
 use crate::identity::Identity;
+use crate::ids::TableId;
 use crate::metadata::Metadata;
 use crate::registry::Registry;
 use crate::transaction::{Transaction, TransactionStatements};
@@ -47,6 +49,8 @@ pub(crate) struct Context {
     pub(crate) delta: DeltaState,
     /// Which file this is.
     pub(crate) identity: Identity,
+    /// Tables whose rows and clocks were found not to agree: `crsql_as_crr` mends them.
+    pub(crate) unmatched: RefCell<HashSet<TableId>>,
 }
 
 impl Context {
@@ -117,6 +121,7 @@ pub fn install_with_clock(db: &Db, clock: Clock) -> std::result::Result<(), SqlE
         clock,
         delta: DeltaState::default(),
         identity: Identity::default(),
+        unmatched: RefCell::default(),
     });
     register(&cx)?;
     Ok(())

@@ -38,9 +38,18 @@ pub(crate) fn as_crr(cx: &Context, schema: Option<&str>, name: &str) -> Result<(
     let shape = refuse::check(cx, schema, name)?;
     cx.registry.borrow_mut().refresh_temp(&cx.db)?;
     let known = cx.registry.borrow().by_name(&shape.name);
+    let is_sound = |table: &TableInfo| {
+        !table.is_stale
+            && !cx.registry.borrow().is_outrun(table)
+            && !cx.unmatched.borrow().contains(&table.id)
+    };
     match known {
-        Some(table) if !table.is_stale && !cx.registry.borrow().is_outrun(&table) => Ok(()),
-        Some(table) => atomically(cx, || mend(cx, &table, &shape)),
+        Some(table) if is_sound(&table) => Ok(()),
+        Some(table) => {
+            atomically(cx, || mend(cx, &table, &shape))?;
+            cx.unmatched.borrow_mut().remove(&table.id);
+            Ok(())
+        }
         None => atomically(cx, || create(cx, &shape)),
     }
 }
@@ -119,7 +128,8 @@ fn mend(cx: &Context, table: &TableInfo, shape: &TableShape) -> Result<()> {
         ],
     )?;
     make_triggers(cx, shape, table.token, max_args)?;
-    let may_be_skipped = cx.registry.borrow().may_be_skipped(table);
+    let may_be_skipped =
+        cx.registry.borrow().may_be_skipped(table) || cx.unmatched.borrow().contains(&table.id);
     let table = reread(cx, &shape.name)?;
     let is_missing = |kind: &str| !dropped.iter().any(|trigger| trigger.name.ends_with(kind));
     let are_updates_untold = is_missing("utrig");
