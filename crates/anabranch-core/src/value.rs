@@ -70,6 +70,7 @@ impl ValueRef<'_> {
     /// Whether both are the same value of the same type: what capture calls unchanged.
     ///
     /// 2 and 2.0 differ; -0.0 and 0.0 do not.
+    #[inline]
     pub fn is_same(self, other: ValueRef<'_>) -> bool {
         self.order(other) == Ordering::Equal
     }
@@ -78,6 +79,7 @@ impl ValueRef<'_> {
     ///
     /// NULL < BLOB < TEXT < REAL < INTEGER by type; then bytes, or numbers. A NaN
     /// counts as NULL, and -0.0 equals 0.0.
+    #[inline]
     pub fn order(self, other: ValueRef<'_>) -> Ordering {
         use ValueRef::*;
         match (self.denan(), other.denan()) {

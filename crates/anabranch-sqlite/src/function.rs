@@ -62,6 +62,7 @@ impl Call<'_> {
     ///
     /// # Panics
     /// Past the last argument.
+    #[inline]
     pub fn arg(&self, index: usize) -> ValueRef<'_> {
         // SAFETY: arguments live as long as the call, and only `argument` converts them: a
         // second reading of the same one moves nothing.

@@ -17,6 +17,7 @@ use crate::poison::out_of_memory;
 ///
 /// # Safety
 /// `value` is a protected value that lives for `'a`, and nothing converts it meanwhile.
+#[inline]
 pub(crate) unsafe fn argument<'a>(value: *mut ffi::sqlite3_value) -> Result<ValueRef<'a>> {
     // SAFETY: the caller's promise, for each call. The pointer is asked for before the
     // length, because asking may convert to UTF-8; asking again converts nothing.

@@ -35,10 +35,11 @@ use partial::Partial;
 pub(crate) struct CaptureState {
     /// SQLite's count of changes when the schema was last looked at.
     checked: Cell<Option<u32>>,
-    /// The table of the last call.
+    /// The table of the last call, and the generation of the registry it is from.
     last: RefCell<Option<Rc<TableInfo>>>,
     /// Triggers of somebody's fire before those of that table.
     is_outrun: Cell<bool>,
+    generation: Cell<u64>,
     /// What the calls before the last one of a trigger brought.
     partial: RefCell<Partial>,
     /// The key under which a row is about to be inserted, as the row there spells it.
@@ -128,7 +129,10 @@ fn look_anew(cx: &Context) -> Result<()> {
     if cx.db.has_attached() {
         refuse_attached_copies(cx)?;
     }
-    cx.capture.last.take();
+    let generation = cx.registry.borrow().generation();
+    if cx.capture.generation.replace(generation) != generation {
+        cx.capture.last.take();
+    }
     cx.capture.checked.set(Some(cx.db.total_changes()));
     Ok(())
 }

@@ -82,6 +82,8 @@ pub(crate) struct Registry {
     version: Option<i64>,
     /// What was read may be undone without a word.
     is_tentative: bool,
+    /// How often tables were read.
+    generation: u64,
     /// Tables in order, with what they were made of.
     tables: Vec<load::Loaded>,
     by_name: HashMap<String, usize>,
@@ -102,6 +104,7 @@ impl Registry {
         Registry {
             version: None,
             is_tentative: false,
+            generation: 0,
             tables: Vec::new(),
             by_name: HashMap::new(),
             by_id: HashMap::new(),
@@ -122,6 +125,7 @@ impl Registry {
             return Ok(());
         }
         self.version = None;
+        self.generation += 1;
         let loaded = load::load(db, std::mem::take(&mut self.tables))?;
         self.by_name.clear();
         self.by_id.clear();
@@ -173,6 +177,11 @@ impl Registry {
     pub(crate) fn invalidate(&mut self) {
         self.version = None;
         self.temp_version = None;
+    }
+
+    /// Changes whenever tables were read anew: what was asked before may differ.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation
     }
 
     /// Tables that are registered and gone: their metadata may be dropped.
