@@ -148,6 +148,7 @@ impl Registry {
         if self.temp_version == Some(version) {
             return Ok(());
         }
+        self.generation += 1;
         let sql = "SELECT DISTINCT tbl_name FROM temp.sqlite_master WHERE type = 'trigger'";
         let rows = db.query_rows(sql, &[])?;
         self.with_temp_triggers = rows.iter().map(|row| text(&row[0]).to_lowercase()).collect();
