@@ -47,7 +47,6 @@ mod check;
 mod tests;
 
 use anabranch_core::change::ChangeHeader;
-use anabranch_core::clock::Hlc;
 use anabranch_core::site::SiteId;
 use anabranch_core::value::Value;
 use anabranch_core::vector::VersionVector;
@@ -404,17 +403,6 @@ impl Metadata {
     pub(crate) fn headers_above(&mut self, from: &VersionVector) -> Result<Vec<ChangeHeader>> {
         self.ensure()?;
         self.collect_headers(from)
-    }
-
-    /// The header of one held change.
-    pub(crate) fn header(&mut self, dot: LocalDot) -> Result<Option<ChangeHeader>> {
-        self.ensure()?;
-        self.find_header(dot)
-    }
-
-    /// Largest time of any change held.
-    pub(crate) fn latest_time(&self) -> Hlc {
-        self.state.time
     }
 
     /// Scans live records with `db_version` above `after`, in `(db_version, seq)` order.

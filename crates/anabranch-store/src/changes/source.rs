@@ -114,7 +114,7 @@ pub(super) struct Source {
 /// What has not been read yet.
 enum Rest {
     /// The log from here on.
-    Log(Box<Scan>),
+    Log(Scan),
     /// Single rows.
     Rows(Vec<LiveRecord>),
     Nothing,
@@ -125,7 +125,7 @@ impl Source {
     pub(super) fn start(cx: Rc<Context>, filter: Filter, order: Order) -> Result<Source> {
         let rest = match filter.equals(Column::Pk) {
             Some(pk) => Rest::Rows(seek(&cx, &filter, pk)?),
-            None => Rest::Log(Box::new(cx.metadata.borrow_mut().scan_since(filter.versions().0)?)),
+            None => Rest::Log(cx.metadata.borrow_mut().scan_since(filter.versions().0)?),
         };
         let (tables, sites) = (HashMap::new(), HashMap::new());
         Ok(Source { cx, filter, order, rest, held: Vec::new(), tables, sites })
@@ -160,7 +160,7 @@ impl Source {
         }
     }
 
-    fn read_batch(&mut self, mut scan: Box<Scan>) -> Result<Vec<LiveRecord>> {
+    fn read_batch(&mut self, mut scan: Scan) -> Result<Vec<LiveRecord>> {
         let batch = scan.next_batch(&mut self.cx.metadata.borrow_mut())?;
         let last = self.filter.versions().1;
         // Past the last version asked for nothing can match.
@@ -171,7 +171,7 @@ impl Source {
     }
 
     /// All records of some whole versions.
-    fn read_versions(&mut self, scan: Box<Scan>) -> Result<Vec<LiveRecord>> {
+    fn read_versions(&mut self, scan: Scan) -> Result<Vec<LiveRecord>> {
         let mut next = Some(scan);
         while let Some(scan) = next {
             let mut batch = self.read_batch(scan)?;
@@ -190,7 +190,7 @@ impl Source {
         Ok(std::mem::take(&mut self.held))
     }
 
-    fn read_all(&self, mut scan: Box<Scan>) -> Result<Vec<LiveRecord>> {
+    fn read_all(&self, mut scan: Scan) -> Result<Vec<LiveRecord>> {
         let last = self.filter.versions().1;
         let mut records = Vec::new();
         loop {

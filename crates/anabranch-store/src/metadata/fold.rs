@@ -65,7 +65,7 @@ impl Metadata {
             self.store_held(AuthorId(0), own.held, &own.context)?;
         }
         for head in heads {
-            if head.held.version % CHAIN_STEP == 0 {
+            if head.held.version.is_multiple_of(CHAIN_STEP) {
                 self.store_chain(AuthorId(0), head.held, head.entry, &head.context)?;
             }
         }

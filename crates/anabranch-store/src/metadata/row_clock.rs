@@ -63,6 +63,6 @@ impl RowClock {
             }
         }
         self.groups.retain(|group| group.is_birth || !group.mask.is_empty());
-        self.groups.sort_by(|a, b| (a.at, a.version).cmp(&(b.at, b.version)));
+        self.groups.sort_by_key(|group| (group.at, group.version));
     }
 }

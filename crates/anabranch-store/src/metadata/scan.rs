@@ -11,7 +11,6 @@ use super::Metadata;
 use super::cursor::Cursor;
 use super::entry::{Entry, KeyOf, Stamp};
 use super::log::LogRow;
-use super::mask::Mask;
 use super::row_clock::RowClock;
 use super::sql::damaged;
 use super::state::Versions;
@@ -51,7 +50,7 @@ pub(crate) struct LiveCell {
 
 /// How a scan finds its records.
 enum Mode {
-    Since(Since),
+    Since(Box<Since>),
     /// Ready, in reverse.
     Ready(Vec<LiveRecord>),
     /// Along the blocks of all tables (in reverse), records that `covered` lacks.
@@ -344,7 +343,7 @@ impl Metadata {
         let (cluster, done, peeked, slice) = (Vec::new(), 0, None, FIRST_SLICE);
         let ascending = EntryId(0);
         let since = Since { next, after, cluster, done, peeked, ascending, slice };
-        Ok(Scan { mode: Mode::Since(since) })
+        Ok(Scan { mode: Mode::Since(Box::new(since)) })
     }
 
     pub(super) fn start_scan_above(
@@ -494,8 +493,6 @@ impl Metadata {
                     key: Key::from_slice(key),
                     cell: cell.clone(),
                     by: stamp.dot,
-                    by_origin: stamp.origin,
-                    stamped: stamp.mask.clone(),
                 });
             }
         }
@@ -512,8 +509,4 @@ pub(crate) struct SupersededCell {
     pub(crate) cell: Superseded,
     /// The change whose record noted it.
     pub(crate) by: LocalDot,
-    pub(crate) by_origin: Ordinal,
-    /// Columns that record stamped; without the cell's column, the cell that came in lost to
-    /// one that stands.
-    pub(crate) stamped: Mask,
 }

@@ -78,13 +78,6 @@ impl Tail {
         }
     }
 
-    /// Forgets the rows of a table.
-    pub(crate) fn drop_table(&mut self, table: TableId) {
-        if let Some(rows) = self.tables.remove(&table) {
-            self.n_rows -= rows.len();
-        }
-    }
-
     /// Takes all rows: tables in order, keys ascending.
     pub(crate) fn take_sorted(&mut self) -> Vec<(TableId, Vec<(Key, RowClock)>)> {
         self.n_rows = 0;

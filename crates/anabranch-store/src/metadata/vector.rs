@@ -69,7 +69,7 @@ impl Metadata {
         if self.state.folded >= entry {
             self.store_held(author, held, &context)?;
             self.set_meta("time", time.0)?;
-            if version % CHAIN_STEP == 0 {
+            if version.is_multiple_of(CHAIN_STEP) {
                 self.store_chain(author, held, entry, &context)?;
             }
         }
@@ -172,7 +172,7 @@ impl Metadata {
         self.log.insert(id, None, self.state.dbv, Some(&header::encode(&stored)), None)?;
         self.state.last = id;
         self.state.time = self.state.time.max(header.time);
-        if header.version % CHAIN_STEP == 0 {
+        if header.version.is_multiple_of(CHAIN_STEP) {
             self.store_chain(author, held, start, &context)?;
         }
         if author == AuthorId(0) {
@@ -356,21 +356,6 @@ impl Metadata {
             message: head.message,
             kind: head.kind,
         })
-    }
-
-    pub(super) fn find_header(&mut self, dot: LocalDot) -> Result<Option<ChangeHeader>> {
-        if dot.version == 0 || dot.version > self.held_of(dot.author).version {
-            return Ok(None);
-        }
-        let point = self.checkpoint(dot.author, dot.version)?;
-        let mut found = None;
-        self.log.heads(point.map_or(EntryId(1), |point| point.entry), |head| {
-            if head.dot()? == (dot.author, dot.version) {
-                found = Some(head.header()?);
-            }
-            Ok(found.is_none())
-        })?;
-        found.map(|head| self.present(head)).transpose()
     }
 
     pub(super) fn present_vector(&self) -> VersionVector {

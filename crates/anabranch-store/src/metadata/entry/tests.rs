@@ -133,7 +133,7 @@ fn encoded(cases: &[Case], superseded: &[(u32, Superseded)]) -> Vec<u8> {
         writer.push(&case.stamp(), &case.key, kept);
         cells.into_iter().for_each(|(_, cell)| writer.supersede(cell.clone()));
     }
-    writer.finish(9, cases.len() % 2 == 0, 5)
+    writer.finish(9, cases.len().is_multiple_of(2), 5)
 }
 
 fn random_cells(rng: &mut StdRng, n_records: u32) -> Vec<(u32, Superseded)> {

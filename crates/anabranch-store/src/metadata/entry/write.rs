@@ -95,10 +95,11 @@ impl Writer {
 
     fn push_key(&mut self, key: &[u8]) {
         // Cells of one row come one after the other, and its key may be long.
-        if let Some((start, end)) = self.places.last() {
-            if key.len() != 8 && self.keys[*start..*end] == *key {
-                return self.places.push((*start, *end));
-            }
+        if let Some((start, end)) = self.places.last()
+            && key.len() != 8
+            && self.keys[*start..*end] == *key
+        {
+            return self.places.push((*start, *end));
         }
         let start = self.keys.len();
         self.keys.extend_from_slice(key);
