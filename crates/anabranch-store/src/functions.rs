@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use anabranch_core::limits::{MAX_NAME_BYTES, MAX_VERSION};
+use anabranch_core::limits::{MAX_AUTHOR_BYTES, MAX_MESSAGE_BYTES, MAX_VERSION};
 use anabranch_core::merge::Ties;
 use anabranch_core::value::{Value, ValueRef};
 use anabranch_core::{key, words};
@@ -249,23 +249,23 @@ fn ana_words(_: &Context, call: &Call<'_>) -> Result<Value> {
 }
 
 fn author(cx: &Context, call: &Call<'_>) -> Result<Value> {
-    let author = text_argument(call.arg(0), "ana_author")?;
+    let author = text_argument(call.arg(0), "ana_author", MAX_AUTHOR_BYTES)?;
     cx.author.replace(author);
     Ok(Value::Null)
 }
 
 fn message(cx: &Context, call: &Call<'_>) -> Result<Value> {
-    let message = text_argument(call.arg(0), "ana_message")?;
+    let message = text_argument(call.arg(0), "ana_message", MAX_MESSAGE_BYTES)?;
     cx.transaction.borrow_mut().change.message = message;
     Ok(Value::Null)
 }
 
-/// A short text for a header; `None` for NULL.
-fn text_argument(value: ValueRef<'_>, function: &str) -> Result<Option<String>> {
+/// A text for a header, of no more bytes than a delta carries; `None` for NULL.
+fn text_argument(value: ValueRef<'_>, function: &str, max_bytes: usize) -> Result<Option<String>> {
     match value {
         ValueRef::Null => Ok(None),
-        ValueRef::Text(text) if text.len() > MAX_NAME_BYTES => {
-            refused(format!("{function}: the text exceeds {MAX_NAME_BYTES} bytes"))
+        ValueRef::Text(text) if text.len() > max_bytes => {
+            refused(format!("{function}: the text exceeds {max_bytes} bytes"))
         }
         ValueRef::Text(text) => match std::str::from_utf8(text) {
             Ok(text) => Ok(Some(text.to_string())),

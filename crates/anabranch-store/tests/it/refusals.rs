@@ -173,7 +173,8 @@ fn bad_arguments() {
         ("ana_author(1)", "ana_author: the argument must be a text or NULL"),
         ("ana_author(CAST(x'ff' AS TEXT))", "ana_author: the text must be UTF-8"),
         ("ana_message(x'00')", "ana_message: the argument must be a text or NULL"),
-        ("ana_message(printf('%.*c', 3000, 'x'))", "ana_message: the text exceeds 2048 bytes"),
+        ("ana_author(printf('%.*c', 1025, 'x'))", "ana_author: the text exceeds 1024 bytes"),
+        ("ana_message(printf('%.*c', 65537, 'x'))", "ana_message: the text exceeds 65536 bytes"),
         ("cell FROM crsql_unpack_columns", "crsql_unpack_columns: WHERE package = ? is missing"),
         (
             "cell FROM crsql_unpack_columns WHERE package = 7",

@@ -28,6 +28,28 @@ fn a_transaction_is_one_change_with_its_words() {
 }
 
 #[test]
+fn the_longest_words_travel_and_longer_ones_are_refused() {
+    let (from, to) = (store(), store());
+    from.transact(|tx| {
+        tx.author(&"a".repeat(1 << 10))?;
+        tx.message(&"m".repeat(1 << 16))?;
+        tx.sql().execute("INSERT INTO note(id) VALUES(1)", [])?;
+        Ok(())
+    })
+    .unwrap();
+    let author = from.transact(|tx| tx.author(&"a".repeat((1 << 10) + 1)));
+    assert!(matches!(author, Err(Error::Sql(_))), "{author:?}");
+    let message = from.transact(|tx| tx.message(&"m".repeat((1 << 16) + 1)));
+    assert!(matches!(message, Err(Error::Sql(_))), "{message:?}");
+    for part in from.export(&to.version_vector().unwrap()).unwrap() {
+        to.apply(&part).unwrap();
+    }
+    let last = to.log(0).unwrap().pop().unwrap();
+    assert_eq!(last.author.map(|text| text.len()), Some(1 << 10));
+    assert_eq!(last.message.map(|text| text.len()), Some(1 << 16));
+}
+
+#[test]
 fn what_fails_is_undone_and_says_why() {
     let store = store();
     let failed: Result<()> = store.transact(|tx| {
