@@ -100,9 +100,14 @@ pub fn install(db: &Db) -> std::result::Result<(), SqlError> {
 /// # Errors
 /// As [`install`].
 pub fn install_with_clock(db: &Db, clock: Clock) -> std::result::Result<(), SqlError> {
-    if is_installed(db) {
-        return Ok(());
+    if !is_installed(db) {
+        teach(db, clock)?;
     }
+    Ok(())
+}
+
+/// Teaches a connection that knows nothing of ours; what it keeps from here on.
+pub(crate) fn teach(db: &Db, clock: Clock) -> Result<Rc<Context>> {
     crate::schema::initialise(db)?;
     let cx = Rc::new(Context {
         db: db.clone(),
@@ -124,7 +129,7 @@ pub fn install_with_clock(db: &Db, clock: Clock) -> std::result::Result<(), SqlE
         unmatched: RefCell::default(),
     });
     register(&cx)?;
-    Ok(())
+    Ok(cx)
 }
 
 /// Whether this connection knows our functions: another copy of this library may have

@@ -8,6 +8,7 @@
 //! What was flushed since the mark SQLite undoes itself; what was in the buffer when the
 //! mark was set, and was flushed after it, is saved beside until the mark goes.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 
 use anabranch_sqlite::{Db, SqlError};
@@ -121,7 +122,14 @@ pub(crate) fn enrol(cx: &Context) -> Result<()> {
 /// until the statement or savepoint it happened in is undone.
 pub(crate) fn flush(cx: &Context) -> Result<()> {
     let Some(mut work) = Work::take(cx)? else { return Ok(()) };
-    let written = with_writes_allowed(cx, || work.write(cx));
+    let mut unwinding = None;
+    let written = with_writes_allowed(cx, || {
+        // Rows stand whose operations only `work` holds: they go back before anything unwinds.
+        catch_unwind(AssertUnwindSafe(|| work.write(cx))).unwrap_or_else(|payload| {
+            unwinding = Some(payload);
+            Err(StoreError::Refused("writing the log broke off".to_string()))
+        })
+    });
     cx.settle();
     let mut transaction = cx.transaction.borrow_mut();
     let is_lost = transaction.flushing.take().is_some_and(|flushing| flushing.is_lost);
@@ -129,6 +137,10 @@ pub(crate) fn flush(cx: &Context) -> Result<()> {
         _ if is_lost => {}
         Ok(()) => work.give_back_written(&mut transaction),
         Err(ref error) => work.give_back(&mut transaction, error),
+    }
+    drop(transaction);
+    if let Some(payload) = unwinding {
+        resume_unwind(payload);
     }
     written
 }
@@ -316,9 +328,10 @@ fn with_writes_allowed(cx: &Context, f: impl FnOnce() -> Result<()>) -> Result<(
         cx.db.execute("PRAGMA query_only = 0", &[])?;
     }
     let result = f();
-    if is_query_only {
-        cx.db.execute("PRAGMA query_only = 1", &[])?;
-    }
+    let restored = match is_query_only {
+        true => cx.db.execute("PRAGMA query_only = 1", &[]),
+        false => Ok(()),
+    };
     cx.db.set_last_insert_rowid(rowid);
-    result
+    result.and(restored.map_err(StoreError::from))
 }

@@ -1,9 +1,13 @@
 //! Transactions larger than the buffer, whose bound is small under test.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use anabranch_core::value::Value;
 use anabranch_sqlite::Embedded;
 
+use crate::buffer::LocalKind;
 use crate::limits::MAX_BUFFERED_OPS;
+use crate::metadata::mask::Mask;
 
 fn store() -> Embedded {
     let conn = rusqlite::Connection::open_in_memory().expect("memory");
@@ -74,5 +78,27 @@ fn a_large_statement_is_undone() {
         &[MAX_BUFFERED_OPS as i64 + 1],
     );
     expect(&conn, "SELECT count(*) FROM ana_log", &[1]);
+    expect(&conn, "SELECT count(*) FROM ana_check", &[0]);
+}
+
+/// A flush that unwinds has lost nothing: the transaction refuses to commit until it is undone.
+#[test]
+fn a_flush_that_unwinds_gives_its_operations_back() {
+    let conn = rusqlite::Connection::open_in_memory().expect("memory");
+    let conn = Embedded::new(conn).expect("a connection");
+    let cx = crate::context::teach(conn.db(), crate::clock::system()).expect("a fresh store");
+    run(&conn, "CREATE TABLE t(a INTEGER PRIMARY KEY NOT NULL, b); SELECT crsql_as_crr('t')");
+    run(&conn, "BEGIN; INSERT INTO t VALUES(1, 1)");
+    let table = cx.registry.borrow().by_name("t").expect("made above");
+    // Half an update of a key: what writes the log relies on the other half.
+    let mut transaction = cx.transaction.borrow_mut();
+    let key_start = transaction.local.arena.len();
+    transaction.local.push(table.id, LocalKind::Rekey, &Mask::new(), key_start);
+    drop(transaction);
+    catch_unwind(AssertUnwindSafe(|| super::flush(&cx))).expect_err("half an update");
+    assert_eq!(cx.transaction.borrow().local.ops.len(), 2);
+    conn.db().execute_batch("COMMIT").expect_err("what was captured is not in the log");
+    run(&conn, "INSERT INTO t VALUES(2, 2)");
+    expect(&conn, "SELECT count(*) FROM crsql_changes", &[1]);
     expect(&conn, "SELECT count(*) FROM ana_check", &[0]);
 }
