@@ -15,7 +15,7 @@ use hashbrown::HashMap;
 
 use crate::base::{self, quote_name};
 use crate::context::Context;
-use crate::error::Result;
+use crate::error::{Result, StoreError};
 use crate::ids::{Key, TableId};
 use crate::limits::MAX_FINDINGS;
 use crate::listing::{Arguments, Listing, all};
@@ -55,6 +55,18 @@ impl Findings {
 
     pub(crate) fn warning(&mut self, place: impl Into<String>, what: impl Into<String>) {
         self.add(Severity::Warning, place.into(), what.into());
+    }
+
+    /// Damage that ended a look is a finding, and what can be looked at still is; other errors
+    /// end the check.
+    fn note(&mut self, looked: Result<()>) -> Result<()> {
+        match looked {
+            Err(StoreError::Damaged { place, what }) => {
+                self.error(place, format!("{what}: what depends on it was not looked at"));
+                Ok(())
+            }
+            other => other,
+        }
     }
 
     fn add(&mut self, severity: Severity, place: String, what: String) {
@@ -107,10 +119,13 @@ pub(crate) fn check(cx: &Context) -> Result<Findings> {
         check_declaration(cx, table, &mut findings)?;
     }
     check_orphans(cx, &mut findings)?;
-    cx.metadata
+    let looked = cx
+        .metadata
         .borrow_mut()
-        .check(&mut |severity, place, what| findings.add(severity, place, what))?;
-    check_rows(cx, &tables, &mut findings)?;
+        .check(&mut |severity, place, what| findings.add(severity, place, what));
+    findings.note(looked)?;
+    let looked = check_rows(cx, &tables, &mut findings);
+    findings.note(looked)?;
     Ok(findings)
 }
 

@@ -11,10 +11,11 @@ use anabranch_sqlite::{Db, Statement};
 
 use super::block::{self, BlockRow};
 use super::row_clock::RowClock;
-use super::sql::{Kept, damaged, int, read_blob, read_u64};
+use super::sql::{Kept, damaged, int, read_blob, read_u32};
 use super::varint::Reader;
 use crate::error::Result;
 use crate::ids::{Key, TableId};
+use crate::limits::MAX_BLOCK_ROWS;
 
 /// A decoded block.
 #[derive(Clone, Debug)]
@@ -115,9 +116,11 @@ impl Blocks {
         self.above.first(&self.db, &params, |row| {
             let first = Key::from_slice(read_blob(row, 0, "ana_clock")?);
             let body = read_blob(row, 1, "ana_clock")?;
-            // What cannot be read is no neighbour to join; whoever decodes it says so.
+            // What cannot be read, or holds too much, is no neighbour to join; whoever
+            // decodes it says so.
             let n_rows = Reader::new(body).number().unwrap_or(u64::MAX);
-            Ok(Neighbour { first, n_bytes: body.len(), n_rows: n_rows as usize })
+            let n_rows = n_rows.min(2 * MAX_BLOCK_ROWS as u64) as usize;
+            Ok(Neighbour { first, n_bytes: body.len(), n_rows })
         })
     }
 
@@ -149,7 +152,7 @@ impl Blocks {
         let found = self.next_table.first(&self.db, &[table_id(table)], |row| {
             Ok(match row.column(0) {
                 ValueRef::Null => None,
-                _ => Some(TableId(read_u64(row, 0, "ana_clock")? as u32)),
+                _ => Some(TableId(read_u32(row, 0, "ana_clock")?)),
             })
         })?;
         Ok(found.flatten())

@@ -59,11 +59,9 @@ impl Metadata {
         let mut held: BTreeMap<AuthorId, Held> = BTreeMap::new();
         let (mut id, mut dbv) = (EntryId(1), 0);
         while id <= self.state.last {
-            let row = self.log.next(id);
-            id = EntryId(id.0 + 1);
-            let Some(row) = note(report, row)? else { continue };
-            let Some(row) = row else { break };
-            id = EntryId(row.id.0 + 1);
+            let Some(found) = self.log.next_id(id)? else { break };
+            id = EntryId(found.0 + 1);
+            let Some(Some(row)) = note(report, self.log.row(found))? else { continue };
             if row.dbv < dbv {
                 error(report, entry_place(row.id), "its dbv is below that of a row before it");
             }

@@ -13,7 +13,7 @@ use super::local;
 use super::log::LogRow;
 use super::mask::Mask;
 use super::record::RecordKind;
-use super::sql::{damaged, int, read_blob, read_u64};
+use super::sql::{damaged, int, read_blob, read_u32, read_u64};
 use super::state::{Other, State, decode_versions};
 use super::tail::{Tail, TailHead};
 use super::varint::Corrupt;
@@ -86,7 +86,7 @@ impl Metadata {
     fn load_vector(&mut self, state: &mut State) -> Result<()> {
         let mut held_of_others = Vec::new();
         self.sql.vector.each(&self.db, &[], |row| {
-            let author = AuthorId(read_u64(row, 0, "ana_vector")? as u32);
+            let author = AuthorId(read_u32(row, 0, "ana_vector")?);
             let version = read_u64(row, 1, "ana_vector")?;
             let chain = <[u8; 16]>::try_from(read_blob(row, 2, "ana_vector")?)
                 .map_err(|_| damaged("ana_vector", Corrupt("a chain that is not 16 bytes")))?;

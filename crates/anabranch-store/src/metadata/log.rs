@@ -6,7 +6,7 @@ use anabranch_sqlite::Db;
 use super::entry::{self, Entry, KeyOf};
 use super::header::{self, StoredHeader};
 use super::renew::Formers;
-use super::sql::{Kept, damaged, int, read_blob, read_u64};
+use super::sql::{Kept, damaged, int, read_blob, read_u32, read_u64};
 use crate::error::Result;
 use crate::ids::{AuthorId, EntryId, LocalDot, TableId};
 
@@ -75,6 +75,7 @@ pub(crate) struct Log {
     last: Kept,
     by_id: Kept,
     next: Kept,
+    next_id: Kept,
     dbv_at: Kept,
     heads: Kept,
     starts: Kept,
@@ -90,6 +91,7 @@ impl Log {
             &mut self.last,
             &mut self.by_id,
             &mut self.next,
+            &mut self.next_id,
             &mut self.dbv_at,
             &mut self.heads,
             &mut self.starts,
@@ -113,6 +115,7 @@ impl Log {
                 "SELECT id, tbl, dbv, head, body FROM main.ana_entry WHERE id>=?1
                  ORDER BY id LIMIT 1",
             ),
+            next_id: Kept::new("SELECT id FROM main.ana_entry WHERE id>=?1 ORDER BY id LIMIT 1"),
             dbv_at: Kept::new(
                 "SELECT id, dbv FROM main.ana_entry WHERE id<=?1 ORDER BY id DESC LIMIT 1",
             ),
@@ -169,6 +172,11 @@ impl Log {
         self.next.first(&self.db, &[int(id.0)], |row| read_row(row, formers, pending))
     }
 
+    /// The id of the first row at or after `id`, whatever the row holds.
+    pub(crate) fn next_id(&mut self, id: EntryId) -> Result<Option<EntryId>> {
+        self.next_id.first(&self.db, &[int(id.0)], |row| read_u64(row, 0, "ana_entry").map(EntryId))
+    }
+
     /// Whether the rows of one `db_version` from `id` on go on above `seq` and ascend, and
     /// the id after the last of them. (A transaction that merged and wrote has rows that
     /// begin anew.) Looks at the first bytes of each row only.
@@ -210,7 +218,7 @@ impl Log {
                     break;
                 }
             }
-            step *= 4;
+            step = step.saturating_mul(4);
         }
         while high - low > 1 {
             let middle = low + (high - low) / 2;
@@ -263,7 +271,7 @@ fn read_row(
     let id = read_u64(row, 0, "ana_entry")?;
     let place = || format!("ana_entry {id}");
     let dbv = read_u64(row, 2, "ana_entry")?;
-    let table = TableId(read_u64(row, 1, "ana_entry")? as u32);
+    let table = TableId(read_u32(row, 1, "ana_entry")?);
     let head = read_blob(row, 3, "ana_entry")?.to_vec();
     let body = read_blob(row, 4, "ana_entry")?;
     let version = match head.as_slice() {

@@ -384,10 +384,11 @@ impl Metadata {
     /// All tables of which there are clocks.
     pub(super) fn tables_with_clocks(&mut self) -> Result<Vec<TableId>> {
         let mut tables: Vec<TableId> = self.tail.tables().collect();
-        let mut next = TableId(0);
-        while let Some(table) = self.blocks.next_table(next)? {
-            tables.push(table);
-            next = TableId(table.0 + 1);
+        let mut next = Some(TableId(0));
+        while let Some(from) = next {
+            let found = self.blocks.next_table(from)?;
+            tables.extend(found);
+            next = found.and_then(|table| table.0.checked_add(1)).map(TableId);
         }
         tables.sort_unstable();
         tables.dedup();

@@ -6,7 +6,7 @@ use anabranch_core::value::ValueRef;
 use anabranch_sqlite::Db;
 use hashbrown::HashMap;
 
-use super::sql::{Kept, damaged, int, read_blob, read_u64};
+use super::sql::{Kept, damaged, int, read_blob, read_u32};
 use super::varint::Corrupt;
 use crate::error::{Result, StoreError};
 
@@ -98,9 +98,8 @@ impl Sites {
         let table = self.table;
         let found = self
             .by_site
-            .first(db, &[ValueRef::Blob(site.as_bytes())], |row| read_u64(row, 0, table))?;
-        let Some(found) = found else { return Ok(None) };
-        let id = u32::try_from(found).map_err(|_| damaged(table, Corrupt("an id too large")))?;
+            .first(db, &[ValueRef::Blob(site.as_bytes())], |row| read_u32(row, 0, table))?;
+        let Some(id) = found else { return Ok(None) };
         self.ids.insert(site, id);
         self.sites.insert(id, site);
         Ok(Some(id))

@@ -86,6 +86,12 @@ pub(crate) fn read_u64(statement: &Statement, column: usize, place: &str) -> Res
     }
 }
 
+/// A column that must be an id of 32 bits (NULL: 0).
+pub(crate) fn read_u32(statement: &Statement, column: usize, place: &str) -> Result<u32> {
+    let id = read_u64(statement, column, place)?;
+    u32::try_from(id).map_err(|_| damaged(place, Corrupt("an id beyond 32 bits")))
+}
+
 /// A column that must be a blob (NULL: empty).
 pub(crate) fn read_blob<'a>(
     statement: &'a Statement,

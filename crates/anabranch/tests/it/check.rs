@@ -52,6 +52,24 @@ fn what_went_past_the_triggers() {
     }
 }
 
+/// One table of ours that nobody can read does not keep the rest from being looked at.
+#[test]
+fn damage_is_a_finding() {
+    let past = "SELECT crsql_internal_sync_bit(1); INSERT INTO note(id) VALUES(7)";
+    let cases = [
+        ("INSERT INTO ana_clock VALUES(1, x'00', x'00')", "error: ana_clock, table 1, block 00: "),
+        (
+            "INSERT INTO ana_clock VALUES(4294967296, x'00', x'00')",
+            "error: ana_clock: an id beyond 32 bits",
+        ),
+        (past, "error: table note, row x'010907': the row has no clock"),
+    ];
+    for (sql, expected) in cases {
+        let found = finds(sql);
+        assert!(found.iter().any(|line| line.starts_with(expected)), "{sql}: {found:?}");
+    }
+}
+
 #[test]
 fn both_spellings_of_the_call_and_an_open_transaction() {
     let store = store();
