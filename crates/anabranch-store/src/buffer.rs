@@ -6,7 +6,7 @@ use hashbrown::HashMap;
 
 use crate::error::Result;
 use crate::ids::{AuthorId, Key, LocalDot, Ordinal, TableId};
-use crate::limits::MAX_MASKS_COMPARED;
+use crate::limits::{MAX_KEPT_BUFFER_BYTES, MAX_MASKS_COMPARED};
 use crate::metadata::mask::Mask;
 use crate::metadata::row_clock::RowClock;
 
@@ -69,11 +69,21 @@ impl LocalBuffer {
         self.arena.truncate(len.arena);
     }
 
-    /// Empties it, and keeps its memory for the next transaction.
+    /// Empties it, and keeps its memory for what comes next.
     pub(crate) fn clear(&mut self) {
         self.ops.clear();
         self.arena.clear();
         self.masks.clear();
+    }
+
+    /// Empties it, and lets go of what a large transaction needed.
+    pub(crate) fn rest(&mut self) {
+        let is_large = self.arena.capacity() > MAX_KEPT_BUFFER_BYTES
+            || self.ops.capacity() * size_of::<LocalOp>() > MAX_KEPT_BUFFER_BYTES;
+        if is_large {
+            *self = LocalBuffer::default();
+        }
+        self.clear();
     }
 
     /// Makes room for `n` operations whose keys take at most `key_bytes` together.

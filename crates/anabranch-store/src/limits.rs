@@ -54,3 +54,5 @@ pub(crate) const MAX_KEPT_RECORDS: usize = 1 << 20;
 /// Largest column version or causal length that a clock may hold; the core refuses what is
 /// above it at every door.
 pub(crate) const MAX_COLUMN_VERSION: u64 = anabranch_core::limits::MAX_COLUMN_VERSION;
+/// Bytes of keys for which a connection keeps memory between transactions.
+pub(crate) const MAX_KEPT_BUFFER_BYTES: usize = 1 << 20;

@@ -54,7 +54,7 @@ impl Fate {
         let mut transaction = self.cx.transaction.borrow_mut();
         let flushing = transaction.flushing.take();
         let mut local = std::mem::take(&mut transaction.local);
-        local.clear();
+        local.rest();
         *transaction = Transaction { local, ..Transaction::default() };
         transaction.flushing =
             flushing.map(|flushing| super::Flushing { is_lost: true, ..flushing });
