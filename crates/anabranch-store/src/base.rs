@@ -20,7 +20,7 @@ use crate::registry::TableInfo;
 
 mod sql;
 
-pub(crate) use sql::quote_name;
+pub(crate) use sql::{quote_name, quote_text};
 
 /// The kept statements of a connection, by table. Those of a table are dropped when the
 /// registry has read the table anew.

@@ -108,9 +108,7 @@ fn table_of(cx: &Context, function: &str, call: &Call<'_>) -> Result<Rc<TableInf
                 .to_string(),
         )
     })?;
-    if table.is_stale {
-        return Err(stale(&table));
-    }
+    table.refuse_stale()?;
     cx.capture.is_outrun.set(cx.registry.borrow().is_outrun(&table));
     cx.capture.last.replace(Some(table.clone()));
     Ok(table)
@@ -157,15 +155,6 @@ fn refuse_attached_copies(cx: &Context) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// The error of a write to a table whose triggers no longer fit it.
-fn stale(table: &TableInfo) -> StoreError {
-    StoreError::Refused(format!(
-        "table {} was altered: run SELECT crsql_as_crr('{}')",
-        table.name,
-        table.name.replace('\'', "''")
-    ))
 }
 
 fn insert(cx: &Context, table: &Rc<TableInfo>, call: &Call<'_>) -> Result<()> {

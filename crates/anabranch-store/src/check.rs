@@ -13,7 +13,7 @@ use anabranch_core::vector::VersionVector;
 use anabranch_sqlite::SqlError;
 use hashbrown::HashMap;
 
-use crate::base::{self, quote_name};
+use crate::base::{self, quote_name, quote_text};
 use crate::context::Context;
 use crate::error::{Result, StoreError};
 use crate::ids::{Key, TableId};
@@ -133,9 +133,9 @@ pub(crate) fn check(cx: &Context) -> Result<Findings> {
 fn check_declaration(cx: &Context, table: &TableInfo, findings: &mut Findings) -> Result<()> {
     let place = format!("table {}", table.name);
     if table.is_stale {
-        let quoted = table.name.replace('\'', "''");
+        let quoted = quote_text(&table.name);
         let what = "its columns or triggers are not those that are replicated: run SELECT";
-        findings.error(place.clone(), format!("{what} crsql_as_crr('{quoted}')"));
+        findings.error(place.clone(), format!("{what} crsql_as_crr({quoted})"));
     }
     let mut outrunning: Vec<String> = table.outrun_by.iter().cloned().collect();
     let temporary = cx.db.query_rows(

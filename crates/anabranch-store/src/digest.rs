@@ -12,7 +12,7 @@ use anabranch_sqlite::function::Flags;
 
 use crate::base::quote_name;
 use crate::context::Context;
-use crate::error::{Result, StoreError};
+use crate::error::Result;
 use crate::registry::TableInfo;
 use crate::{delta, snapshot};
 
@@ -37,22 +37,10 @@ pub(crate) fn register(cx: &Rc<Context>) -> std::result::Result<(), SqlError> {
 pub(crate) fn digest(cx: &Context) -> Result<[u8; 32]> {
     let mut digest = Digest::new();
     for table in &delta::tables_by_name(cx) {
-        refuse_stale(table)?;
+        table.refuse_stale()?;
         add_table(cx, table, &mut digest)?;
     }
     Ok(digest.finish())
-}
-
-/// Refuses a table whose columns are not those that are replicated.
-pub(crate) fn refuse_stale(table: &TableInfo) -> Result<()> {
-    if !table.is_stale {
-        return Ok(());
-    }
-    let name = &table.name;
-    let quoted = name.replace('\'', "''");
-    Err(StoreError::Refused(format!(
-        "table {name} was altered: run SELECT crsql_as_crr('{quoted}')"
-    )))
 }
 
 /// What a key column is sorted by: numbers, then texts as UTF-8, then blobs.

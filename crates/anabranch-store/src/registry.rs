@@ -13,7 +13,8 @@ use anabranch_core::key::KeyColumn;
 use anabranch_sqlite::Db;
 use hashbrown::{HashMap, HashSet};
 
-use crate::error::Result;
+use crate::base::quote_text;
+use crate::error::{Result, StoreError};
 use crate::ids::{ColumnId, TableId};
 use crate::kept::Kept;
 use crate::metadata::mask::Mask;
@@ -73,6 +74,16 @@ impl TableInfo {
     /// A replicated column by exact name.
     pub(crate) fn column_named(&self, name: &str) -> Option<&ColumnInfo> {
         self.columns.iter().find(|column| column.name == name)
+    }
+
+    /// Refuses a table whose columns or triggers are not those that are replicated.
+    pub(crate) fn refuse_stale(&self) -> Result<()> {
+        if !self.is_stale {
+            return Ok(());
+        }
+        let (name, quoted) = (&self.name, quote_text(&self.name));
+        let what = format!("table {name} was altered: run SELECT crsql_as_crr({quoted})");
+        Err(StoreError::Refused(what))
     }
 }
 

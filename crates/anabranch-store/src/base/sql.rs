@@ -11,6 +11,11 @@ pub(crate) fn quote_name(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
+/// A text as a literal of SQL.
+pub(crate) fn quote_text(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
 /// The statement of a shape; parameters as [`Shape`] says.
 pub(super) fn text(table: &TableInfo, shape: &Shape) -> String {
     let name = format!("main.{}", quote_name(&table.name));

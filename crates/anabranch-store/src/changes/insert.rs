@@ -107,11 +107,7 @@ fn find_table(cx: &Context, name: &str) -> Result<Rc<TableInfo>> {
             "crsql - could not find the schema information for table {name}"
         )));
     };
-    if table.is_stale {
-        return Err(refused(format!(
-            "table {name} was altered: run SELECT crsql_as_crr('{name}')"
-        )));
-    }
+    table.refuse_stale()?;
     Ok(table)
 }
 

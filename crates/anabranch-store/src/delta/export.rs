@@ -14,7 +14,6 @@ use hashbrown::HashMap;
 use super::DeltaError;
 use crate::base;
 use crate::context::Context;
-use crate::digest::refuse_stale;
 use crate::error::{Result, StoreError};
 use crate::ids::{AuthorId, ColumnId, Key, LocalDot, Ordinal, TableId};
 use crate::metadata::scan::LiveRecord;
@@ -160,7 +159,7 @@ impl<'a> Cut<'a> {
     /// `None` for a table that was dropped: its changes travel as headers only.
     fn start_table(&mut self, id: TableId) -> Result<Option<TableCut>> {
         let Some(info) = self.cx.registry.borrow().by_id(id) else { return Ok(None) };
-        refuse_stale(&info)?;
+        info.refuse_stale()?;
         let names: Vec<String> = info.columns.iter().map(|column| column.name.clone()).collect();
         self.encoder.table(&info.name, &names).map_err(damaged)?;
         let places = info.columns.iter().map(|column| column.id).zip(0..).collect();

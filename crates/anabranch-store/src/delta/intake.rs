@@ -14,8 +14,8 @@ use smallvec::SmallVec;
 
 use super::DeltaError;
 use super::error::ChangeName;
+use crate::base::quote_text;
 use crate::context::Context;
-use crate::digest::refuse_stale;
 use crate::error::{Result, StoreError};
 use crate::ids::{AuthorId, ColumnId, LocalDot};
 use crate::merge::{
@@ -237,10 +237,10 @@ impl Target {
     fn find(cx: &Context, table: &TableDelta, change: ChangeName) -> Result<Target> {
         let info = cx.registry.borrow().by_name(&table.name);
         let Some(info) = info else {
-            let (quoted, table) = (literal(&table.name), table.name.clone());
+            let (quoted, table) = (quote_text(&table.name), table.name.clone());
             return Err(DeltaError::UnknownTable { table, change, quoted }.into());
         };
-        refuse_stale(&info)?;
+        info.refuse_stale()?;
         let id = |name: &String| info.column_named(name).map(|column| column.id);
         let columns = table.columns.iter().map(id).collect();
         Ok(Target { info, columns })
@@ -251,11 +251,7 @@ impl Target {
             table: table.name.clone(),
             change,
             column: table.columns[column as usize].clone(),
-            quoted: literal(&table.name),
+            quoted: quote_text(&table.name),
         }
     }
-}
-
-fn literal(name: &str) -> String {
-    format!("'{}'", name.replace('\'', "''"))
 }
