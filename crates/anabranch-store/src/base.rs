@@ -6,7 +6,6 @@
 
 use std::rc::Rc;
 
-use anabranch_core::key;
 use anabranch_core::value::{Value, ValueRef};
 use anabranch_sqlite::{SqlError, Statement};
 use hashbrown::HashMap;
@@ -309,11 +308,7 @@ impl KeyValues {
         {
             return Ok(KeyValues::Rowid((u64::from_be_bytes(bytes) ^ (1 << 63)) as i64));
         }
-        let values = key::unfold(key, &table.key_columns).map_err(|error| StoreError::Damaged {
-            place: format!("a key of table {} ({error})", table.name),
-            what: "not a folded key of its columns",
-        })?;
-        Ok(KeyValues::Values(values))
+        Ok(KeyValues::Values(table.unfold(key)?))
     }
 
     fn params(&self) -> Params<'_> {

@@ -21,7 +21,7 @@ use crate::limits::MAX_FINDINGS;
 use crate::listing::{Arguments, Listing, all};
 use crate::registry::TableInfo;
 use crate::shape::text;
-use crate::{delta, snapshot, transaction};
+use crate::{snapshot, transaction};
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -222,12 +222,11 @@ fn count_alive(cx: &Context, findings: &mut Findings) -> Result<HashMap<TableId,
 
 fn find_rows_without_clock(cx: &Context, table: &TableInfo, findings: &mut Findings) -> Result<()> {
     let names: Vec<String> = table.key.iter().map(|part| quote_name(&part.name)).collect();
-    let columns: Vec<_> = table.key.iter().map(|part| part.column).collect();
     let sql = format!("SELECT {} FROM main.{}", names.join(", "), quote_name(&table.name));
     let mut rows = cx.db.prepare(&sql)?;
     while rows.step()? {
         let values: Vec<ValueRef<'_>> = (0..names.len()).map(|i| rows.column(i)).collect();
-        let Ok(folded) = key::fold(&values, &columns) else {
+        let Ok(folded) = key::fold(&values, &table.key_columns) else {
             findings.error(format!("table {}", table.name), "a row with a key that cannot be one");
             continue;
         };
@@ -248,7 +247,7 @@ fn find_rows_without_clock(cx: &Context, table: &TableInfo, findings: &mut Findi
 
 /// Names a row by its packed key.
 fn place(table: &TableInfo, folded: &[u8]) -> String {
-    let key = delta::packed_key(table, folded).unwrap_or_else(|_| folded.to_vec());
+    let key = table.pack_folded(folded).unwrap_or_else(|_| folded.to_vec());
     let hex: String = key.iter().take(64).map(|byte| format!("{byte:02x}")).collect();
     format!("table {}, row x'{hex}'", table.name)
 }

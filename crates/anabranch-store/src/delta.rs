@@ -15,7 +15,6 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use anabranch_core::clock::Chain;
-use anabranch_core::key;
 use anabranch_core::site::SiteId;
 use anabranch_core::value::{Value, ValueRef};
 use anabranch_core::vector::VersionVector;
@@ -131,18 +130,4 @@ fn log_position(cx: &Context) -> Result<u64> {
         Some(Value::Integer(id)) => Ok(id.cast_unsigned()),
         _ => Err(StoreError::Damaged { place: "ana_entry".into(), what: "an id is no integer" }),
     }
-}
-
-/// A key as its columns' affinity spells it, packed.
-pub(crate) fn packed_key(table: &TableInfo, folded: &[u8]) -> Result<Vec<u8>> {
-    let columns: Vec<_> = table.key.iter().map(|part| part.column).collect();
-    let values = key::unfold(folded, &columns);
-    let packed = values.and_then(|values| {
-        let values: Vec<ValueRef<'_>> = values.iter().map(Value::as_ref).collect();
-        key::pack(&values)
-    });
-    packed.map_err(|error| StoreError::Damaged {
-        place: format!("a key of table {} ({error})", table.name),
-        what: "not a folded key of its columns",
-    })
 }

@@ -9,9 +9,11 @@
 
 use std::rc::Rc;
 
-use anabranch_core::key::KeyColumn;
+use anabranch_core::key::{self, KeyColumn, KeyError};
+use anabranch_core::value::Value;
 use anabranch_sqlite::Db;
 use hashbrown::{HashMap, HashSet};
+use smallvec::SmallVec;
 
 use crate::base::quote_text;
 use crate::error::{Result, StoreError};
@@ -74,6 +76,31 @@ impl TableInfo {
     /// A replicated column by exact name.
     pub(crate) fn column_named(&self, name: &str) -> Option<&ColumnInfo> {
         self.columns.iter().find(|column| column.name == name)
+    }
+
+    /// The values of a folded key, as its columns' affinity spells them.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`]: every folded key was read from the log or the clocks.
+    pub(crate) fn unfold(&self, folded: &[u8]) -> Result<Vec<Value>> {
+        key::unfold(folded, &self.key_columns).map_err(|error| self.damaged_key(&error))
+    }
+
+    /// A folded key as its columns' affinity spells it, packed.
+    ///
+    /// # Errors
+    /// As [`TableInfo::unfold`].
+    pub(crate) fn pack_folded(&self, folded: &[u8]) -> Result<Vec<u8>> {
+        let values = self.unfold(folded)?;
+        let values: SmallVec<[_; 4]> = values.iter().map(Value::as_ref).collect();
+        key::pack(&values).map_err(|error| self.damaged_key(&error))
+    }
+
+    fn damaged_key(&self, error: &KeyError) -> StoreError {
+        StoreError::Damaged {
+            place: format!("a key of table {} ({error})", self.name),
+            what: "not a folded key of its columns",
+        }
     }
 
     /// Refuses a table whose columns or triggers are not those that are replicated.

@@ -53,8 +53,7 @@ fn writers_of(cx: &Context, arguments: &Arguments) -> Result<Vec<Vec<Value>>> {
 
 /// The key as clocks are kept under it; `None` for what is no key of the table.
 fn folded(table: &TableInfo, pk: &[u8]) -> Option<Vec<u8>> {
-    let columns: Vec<_> = table.key.iter().map(|part| part.column).collect();
-    key::fold(&key::unpack(pk).ok()?, &columns).ok()
+    key::fold(&key::unpack(pk).ok()?, &table.key_columns).ok()
 }
 
 fn add(

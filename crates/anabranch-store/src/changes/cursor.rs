@@ -13,7 +13,7 @@ use anabranch_sqlite::error::Result as SqlResult;
 use anabranch_sqlite::vtab::Cursor;
 
 use super::filter::Filter;
-use super::image::{RowImage, pack_folded};
+use super::image::RowImage;
 use super::order::Order;
 use super::source::{Chunk, Item, Source};
 use super::{Column, SENTINEL_NAME, rowid};
@@ -129,7 +129,7 @@ impl ChangesCursor {
         if let Some(pk) = self.pk.get() {
             return Ok(pk);
         }
-        let pk = pack_folded(info, &record.key)?;
+        let pk = info.pack_folded(&record.key)?;
         Ok(self.pk.get_or_init(|| pk))
     }
 

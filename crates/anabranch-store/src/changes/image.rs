@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use anabranch_core::key;
-use anabranch_core::value::{Value, ValueRef};
+use anabranch_core::value::ValueRef;
 use smallvec::SmallVec;
 
 use crate::base::{self, RowView};
@@ -91,16 +91,6 @@ impl RowImage {
     pub(super) fn pk(&self) -> &[u8] {
         &self.pk
     }
-}
-
-/// The packed form of a folded key.
-pub(super) fn pack_folded(table: &TableInfo, folded: &[u8]) -> Result<Vec<u8>> {
-    let values = key::unfold(folded, &table.key_columns).map_err(|error| StoreError::Damaged {
-        place: format!("a key of table {} ({error})", table.name),
-        what: "not a folded key of its columns",
-    })?;
-    let values: SmallVec<[_; 4]> = values.iter().map(Value::as_ref).collect();
-    pack(table, &values)
 }
 
 fn pack(table: &TableInfo, values: &[ValueRef<'_>]) -> Result<Vec<u8>> {

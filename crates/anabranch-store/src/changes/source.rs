@@ -9,7 +9,7 @@ use anabranch_core::value::ValueRef;
 use hashbrown::HashMap;
 
 use super::filter::Filter;
-use super::image::{RowImage, pack_folded};
+use super::image::RowImage;
 use super::order::{Order, Tie};
 use super::{Column, SENTINEL_NAME};
 use crate::context::Context;
@@ -336,7 +336,7 @@ pub(super) fn shown_pk(
             return Ok(image.pk().to_vec());
         }
     }
-    pack_folded(table, &record.key)
+    table.pack_folded(&record.key)
 }
 
 /// The records of the rows with a key, in one table or in all.

@@ -210,7 +210,7 @@ impl<'a> Cut<'a> {
         let key = if is_alive && (table.info.has_spellings || !cells.is_empty()) {
             fill(self.cx, &table.info, &key, &mut cells)?
         } else {
-            spell(&table.info, &key)?
+            table.info.pack_folded(&key)?
         };
         let row = RowDelta { key, causal_length, births, cells };
         self.encoder.row(&row).map_err(damaged)?;
@@ -285,11 +285,6 @@ fn fill(
         place: format!("table {}", table.name),
         what: "more key columns than a packed key can hold",
     })
-}
-
-/// A key as its columns' affinity spells it, packed.
-fn spell(table: &TableInfo, key: &[u8]) -> Result<Vec<u8>> {
-    super::packed_key(table, key)
 }
 
 fn refuse_too_large(n_bytes: usize, max_bytes: usize) -> Result<()> {

@@ -61,7 +61,7 @@ fn superseded_after(cx: &Context, after: u64) -> Result<Vec<Vec<Value>>> {
     for note in noted {
         let table = cx.registry.borrow().by_id(note.table);
         if let Some(table) = table {
-            let pk = super::packed_key(&table, &note.key)?;
+            let pk = table.pack_folded(&note.key)?;
             rows.push(superseded_row(cx, note.entry, &table, pk, &note.cell)?);
         }
     }
