@@ -23,10 +23,13 @@ use super::row_clock::{Group, RowClock};
 use super::stream::{Stream, packed_at, put_packed, put_stream};
 use super::varint::{Corrupt, Decoded, Reader, put};
 use crate::ids::{Address, EntryId, Key};
-use crate::limits::{MAX_BLOCK_GROUPS, MAX_BLOCK_MASK_WORDS, MAX_BLOCK_ROWS};
+use crate::limits::{MAX_BLOCK_GROUPS, MAX_BLOCK_MASK_WORDS, MAX_BLOCK_ROWS, MAX_ENTRY_RECORDS};
 
 /// A row of a block.
 pub(crate) type BlockRow = (Key, RowClock);
+
+/// Row counts and places of rows are kept in bytes, and places of patterns in seven bits.
+const _: () = assert!(MAX_BLOCK_ROWS <= 1 << 7);
 
 const NUMBERS: u8 = 1;
 const OTHERS: u8 = 2;
@@ -115,6 +118,9 @@ impl Encoder {
         }
     }
 }
+
+/// An index in an entry takes the low twelve bits of an address.
+const _: () = assert!(MAX_ENTRY_RECORDS <= 1 << 12);
 
 /// An address as one number.
 fn linear(at: Address) -> u64 {

@@ -82,7 +82,7 @@ pub(crate) fn encode(header: &StoredHeader) -> Vec<u8> {
 /// Author and version only: what most readers of a head want to know.
 pub(crate) fn decode_dot(head: &[u8]) -> Decoded<(AuthorId, u64)> {
     let mut reader = Reader::new(head);
-    let flags = reader.byte()?;
+    let flags = read_flags(&mut reader)?;
     let version = reader.number()?;
     read_time(&mut reader, flags)?;
     let author = if flags & FOREIGN != 0 { reader.number32()? } else { 0 };
@@ -92,10 +92,7 @@ pub(crate) fn decode_dot(head: &[u8]) -> Decoded<(AuthorId, u64)> {
 /// Reads a head.
 pub(crate) fn decode(head: &[u8]) -> Decoded<StoredHeader> {
     let mut reader = Reader::new(head);
-    let flags = reader.byte()?;
-    if flags & RESERVED != 0 {
-        return Err(Corrupt("a header with fields of a newer version"));
-    }
+    let flags = read_flags(&mut reader)?;
     let version = reader.number()?;
     let time = read_time(&mut reader, flags)?;
     let author = AuthorId(if flags & FOREIGN != 0 { reader.number32()? } else { 0 });
@@ -117,6 +114,14 @@ pub(crate) fn decode(head: &[u8]) -> Decoded<StoredHeader> {
         _ => ChangeKind::Restore,
     };
     Ok(StoredHeader { author, version, kind, time, deps, author_text, message })
+}
+
+fn read_flags(reader: &mut Reader<'_>) -> Decoded<u8> {
+    let flags = reader.byte()?;
+    if flags & RESERVED != 0 {
+        return Err(Corrupt("a header with fields of a newer version"));
+    }
+    Ok(flags)
 }
 
 fn read_time(reader: &mut Reader<'_>, flags: u8) -> Decoded<Hlc> {

@@ -97,7 +97,7 @@ impl Metadata {
         }
     }
 
-    /// The row, or an empty one with a number and causal length 0; whether it was known.
+    /// The row, or an empty one with a number and causal length 0.
     fn take_or_make(&mut self, batch: &mut Batch, table: TableId, key: &[u8]) -> Result<RowClock> {
         if let Some(clock) = self.take_row(batch, table, key)? {
             return Ok(clock);
