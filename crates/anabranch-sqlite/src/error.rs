@@ -13,12 +13,21 @@ pub struct SqlError {
 impl SqlError {
     /// SQLITE_MISUSE.
     pub const MISUSE: i32 = libsqlite3_sys::SQLITE_MISUSE;
+    /// SQLITE_BUSY: another connection writes.
+    pub const BUSY: i32 = libsqlite3_sys::SQLITE_BUSY;
+    /// SQLITE_LOCKED: another statement or connection holds the table.
+    pub const LOCKED: i32 = libsqlite3_sys::SQLITE_LOCKED;
     /// SQLITE_READONLY.
     pub const READONLY: i32 = libsqlite3_sys::SQLITE_READONLY;
 
     /// A plain SQLITE_ERROR.
     pub fn new(message: impl Into<String>) -> SqlError {
         SqlError { code: libsqlite3_sys::SQLITE_ERROR, message: message.into() }
+    }
+
+    /// SQLITE_NOMEM: SQLite undoes what it undoes for allocations of its own that fail.
+    pub fn out_of_memory() -> SqlError {
+        SqlError { code: libsqlite3_sys::SQLITE_NOMEM, message: "out of memory".into() }
     }
 
     /// The primary result code.

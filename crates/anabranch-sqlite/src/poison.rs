@@ -7,8 +7,6 @@ use std::any::Any;
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-use libsqlite3_sys as ffi;
-
 use crate::error::{Result, SqlError};
 
 /// Remembers the first panic of one function or table.
@@ -56,7 +54,7 @@ impl Poison {
     #[cold]
     fn caught(&self, payload: Box<dyn Any + Send>) -> SqlError {
         if payload.is::<OutOfMemory>() {
-            return out_of_memory();
+            return SqlError::out_of_memory();
         }
         let text = text_of(&*payload);
         let error = SqlError::new(format!("{}: panic: {text}", self.name));
@@ -65,11 +63,6 @@ impl Poison {
         drop(catch_unwind(AssertUnwindSafe(|| drop(payload))));
         error
     }
-}
-
-/// SQLITE_NOMEM.
-pub(crate) fn out_of_memory() -> SqlError {
-    SqlError { code: ffi::SQLITE_NOMEM, message: "out of memory".into() }
 }
 
 fn text_of(payload: &(dyn Any + Send)) -> String {

@@ -8,7 +8,6 @@ use anabranch_core::value::ValueRef;
 use libsqlite3_sys as ffi;
 
 use crate::error::{Result, SqlError};
-use crate::poison::out_of_memory;
 
 /// Reads an argument.
 ///
@@ -74,7 +73,7 @@ pub(crate) unsafe fn column<'a>(
 unsafe fn text<'a>(start: *const u8, n_bytes: c_int) -> Result<ValueRef<'a>> {
     // An empty text has a terminator to point to: null is a failed allocation.
     if start.is_null() {
-        return Err(out_of_memory());
+        return Err(SqlError::out_of_memory());
     }
     // SAFETY: the caller's promise.
     Ok(ValueRef::Text(unsafe { slice::from_raw_parts(start, n_bytes.max(0) as usize) }))
@@ -85,7 +84,7 @@ unsafe fn text<'a>(start: *const u8, n_bytes: c_int) -> Result<ValueRef<'a>> {
 unsafe fn blob<'a>(start: *const c_void, n_bytes: c_int) -> Result<ValueRef<'a>> {
     if start.is_null() {
         // An empty blob has no bytes to point to; a zeroblob that did not fit has a length.
-        return if n_bytes == 0 { Ok(ValueRef::Blob(&[])) } else { Err(out_of_memory()) };
+        return if n_bytes == 0 { Ok(ValueRef::Blob(&[])) } else { Err(SqlError::out_of_memory()) };
     }
     // SAFETY: the caller's promise.
     let bytes = unsafe { slice::from_raw_parts(start.cast(), n_bytes.max(0) as usize) };

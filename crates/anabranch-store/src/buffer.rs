@@ -92,7 +92,7 @@ impl LocalBuffer {
     /// SQLITE_NOMEM.
     pub(crate) fn reserve(&mut self, n: usize, key_bytes: usize) -> Result<()> {
         let has_room = self.ops.try_reserve(n).and(self.arena.try_reserve(key_bytes));
-        has_room.map_err(|_| out_of_memory().into())
+        has_room.map_err(|_| SqlError::out_of_memory().into())
     }
 
     /// Appends an operation whose key the caller appended to the arena, from `key_start` on.
@@ -124,11 +124,6 @@ pub(crate) struct LocalLen {
     pub(crate) ops: usize,
     /// Bytes.
     pub(crate) arena: usize,
-}
-
-/// SQLite's own answer, so that it undoes what it undoes for its own allocations.
-pub(crate) fn out_of_memory() -> SqlError {
-    SqlError { code: 7, message: "out of memory".into() }
 }
 
 /// One merged record; the rows it made are in [`MergedBuffer::rows`].

@@ -58,8 +58,11 @@ fn remember_first(cx: &Context) -> Result<()> {
         return Ok(());
     }
     match remember(cx, "INSERT OR IGNORE") {
-        // SQLITE_BUSY, SQLITE_LOCKED: another connection writes.
-        Err(StoreError::Sql(error)) if matches!(error.primary(), 5 | 6) => Ok(()),
+        Err(StoreError::Sql(error))
+            if matches!(error.primary(), SqlError::BUSY | SqlError::LOCKED) =>
+        {
+            Ok(())
+        }
         result => result,
     }
 }

@@ -211,7 +211,7 @@ pub(crate) fn push_merged(
     let merged = &mut transaction.merged;
     let has_room = merged.records.try_reserve(1).is_ok() && merged.rows.try_reserve(1).is_ok();
     if !has_room {
-        return Err(crate::buffer::out_of_memory().into());
+        return Err(SqlError::out_of_memory().into());
     }
     let index = u32::try_from(merged.records.len()).expect("rows are flushed long before");
     let clock = make(index);

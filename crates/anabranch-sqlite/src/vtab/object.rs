@@ -12,7 +12,7 @@ use libsqlite3_sys as ffi;
 
 use crate::db::{Db, misuse};
 use crate::error::{Result, SqlError};
-use crate::poison::{Poison, out_of_memory};
+use crate::poison::Poison;
 use crate::raw_value::{failure, sqlite_string};
 
 /// A registered table: SQLite owns it and hands it to xConnect.
@@ -178,5 +178,5 @@ unsafe fn fail(table: *mut ffi::sqlite3_vtab, error: &SqlError) -> c_int {
 /// A copy for SQLite, or SQLITE_NOMEM.
 pub(super) fn try_sqlite_string(text: &str) -> Result<*mut c_char> {
     let copy = sqlite_string(text);
-    if copy.is_null() { Err(out_of_memory()) } else { Ok(copy) }
+    if copy.is_null() { Err(SqlError::out_of_memory()) } else { Ok(copy) }
 }
