@@ -94,6 +94,7 @@ pub(crate) fn io_at(path: impl Display, error: io::Error) -> Failure {
     let failure = Failure::new(Exit::Io, format!("{path}: {}", lower(&error)));
     match error.kind() {
         io::ErrorKind::NotFound => failure.hint("check the spelling of the path"),
+        io::ErrorKind::IsADirectory => failure.hint("name a file in it"),
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
             failure.hint("choose a file or folder that you may write")
         }

@@ -10,6 +10,7 @@ const HINTS: &[(&str, &str)] = &[
     ("no such table", "`.tables` in `ana sql` lists the tables there are"),
     ("no such column", "`.schema TABLE` in `ana sql` shows the columns there are"),
     ("has no column named", "`.schema TABLE` in `ana sql` shows the columns there are"),
+    ("near \".\": syntax error", "commands with a dot are read from standard input: `ana sql DB`"),
     ("syntax error", "text goes in 'single quotes', names in \"double quotes\""),
     ("unrecognized token", "text goes in 'single quotes', names in \"double quotes\""),
     ("incomplete input", "the statement stops too early: a bracket, quote or word is missing"),

@@ -26,7 +26,7 @@ use clap::error::ErrorKind;
 
 use crate::command::Command;
 use crate::console::Console;
-use crate::failure::Exit;
+use crate::failure::{Exit, Failure};
 
 /// What `ana --help` says after the list of commands.
 const AFTER_HELP: &str = "\
@@ -44,7 +44,7 @@ Make two copies of your own, edit both, merge them:
 
 Exit status:
   0  done (sql: committed; diverge: equal; check: clean)
-  1  the answer is no (diverge: they differ; check: something is wrong)
+  1  the answer is no (diverge, merge: they differ; check: something is wrong)
   2  the command line is wrong
   3  refused: a statement, a delta, or a file that is no store
   4  a file is missing, or cannot be read or written
@@ -80,10 +80,23 @@ fn main() -> ExitCode {
 
 /// Prints help or what is wrong with the command line.
 fn usage(error: &clap::Error) -> ExitCode {
+    let is_asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+    // The command line was not understood, so it is searched for the word alone.
+    if !is_asked && std::env::args_os().any(|word| word == "--json") {
+        Failure::new(Exit::Usage, what_is_wrong(error))
+            .hint("`ana COMMAND --help` shows the arguments and an example")
+            .report(true);
+        return ExitCode::from(Exit::Usage as u8);
+    }
     // Nobody is left to tell if this cannot be printed.
     let _ = error.print();
-    match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
-        _ => ExitCode::from(Exit::Usage as u8),
-    }
+    if is_asked { ExitCode::SUCCESS } else { ExitCode::from(Exit::Usage as u8) }
+}
+
+/// One line of what clap prints for people: its first paragraph.
+fn what_is_wrong(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let first = text.split("\n\n").next().unwrap_or(&text);
+    let words: Vec<&str> = first.trim_start_matches("error: ").split_whitespace().collect();
+    words.join(" ")
 }

@@ -45,7 +45,13 @@ pub(crate) fn run(args: &Args, console: &mut Console) -> Result<Exit> {
             })
         })
         .map_err(|error| {
-            let failure = Failure::from(error);
+            let failure = match &refused {
+                Some(table) if !is_table(&store, table) => {
+                    Failure::new(Exit::Refused, format!("no table {table}"))
+                        .hint("`.tables` in `ana sql` lists the tables there are")
+                }
+                _ => Failure::from(error),
+            };
             match refused.filter(|_| tables.len() > 1) {
                 Some(table) => failure.at(format!("{table} (no table was changed)")),
                 None => failure,
@@ -53,6 +59,13 @@ pub(crate) fn run(args: &Args, console: &mut Console) -> Result<Exit> {
         })?;
     report(&store, &tables, console)?;
     Ok(Exit::Ok)
+}
+
+/// Whether the database has a table, not a view, of this name.
+fn is_table(store: &Store, name: &str) -> bool {
+    let sql = "SELECT 1 FROM pragma_table_list
+               WHERE schema = 'main' AND type = 'table' AND name = ?1 COLLATE NOCASE";
+    store.sql().query_row(sql, [name], |_| Ok(())).is_ok()
 }
 
 fn report(store: &Store, tables: &[String], console: &mut Console) -> Result<()> {

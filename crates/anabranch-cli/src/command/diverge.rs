@@ -112,6 +112,11 @@ impl Found {
             _ if self.is_forked => "A file was copied, and both copies went on under one site id: \
                 keep one and bring over the other's rows with SQL"
                 .to_string(),
+            [0, 0] if self.difference.as_ref().is_none_or(|found| found.key.is_none()) => {
+                "Both hold the same changes, but not the same tables and columns: CREATE or \
+                    ALTER TABLE where something is missing, then `ana crr`"
+                    .to_string()
+            }
             [0, 0] => format!(
                 "Both hold the same changes, so this is an error: `ana check {}`, `ana check {}`",
                 names[0], names[1]

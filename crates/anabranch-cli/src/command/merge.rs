@@ -1,7 +1,7 @@
 //! `ana merge`: two databases, both ways, and what came of it.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anabranch::{ConcurrentCell, MergeReport, MergeSide, SiteId};
 use serde_json::{Value, json};
@@ -9,10 +9,11 @@ use serde_json::{Value, json};
 use crate::console::Console;
 use crate::failure::{Exit, Failure, Result};
 use crate::literal::{hex, unquoted};
+use crate::open::{self, Found};
 use crate::output::{Sheet, bytes, count, grouped};
 use crate::progress::Progress;
+use crate::rows;
 use crate::terminal::Style;
-use crate::{open, rows};
 
 const AFTER_HELP: &str = "\
 Example:
@@ -38,6 +39,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, console: &mut Console) -> Result<Exit> {
+    copy_must_exist(&args.a, &args.b)?;
     let (a, b) = (open::writable(&args.a)?, open::writable(&args.b)?);
     open::must_differ(&args.a, &args.b)?;
     let progress = Progress::new("comparing");
@@ -58,6 +60,18 @@ pub(crate) fn run(args: &Args, console: &mut Console) -> Result<Exit> {
     }
     Err(Failure::new(Exit::No, "the copies hold the same changes, but differ")
         .hint(format!("`ana diverge {} {}` finds where", names[0], names[1])))
+}
+
+/// A second copy is made by copying: a new store has no tables to merge into.
+fn copy_must_exist(a: &Path, b: &Path) -> Result<()> {
+    let (from, to) = match (open::look(a)?, open::look(b)?) {
+        (Found::Store, Found::Missing) => (a, b),
+        (Found::Missing, Found::Store) => (b, a),
+        _ => return Ok(()),
+    };
+    let (from, to) = (from.display(), to.display());
+    Err(Failure::new(Exit::Io, format!("{to}: no such file"))
+        .hint(format!("`cp {from} {to}` makes a second copy, to edit and merge later")))
 }
 
 fn print(
