@@ -142,6 +142,14 @@ impl Db {
         self.raw().is_none_or(|raw| unsafe { ffi::sqlite3_db_readonly(raw, main) } != 0)
     }
 
+    /// Whether the temporary database exists: it is made when something is first put there,
+    /// or asked of it by name.
+    pub fn has_temp(&self) -> bool {
+        let temp = c"temp".as_ptr();
+        // SAFETY: an open connection and a terminated name. -1 means: no such database.
+        self.raw().is_some_and(|raw| unsafe { ffi::sqlite3_db_readonly(raw, temp) } != -1)
+    }
+
     /// Whether a writing statement is running on this connection: the host's, or one of
     /// ours that is between steps.
     pub fn is_writing(&self) -> bool {

@@ -182,6 +182,10 @@ impl Registry {
 
     /// Re-reads which tables have TEMP triggers, if the temporary schema changed.
     pub(crate) fn refresh_temp(&mut self, db: &Db) -> Result<()> {
+        if !db.has_temp() {
+            // Asking by name would make it, and cost a statement in each of the host's.
+            return Ok(());
+        }
         let version = self.temp_version_statement.integer(db, &[])?;
         if self.temp_version == Some(version) {
             return Ok(());
@@ -255,8 +259,8 @@ impl Registry {
 
     /// Compiles what is kept.
     pub(crate) fn prepare(&self, db: &Db) -> Result<()> {
-        self.version_statement.prepare(db)?;
-        Ok(self.temp_version_statement.prepare(db)?)
+        // Not that of the temporary schema: compiling it makes the temporary database.
+        Ok(self.version_statement.prepare(db)?)
     }
 
     /// Drops what is kept, so that the connection can close.
