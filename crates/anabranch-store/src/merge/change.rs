@@ -260,7 +260,11 @@ impl<'a> Merge<'a> {
         let Some(clock) = &self.clock else { return Ok(Vec::new()) };
         let origin = self.origin_site();
         let mut dropped = Vec::new();
-        for (group, column) in self.cells().filter(|(group, _)| group.version > 0) {
+        // A column that is gone has a clock still, and no value that could be kept.
+        let has_value = |(group, column): &(&Group, ColumnId)| {
+            group.version > 0 && self.table.column(*column).is_some()
+        };
+        for (group, column) in self.cells().filter(has_value) {
             let stamp = Stamp::of(self.cx, group, column)?;
             if stamp::site_of(self.cx, stamp.origin)? != origin {
                 dropped.push((column, group.version, stamp));

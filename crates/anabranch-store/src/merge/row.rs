@@ -273,7 +273,8 @@ impl<'a> Merge<'a> {
             if group.version == 0 {
                 continue;
             }
-            for column in group.mask.iter().filter(|column| *column != ColumnId::SENTINEL) {
+            // The sentinel, and a column that is gone, have no value that could be kept.
+            for column in group.mask.iter().filter(|id| self.table.column(*id).is_some()) {
                 let stamp = Stamp::of(self.cx, group, column)?;
                 let is_known = stamp::site_of(self.cx, stamp.origin)? == birth.origin
                     || self.knew(birth.dot, stamp.dot)?;

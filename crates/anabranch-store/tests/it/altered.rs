@@ -283,3 +283,19 @@ fn triggers_that_undo_a_merge() {
     store.run(&format!("SELECT ana_apply(x'{delete}')"));
     assert_eq!(from.rows("SELECT hex(ana_digest())"), store.rows("SELECT hex(ana_digest())"));
 }
+
+/// The clock of a row remembers a column that is gone: a delete from elsewhere has no value of
+/// it to keep.
+#[test]
+fn a_row_with_a_column_that_is_gone_is_deleted_from_elsewhere() {
+    let store = store();
+    store.run("ALTER TABLE t RENAME COLUMN b TO bb");
+    store.expect("SELECT crsql_as_crr('t')", "OK");
+    store.run(
+        "INSERT INTO crsql_changes VALUES('t', crsql_pack_columns(1), '-1', NULL, 2, 9, \
+         x'07070707070707070707070707070707', 2, 0)",
+    );
+    store.expect("SELECT * FROM t", "");
+    store.expect("SELECT cid, cl FROM crsql_changes", "-1|2");
+    store.expect("SELECT * FROM ana_check", "");
+}
