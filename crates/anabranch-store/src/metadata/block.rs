@@ -384,7 +384,7 @@ fn decode_keys(first: &[u8], parts: &Parts<'_>, rows: &mut [BlockRow]) -> Decode
                 if key <= rows[i - 1].0 {
                     return Err(Corrupt("keys out of order"));
                 }
-                rows[i].0 = key.clone();
+                rows[i].0 = Key::from_slice(&key);
             }
         }
     }

@@ -20,8 +20,8 @@ pub(crate) trait Changes {
     fn len(&self) -> usize;
     /// The key of the i-th.
     fn key(&self, i: usize) -> &[u8];
-    /// Changes the clock of the i-th; `None` is a row that is unknown, before or after.
-    fn apply(&mut self, i: usize, clock: &mut Option<RowClock>);
+    /// Changes the clock of the i-th, which is [`RowClock::unknown`] if the row is.
+    fn apply(&mut self, i: usize, clock: &mut RowClock);
     /// Whether [`Changes::placed`] is wanted.
     fn wants_place(&self) -> bool {
         false
@@ -115,19 +115,30 @@ impl Blocks {
         changes: &mut dyn Changes,
         range: std::ops::Range<usize>,
     ) -> Result<()> {
+        let mut range = range;
+        let mut old = old;
+        if pending.len() == 0 && !changes.wants_place() {
+            // Where every row is known, nothing moves.
+            let n_done = apply_in_place(&mut old, changes, range.clone());
+            range.start += n_done;
+            if range.is_empty() {
+                pending.rows = old;
+                pending.start = 0;
+                return Ok(());
+            }
+        }
         let mut old = old.into_iter().peekable();
         for i in range {
             while let Some(row) = old.next_if(|row| row.0.as_slice() < changes.key(i)) {
                 pending.push(row, None, changes);
             }
-            let known = old.next_if(|row| row.0.as_slice() == changes.key(i));
-            let (key, mut clock) = match known {
-                Some((key, clock)) => (key, Some(clock)),
-                None => (Key::from_slice(changes.key(i)), None),
+            let row = match old.next_if(|row| row.0.as_slice() == changes.key(i)) {
+                Some(known) => known,
+                None => (Key::from_slice(changes.key(i)), RowClock::unknown()),
             };
-            changes.apply(i, &mut clock);
-            if let Some(clock) = clock {
-                pending.push((key, clock), Some(i), changes);
+            pending.push(row, Some(i), changes);
+            if let Some((_, clock)) = pending.rows.last_mut() {
+                changes.apply(i, clock);
             }
             while pending.len() > 2 * MAX_BLOCK_ROWS {
                 self.write_full(pending)?;
@@ -138,7 +149,7 @@ impl Blocks {
         }
         pending.rows.extend(old);
         if let Some((last, _)) = pending.rows.last().filter(|_| changes.wants_place()) {
-            pending.before = Some(last.clone());
+            pending.before = Some(Key::from_slice(last));
         }
         Ok(())
     }
@@ -274,8 +285,38 @@ impl Pending {
     }
 }
 
-/// The first index in the range for which `holds` is false; it holds up to there.
+/// Applies changes of rows that are there, up to the first that is not; how many.
+fn apply_in_place(
+    rows: &mut [BlockRow],
+    changes: &mut dyn Changes,
+    range: std::ops::Range<usize>,
+) -> usize {
+    let (mut at, start) = (0, range.start);
+    for i in range.clone() {
+        let key = changes.key(i);
+        while rows.get(at).is_some_and(|row| row.0.as_slice() < key) {
+            at += 1;
+        }
+        match rows.get_mut(at) {
+            Some((known, clock)) if known.as_slice() == key => changes.apply(i, clock),
+            _ => return i - start,
+        }
+    }
+    range.len()
+}
+
+/// The first index in the range for which `holds` is false; it holds up to there. Galloping,
+/// for it is mostly near: a block takes few of many changes.
 fn first_not(mut start: usize, mut end: usize, holds: impl Fn(usize) -> bool) -> usize {
+    let mut step = 1;
+    while start + step < end {
+        if !holds(start + step) {
+            end = start + step;
+            break;
+        }
+        start += step + 1;
+        step *= 2;
+    }
     while start < end {
         let middle = start + (end - start) / 2;
         if holds(middle) {

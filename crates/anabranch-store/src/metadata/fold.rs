@@ -3,8 +3,6 @@
 use anabranch_core::value::ValueRef;
 use anabranch_core::vector::Held;
 
-use smallvec::SmallVec;
-
 use super::Metadata;
 use super::block_merge::Changes;
 use super::row_clock::RowClock;
@@ -30,9 +28,8 @@ impl Changes for Rows {
         &self.rows[i].0
     }
 
-    fn apply(&mut self, i: usize, clock: &mut Option<RowClock>) {
-        let nothing = RowClock { number: 0, causal_length: 0, groups: SmallVec::new() };
-        *clock = Some(std::mem::replace(&mut self.rows[i].1, nothing));
+    fn apply(&mut self, i: usize, clock: &mut RowClock) {
+        *clock = std::mem::replace(&mut self.rows[i].1, RowClock::unknown());
     }
 
     fn wants_place(&self) -> bool {

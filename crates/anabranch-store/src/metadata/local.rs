@@ -32,28 +32,46 @@ pub(crate) fn apply(
     at: Address,
     number: u64,
 ) -> Outcome {
-    match (kind, clock) {
-        (RecordKind::Insert | RecordKind::Update, unknown @ None) => {
-            *unknown = Some(first_life(columns, at, number));
+    apply_to(clock.get_or_insert_with(RowClock::unknown), kind, columns, at, number)
+}
+
+/// As [`apply`], for a clock that is [`RowClock::unknown`] if its row is.
+///
+/// # Panics
+/// For [`RecordKind::Merged`].
+#[inline]
+pub(crate) fn apply_to(
+    row: &mut RowClock,
+    kind: RecordKind,
+    columns: &Mask,
+    at: Address,
+    number: u64,
+) -> Outcome {
+    let is_unknown = row.is_unknown();
+    if is_unknown {
+        row.number = number;
+    }
+    match kind {
+        RecordKind::Insert | RecordKind::Update if is_unknown => {
+            first_life(row, columns, at);
             Outcome { has_sentinel: columns.is_empty(), skips_seq: false, is_birth: true }
         }
-        (RecordKind::Insert, Some(row)) => insert(row, columns, at),
-        (RecordKind::Update, Some(row)) => update(row, columns, at),
-        (RecordKind::Delete, clock) => {
-            let row =
-                clock.get_or_insert(RowClock { number, causal_length: 1, groups: SmallVec::new() });
+        RecordKind::Insert => insert(row, columns, at),
+        RecordKind::Update => update(row, columns, at),
+        RecordKind::Delete => {
             delete(row, at);
             Outcome { has_sentinel: true, skips_seq: false, is_birth: true }
         }
-        (RecordKind::Merged, _) => panic!("a merged record has no local rule"),
+        RecordKind::Merged => panic!("a merged record has no local rule"),
     }
 }
 
-/// The clock of a row that was unknown: no sentinel, unless it has no columns at all.
-pub(crate) fn first_life(columns: &Mask, at: Address, number: u64) -> RowClock {
+/// The first life of a row: no sentinel, unless it has no columns at all.
+#[inline]
+fn first_life(row: &mut RowClock, columns: &Mask, at: Address) {
     let mask = if columns.is_empty() { Mask::of(ColumnId::SENTINEL) } else { columns.clone() };
-    let group = Group { mask, version: 1, at, is_birth: true };
-    RowClock { number, causal_length: 1, groups: smallvec![group] }
+    row.causal_length = 1;
+    row.groups.push(Group { mask, version: 1, at, is_birth: true });
 }
 
 fn insert(row: &mut RowClock, columns: &Mask, at: Address) -> Outcome {

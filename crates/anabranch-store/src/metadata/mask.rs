@@ -5,9 +5,38 @@ use smallvec::SmallVec;
 use crate::ids::ColumnId;
 
 /// A set of columns. Trailing zero words are never kept, so equality is equality of sets.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Debug, Default, Eq)]
 pub(crate) struct Mask {
     words: SmallVec<[u64; 2]>,
+}
+
+impl PartialEq for Mask {
+    /// Word by word, in place: nearly all masks are one word.
+    #[inline]
+    fn eq(&self, other: &Mask) -> bool {
+        self.words.len() == other.words.len()
+            && self.words.iter().zip(&other.words).all(|(a, b)| a == b)
+    }
+}
+
+impl std::hash::Hash for Mask {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.words.hash(state);
+    }
+}
+
+impl Clone for Mask {
+    /// A copy of memory: a derived clone goes word by word, and masks are copied with every
+    /// row that is read.
+    #[inline]
+    fn clone(&self) -> Mask {
+        let words = match self.words.as_slice() {
+            [] => SmallVec::new(),
+            [only] => SmallVec::from_buf_and_len([*only, 0], 1),
+            words => SmallVec::from_slice(words),
+        };
+        Mask { words }
+    }
 }
 
 impl Mask {
@@ -85,8 +114,10 @@ impl Mask {
 
     /// The columns that are in both.
     pub(crate) fn intersection(&self, other: &Mask) -> Mask {
-        let words = self.words.iter().zip(&other.words).map(|(a, b)| a & b).collect();
-        let mut both = Mask { words };
+        let mut both = Mask::new();
+        for (a, b) in self.words.iter().zip(&other.words) {
+            both.words.push(a & b);
+        }
         both.trim();
         both
     }
@@ -98,7 +129,10 @@ impl Mask {
 
     /// The set with these words.
     pub(crate) fn from_words(words: impl IntoIterator<Item = u64>) -> Mask {
-        let mut mask = Mask { words: words.into_iter().collect() };
+        let mut mask = Mask::new();
+        for word in words {
+            mask.words.push(word);
+        }
         mask.trim();
         mask
     }

@@ -25,7 +25,7 @@ pub(crate) struct Group {
 /// Invariants: masks of groups are disjoint; at most one group has bit 0, alone in its
 /// mask; an even causal length has exactly one group with a mask, `{sentinel}`; a row has
 /// no group with an empty mask unless `is_birth`; groups are sorted by `(at, version)`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) struct RowClock {
     /// `__crsql_key`: order in which keys of the table were first seen, from 1. In buffers of
     /// merged rows 0 is a row not numbered yet: it gets its number when the buffer is written,
@@ -37,7 +37,32 @@ pub(crate) struct RowClock {
     pub(crate) groups: SmallVec<[Group; 2]>,
 }
 
+impl Clone for RowClock {
+    /// Written out, for a derived clone of a small vector is slow, and this is the inner
+    /// loop of reading a block.
+    #[inline]
+    fn clone(&self) -> RowClock {
+        let mut groups = SmallVec::with_capacity(self.groups.len());
+        for group in &self.groups {
+            groups.push(group.clone());
+        }
+        RowClock { number: self.number, causal_length: self.causal_length, groups }
+    }
+}
+
 impl RowClock {
+    /// What a row has that no one wrote to.
+    #[inline]
+    pub(crate) fn unknown() -> RowClock {
+        RowClock { number: 0, causal_length: 0, groups: SmallVec::new() }
+    }
+
+    /// Whether no one wrote to the row.
+    #[inline]
+    pub(crate) fn is_unknown(&self) -> bool {
+        self.causal_length == 0
+    }
+
     /// Whether `crsql_changes` shows a sentinel for it.
     pub(crate) fn has_sentinel(&self) -> bool {
         self.column(ColumnId::SENTINEL).is_some()

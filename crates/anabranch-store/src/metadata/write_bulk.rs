@@ -4,7 +4,6 @@
 use super::block_merge::Changes;
 use super::local::{self, Outcome};
 use super::mask::Mask;
-use super::record::RecordKind;
 use super::row_clock::RowClock;
 use super::write::{Addresses, Window, prefix_len, record_kind, stamped, take_seqs};
 use super::{Metadata, PendingChange};
@@ -61,12 +60,12 @@ impl Changes for TableOps<'_> {
         self.ops.key(&self.ops.ops[op as usize])
     }
 
-    fn apply(&mut self, i: usize, clock: &mut Option<RowClock>) {
+    fn apply(&mut self, i: usize, clock: &mut RowClock) {
         for place in self.range(i) {
             let index = self.order[place] as usize;
             let op = &self.ops.ops[index];
             let mut number = 0;
-            if clock.is_none() {
+            if clock.is_unknown() {
                 number = match op.kind {
                     LocalKind::Insert => self.first_number + u64::from(self.ranks[index]),
                     _ => {
@@ -77,7 +76,7 @@ impl Changes for TableOps<'_> {
             }
             let columns = &self.ops.masks[op.mask as usize];
             let at = self.addresses.at[index];
-            let outcome = local::apply(clock, record_kind(op.kind), columns, at, number);
+            let outcome = local::apply_to(clock, record_kind(op.kind), columns, at, number);
             self.outcomes[index] = pack(outcome);
         }
     }
@@ -159,19 +158,20 @@ impl Metadata {
     ) -> Result<()> {
         let dot = self.pending_dot();
         let (mut window, mut start) = (Window::default(), 0);
-        let mut last: Option<(RecordKind, u32, u8, Mask)> = None;
+        // Operations often come alike, one after the other: the columns are worked out anew
+        // only when they do not.
+        let mut last: Option<(LocalKind, u32, u8)> = None;
+        let mut mask = Mask::new();
         for end in &addresses.ends {
             for index in start..*end {
                 let op = &ops.ops[index];
                 let kind = record_kind(op.kind);
                 let outcome = unpack(outcomes[index]);
-                let known = last.take().filter(|(known, mask, bits, _)| {
-                    (*known, *mask, *bits) == (kind, op.mask, outcomes[index])
-                });
-                let mask = match known {
-                    Some((.., mask)) => mask,
-                    None => stamped(kind, &ops.masks[op.mask as usize], outcome),
-                };
+                let present = (op.kind, op.mask, outcomes[index]);
+                if last != Some(present) {
+                    mask = stamped(kind, &ops.masks[op.mask as usize], outcome);
+                    last = Some(present);
+                }
                 let stamp = take_seqs(change, kind, &mask, outcome, dot);
                 let key = ops.key(op);
                 let key_len = match key.len() {
@@ -180,7 +180,6 @@ impl Metadata {
                 };
                 window.entry(op.table).1.push(&stamp, key, key_len);
                 window.note_own(op.table);
-                last = Some((kind, op.mask, outcomes[index], mask));
             }
             self.write_window(change, &mut window)?;
             start = *end;

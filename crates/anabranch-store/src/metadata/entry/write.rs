@@ -44,6 +44,8 @@ pub(crate) struct Writer {
     dots: Vec<Run<LocalDot>>,
     origins: Vec<Run<Ordinal>>,
     arrivals: Vec<Run<u64>>,
+    /// Keys while all are whole and of eight bytes.
+    numbers: Vec<u64>,
     /// Keys or prefixes, one after the other; where each stands.
     keys: Vec<u8>,
     places: Vec<(usize, usize)>,
@@ -85,12 +87,26 @@ impl Writer {
         extend(&mut self.dots, stamp.dot);
         extend(&mut self.origins, stamp.origin);
         extend(&mut self.arrivals, stamp.db_version);
-        self.are_numbers &= key.len() == 8;
+        match as_number(key).filter(|_| self.are_numbers && key_len >= 8) {
+            Some(number) => self.numbers.push(number),
+            None => self.push_other(key, key_len),
+        }
+        self.n_records += 1;
+    }
+
+    /// Adds a key that is no number, or follows one that is none.
+    fn push_other(&mut self, key: &[u8], key_len: usize) {
+        if self.are_numbers {
+            self.are_numbers = false;
+            for (i, number) in std::mem::take(&mut self.numbers).into_iter().enumerate() {
+                self.whole.push(i as u64);
+                self.push_key(&number.to_be_bytes());
+            }
+        }
         if key_len >= key.len() {
             self.whole.push(self.n_records as u64);
         }
         self.push_key(&key[..key_len.min(key.len())]);
-        self.n_records += 1;
     }
 
     fn push_key(&mut self, key: &[u8]) {
@@ -108,7 +124,7 @@ impl Writer {
 
     /// Notes a cell that does not stand, beside the record added last, whose key is whole.
     pub(crate) fn supersede(&mut self, cell: Superseded) {
-        debug_assert_eq!(self.whole.last(), Some(&(self.n_records as u64 - 1)));
+        debug_assert!(self.are_numbers || self.whole.last() == Some(&(self.n_records as u64 - 1)));
         self.superseded.push((self.n_records as u32 - 1, cell));
     }
 
@@ -122,7 +138,7 @@ impl Writer {
     pub(crate) fn finish(&mut self, own_version: u64, states_version: bool, dbv: u64) -> Vec<u8> {
         let own = LocalDot { author: AuthorId(0), version: own_version };
         let are_whole = self.whole.len() == self.n_records;
-        let keys = match (self.are_numbers && are_whole, are_whole) {
+        let keys = match (self.are_numbers, are_whole) {
             (true, _) => KEYS_NUMBERS,
             (false, true) => KEYS_WHOLE,
             (false, false) => KEYS_PREFIXES,
@@ -200,12 +216,7 @@ impl Writer {
 
     fn put_keys(&self, out: &mut Vec<u8>, form: u8) {
         if form == KEYS_NUMBERS {
-            let numbers: Vec<u64> = self
-                .keys
-                .chunks_exact(8)
-                .filter_map(as_number)
-                .map(|number| number ^ 1 << 63)
-                .collect();
+            let numbers: Vec<u64> = self.numbers.iter().map(|number| number ^ 1 << 63).collect();
             return put_stream(out, &numbers, None);
         }
         let mut before: &[u8] = &[];
