@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anabranch::Store;
-use anabranch::rusqlite::{Connection, OpenFlags};
+use anabranch::rusqlite::{self, Connection, OpenFlags};
 
 use crate::failure::{Exit, Failure, Result, io_at};
 
@@ -103,8 +103,8 @@ fn must_be_store(path: &Path) -> Result<()> {
 }
 
 fn has_our_tables(path: &Path) -> Result<bool> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let look = || {
+    let look = |access: OpenFlags| {
+        let flags = access | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(literal(path), flags)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
         connection.query_row(
@@ -113,7 +113,19 @@ fn has_our_tables(path: &Path) -> Result<bool> {
             |row| row.get(0),
         )
     };
-    look().map_err(|error| Failure::from(error).at(path.display()))
+    look(OpenFlags::SQLITE_OPEN_READ_ONLY)
+        .or_else(|error| match needs_rollback(&error) {
+            true => look(OpenFlags::SQLITE_OPEN_READ_WRITE),
+            false => Err(error),
+        })
+        .map_err(|error| Failure::from(error).at(path.display()))
+}
+
+/// Whether a program died while it wrote: SQLite undoes its transaction when somebody opens
+/// the file for writing, and lets nobody read before.
+fn needs_rollback(error: &rusqlite::Error) -> bool {
+    let code = error.sqlite_error().map(|error| error.extended_code);
+    code == Some(rusqlite::ffi::SQLITE_READONLY_ROLLBACK)
 }
 
 /// Whether hard links make two paths one file.

@@ -194,3 +194,29 @@ fn rusqlite_plain(ana: &Ana) {
     let plain = anabranch::rusqlite::Connection::open(ana.path("plain.db")).unwrap();
     plain.execute_batch("CREATE TABLE t(id INTEGER PRIMARY KEY NOT NULL, x)").unwrap();
 }
+
+/// A program that died in a transaction leaves a journal that SQLite must play back first.
+#[test]
+fn what_a_killed_program_left_is_undone() {
+    let ana = Ana::with_notes();
+    let expected = ana.ok(&["sql", "a.db", "SELECT * FROM note"]);
+    let dying = anabranch::rusqlite::Connection::open(ana.path("a.db")).unwrap();
+    // With so small a cache pages reach the file before the commit.
+    dying
+        .execute_batch(
+            "PRAGMA cache_size = 1; BEGIN; CREATE TABLE half(x);
+             INSERT INTO half SELECT zeroblob(5000) FROM pragma_function_list LIMIT 50;",
+        )
+        .unwrap();
+    let leave = |name: &str| {
+        std::fs::copy(ana.path("a.db"), ana.path(name)).unwrap();
+        let journal = format!("{name}-journal");
+        std::fs::copy(ana.path("a.db-journal"), ana.path(&journal)).unwrap();
+    };
+    for command in ["status", "check", "log", "changes"] {
+        leave("b.db");
+        ana.ok(&[command, "b.db"]);
+    }
+    leave("b.db");
+    assert_eq!(ana.ok(&["sql", "b.db", "SELECT * FROM note"]), expected);
+}
