@@ -97,12 +97,13 @@ fn site(value: ValueRef<'_>) -> Result<Option<SiteId>> {
 }
 
 fn find_table(cx: &Context, name: &str) -> Result<Rc<TableInfo>> {
-    if is_own(name) {
-        return Err(refused(format!(
-            "table {name} is the store's own: it travels in deltas, never in crsql_changes"
-        )));
-    }
     let Some(table) = look_up(cx, |registry| registry.by_name(name))? else {
+        // Asked last: the prefixes are ours, but not every table that has one.
+        if is_own(name) {
+            return Err(refused(format!(
+                "table {name} is the store's own: it travels in deltas, never in crsql_changes"
+            )));
+        }
         return Err(refused(format!(
             "crsql - could not find the schema information for table {name}"
         )));
