@@ -6,7 +6,9 @@ use smallvec::{SmallVec, smallvec};
 use super::mask::Mask;
 use super::record::RecordKind;
 use super::row_clock::{Group, RowClock};
+use crate::error::StoreError;
 use crate::ids::{Address, ColumnId};
+use crate::limits::MAX_COLUMN_VERSION;
 
 /// What a record of a local operation looks like, beside its columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +66,22 @@ pub(crate) fn apply_to(
         }
         RecordKind::Merged => panic!("a merged record has no local rule"),
     }
+}
+
+/// Whether a clock is past what any copy takes: a cell or row at its bound, which no honest
+/// history reaches, was written once more.
+pub(crate) fn is_out_of_bounds(clock: &RowClock) -> bool {
+    clock.causal_length > MAX_COLUMN_VERSION
+        || clock.groups.iter().any(|group| group.version > MAX_COLUMN_VERSION)
+}
+
+/// The error of such a write. It is refused here, because no delta could carry it.
+pub(crate) fn out_of_bounds() -> StoreError {
+    StoreError::Refused(format!(
+        "a row that is written has reached the largest version, {MAX_COLUMN_VERSION}, which no \
+         honest history does: SELECT [table], pk, cid FROM crsql_changes WHERE col_version = \
+         {MAX_COLUMN_VERSION} names it"
+    ))
 }
 
 /// The first life of a row: no sentinel, unless it has no columns at all.

@@ -33,6 +33,7 @@ struct TableOps<'a> {
     /// For unknown rows that something else than an insert wrote to.
     spare_number: u64,
     wants_place: bool,
+    is_out_of_bounds: bool,
 }
 
 impl TableOps<'_> {
@@ -79,6 +80,7 @@ impl Changes for TableOps<'_> {
             let outcome = local::apply_to(clock, record_kind(op.kind), columns, at, number);
             self.outcomes[index] = pack(outcome);
         }
+        self.is_out_of_bounds |= local::is_out_of_bounds(clock);
     }
 
     fn wants_place(&self) -> bool {
@@ -138,8 +140,12 @@ impl Metadata {
                 first_number,
                 spare_number: first_number + n_inserts,
                 wants_place,
+                is_out_of_bounds: false,
             };
             self.blocks.update(table, &mut changes)?;
+            if changes.is_out_of_bounds {
+                return Err(local::out_of_bounds());
+            }
             let next_number = changes.spare_number;
             self.numbers.insert(table, next_number);
             self.store_number(table)?;

@@ -65,6 +65,9 @@ impl Metadata {
                 _ => self.apply_in(&mut batch, ops, op)?,
             }
         }
+        if batch.rows.values().any(local::is_out_of_bounds) {
+            return Err(local::out_of_bounds());
+        }
         change.next_seq = batch.next_seq;
         let (dot, db_version) = (self.pending_dot(), change.db_version);
         let records: Vec<_> =

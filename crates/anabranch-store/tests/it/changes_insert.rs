@@ -237,3 +237,43 @@ fn keys_that_the_index_takes_for_equal_are_one_row() {
     );
     store.expect("SELECT a, b FROM t", "aBC|6");
 }
+
+/// A version at the bound is taken from outside; one above it no copy takes, so no local write
+/// may make it: the copy could never export again.
+#[test]
+fn nothing_is_written_past_the_largest_version() {
+    let store = Store::with("CREATE TABLE t(a INTEGER PRIMARY KEY NOT NULL, b)", &["t"]);
+    store.run("INSERT INTO t VALUES(1, 'x')");
+    store.run(
+        "INSERT INTO crsql_changes VALUES('t', crsql_pack_columns(1), 'b', 'y', 9007199254740992, \
+         2, x'07070707070707070707070707070707', 1, 0)",
+    );
+    store.run(
+        "WITH RECURSIVE n(i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i < 200)
+         INSERT INTO t SELECT i, i FROM n",
+    );
+    // Alone, with the key, among many.
+    let writes = [
+        "UPDATE t SET b = 'z' WHERE a = 1",
+        "UPDATE t SET a = 777 WHERE a = 1",
+        "UPDATE t SET b = b || 'z'",
+    ];
+    for write in writes {
+        let refused = store.refuse(write, vec![]);
+        assert!(refused.contains("the largest version, 9007199254740992"), "{write}: {refused}");
+        store.expect("SELECT b FROM t WHERE a = 1", "y");
+    }
+    store.run("UPDATE t SET b = 'z' WHERE a > 1");
+    store.expect("SELECT length(ana_export()) > 0", "1");
+    store.expect("SELECT * FROM ana_check", "");
+}
+
+/// Only the store's own tables are refused by their prefix, not the user's.
+#[test]
+fn a_table_of_the_users_may_have_our_prefix() {
+    let store =
+        Store::with("CREATE TABLE ana_mine(a INTEGER PRIMARY KEY NOT NULL, b)", &["ana_mine"]);
+    store.run("INSERT INTO ana_mine VALUES(1, 'x')");
+    store.run("INSERT INTO crsql_changes SELECT * FROM crsql_changes");
+    store.expect("SELECT * FROM ana_mine", "1|x");
+}
