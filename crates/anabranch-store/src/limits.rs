@@ -56,3 +56,5 @@ pub(crate) const MAX_KEPT_RECORDS: usize = 1 << 20;
 pub(crate) const MAX_COLUMN_VERSION: u64 = anabranch_core::limits::MAX_COLUMN_VERSION;
 /// Bytes of keys for which a connection keeps memory between transactions.
 pub(crate) const MAX_KEPT_BUFFER_BYTES: usize = 1 << 20;
+/// Rows of clock blocks that are kept decoded while a scan runs: about 200 bytes each.
+pub(crate) const MAX_KEPT_ROWS: usize = 1 << 17;

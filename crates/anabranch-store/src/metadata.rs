@@ -256,6 +256,7 @@ impl Metadata {
             self.be(site);
         }
         self.ascending = None;
+        self.blocks.forget();
         self.tail = Tail::default();
         self.recent = None;
         self.pending_own = None;

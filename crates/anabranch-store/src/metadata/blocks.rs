@@ -5,17 +5,21 @@
 //! above it.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use anabranch_core::value::ValueRef;
 use anabranch_sqlite::{Db, Statement};
 
 use super::block::{self, BlockRow};
+use super::cursor::KeptBlock;
 use super::row_clock::RowClock;
 use super::sql::{Kept, damaged, int, read_blob, read_u32};
 use super::varint::Reader;
 use crate::error::Result;
 use crate::ids::{Key, TableId};
 use crate::limits::MAX_BLOCK_ROWS;
+use crate::limits::MAX_KEPT_ROWS;
 
 /// A decoded block.
 #[derive(Clone, Debug)]
@@ -42,6 +46,10 @@ pub(crate) struct Blocks {
     delete: Kept,
     drop: Kept,
     next_table: Kept,
+    /// Blocks that are kept decoded while a scan runs: records of one log row are spread over
+    /// all blocks of a table with random keys, and the next row comes back to the same ones.
+    kept: BTreeMap<(TableId, Key), Rc<KeptBlock>>,
+    n_kept_rows: usize,
     /// Working space of the encoder.
     pub(super) encoder: block::Encoder,
     /// Blocks read so far: what tests and benchmarks count.
@@ -87,6 +95,8 @@ impl Blocks {
             delete: Kept::new("DELETE FROM main.ana_clock WHERE tbl=+?1 AND first=?2"),
             drop: Kept::new("DELETE FROM main.ana_clock WHERE tbl=?1"),
             next_table: Kept::new("SELECT min(tbl) FROM main.ana_clock WHERE tbl>=?1"),
+            kept: BTreeMap::new(),
+            n_kept_rows: 0,
             encoder: block::Encoder::default(),
             n_decoded: Cell::new(0),
         }
@@ -108,6 +118,36 @@ impl Blocks {
         self.count();
         let params = [table_id(table), ValueRef::Blob(key)];
         self.at_or_above.first(&self.db, &params, |row| decode(table, row))
+    }
+
+    /// The block in which `key` is or would be, kept for the next time.
+    pub(super) fn kept(&mut self, table: TableId, key: &[u8]) -> Result<Rc<KeptBlock>> {
+        let place = (table, Key::from_slice(key));
+        if let Some((found, block)) = self.kept.range(..=&place).next_back() {
+            if found.0 == table && block.covers(key) {
+                return Ok(block.clone());
+            }
+        }
+        let (first, rows, next) = match self.load(table, key)? {
+            Some(block) => {
+                let next = self.neighbour(table, &block.first)?;
+                (block.first, block.rows, next.map(|next| next.first))
+            }
+            None => (Key::new(), Vec::new(), self.load_from(table, &[])?.map(|block| block.first)),
+        };
+        if self.n_kept_rows > MAX_KEPT_ROWS {
+            self.forget();
+        }
+        self.n_kept_rows += rows.len() + 1;
+        let block = Rc::new(KeptBlock { rows, first: Key::from_slice(&first), end: next });
+        self.kept.insert((table, first), block.clone());
+        Ok(block)
+    }
+
+    /// Forgets the blocks that are kept.
+    pub(crate) fn forget(&mut self) {
+        self.kept.clear();
+        self.n_kept_rows = 0;
     }
 
     /// What comes after the block that begins with `first`.
@@ -138,12 +178,14 @@ impl Blocks {
 
     /// Writes a block over whatever began with the same key.
     pub(super) fn write(&mut self, table: TableId, first: &[u8], body: &[u8]) -> Result<()> {
+        self.forget();
         let params = [table_id(table), ValueRef::Blob(first), ValueRef::Blob(body)];
         self.write.run(&self.db, &params)
     }
 
     /// Deletes the block that begins with `first`.
     pub(super) fn delete(&mut self, table: TableId, first: &[u8]) -> Result<()> {
+        self.forget();
         self.delete.run(&self.db, &[table_id(table), ValueRef::Blob(first)])
     }
 
@@ -160,6 +202,7 @@ impl Blocks {
 
     /// Forgets all rows of a table.
     pub(crate) fn drop_table(&mut self, table: TableId) -> Result<()> {
+        self.forget();
         self.drop.run(&self.db, &[table_id(table)])
     }
 }

@@ -1,59 +1,60 @@
 //! Looking up many rows of one table by ascending key: each block is read once.
 
+use std::rc::Rc;
+
 use super::block::BlockRow;
 use super::blocks::Blocks;
 use super::row_clock::RowClock;
 use crate::error::Result;
 use crate::ids::{Address, Key, TableId};
 
-/// The block last read, and which keys belong into it.
+/// The block last read.
 pub(crate) struct Cursor {
     table: TableId,
-    rows: Vec<BlockRow>,
-    /// Keys from here on are in this block or after it; `None`: nothing is read.
-    first: Option<Key>,
+    /// `None`: nothing is read.
+    block: Option<Rc<KeptBlock>>,
+}
+
+/// A block, decoded, and which keys belong into it.
+pub(crate) struct KeptBlock {
+    pub(super) rows: Vec<BlockRow>,
+    /// Keys from here on are in this block or after it.
+    pub(super) first: Key,
     /// First key of the next block; `None`: there is none.
-    end: Option<Key>,
+    pub(super) end: Option<Key>,
+}
+
+impl KeptBlock {
+    /// Whether `key` is or would be in it.
+    pub(super) fn covers(&self, key: &[u8]) -> bool {
+        self.first.as_slice() <= key && self.end.as_deref().is_none_or(|end| key < end)
+    }
 }
 
 impl Cursor {
     pub(crate) fn new(table: TableId) -> Cursor {
-        Cursor { table, rows: Vec::new(), first: None, end: None }
+        Cursor { table, block: None }
     }
 
     /// Whether `key` is or would be in the block last read.
     fn covers(&self, key: &[u8]) -> bool {
-        self.first.as_deref().is_some_and(|first| first <= key)
-            && self.end.as_deref().is_none_or(|end| key < end)
+        self.block.as_ref().is_some_and(|block| block.covers(key))
     }
 
-    /// Reads the block in which `key` is or would be.
-    fn seek(&mut self, blocks: &mut Blocks, key: &[u8]) -> Result<()> {
-        if self.covers(key) {
-            return Ok(());
-        }
-        match blocks.load(self.table, key)? {
-            Some(block) => {
-                let next = blocks.neighbour(self.table, &block.first)?;
-                self.end = next.map(|next| next.first);
-                self.first = Some(block.first);
-                self.rows = block.rows;
-            }
-            None => {
-                let next = blocks.load_from(self.table, &[])?;
-                self.end = next.map(|next| next.first);
-                self.first = Some(Key::new());
-                self.rows = Vec::new();
-            }
-        }
-        Ok(())
+    /// Reads the block in which `key` is or would be; its rows.
+    fn seek(&mut self, blocks: &mut Blocks, key: &[u8]) -> Result<&KeptBlock> {
+        let block = match self.block.take() {
+            Some(block) if block.covers(key) => block,
+            _ => blocks.kept(self.table, key)?,
+        };
+        Ok(self.block.insert(block))
     }
 
     /// A row by key.
     pub(crate) fn row(&mut self, blocks: &mut Blocks, key: &[u8]) -> Result<Option<&BlockRow>> {
-        self.seek(blocks, key)?;
-        let at = self.rows.binary_search_by(|row| row.0.as_slice().cmp(key));
-        Ok(at.ok().map(|at| &self.rows[at]))
+        let rows = &self.seek(blocks, key)?.rows;
+        let at = rows.binary_search_by(|row| row.0.as_slice().cmp(key));
+        Ok(at.ok().map(|at| &rows[at]))
     }
 
     /// The row whose key begins with `prefix` and whose clock names the record `at`.
@@ -63,21 +64,22 @@ impl Cursor {
         prefix: &[u8],
         at: Address,
     ) -> Result<Option<&BlockRow>> {
-        self.seek(blocks, prefix)?;
-        let mut start = self.rows.partition_point(|row| row.0.as_slice() < prefix);
+        let mut from = Key::from_slice(prefix);
         loop {
             let names = |row: &BlockRow| row.1.groups.iter().any(|group| group.at == at);
-            let alike = self.rows[start..].iter().take_while(|row| row.0.starts_with(prefix));
+            let block = self.seek(blocks, &from)?;
+            let start = block.rows.partition_point(|row| row.0.as_slice() < prefix);
+            let alike = block.rows[start..].iter().take_while(|row| row.0.starts_with(prefix));
             let n_alike = alike.clone().count();
-            if let Some(found) = alike.clone().position(names) {
-                return Ok(Some(&self.rows[start + found]));
-            }
-            match self.end.clone() {
-                Some(end) if start + n_alike == self.rows.len() && end.starts_with(prefix) => {
-                    self.seek(blocks, &end)?;
-                    start = 0;
+            let found = alike.clone().position(names);
+            let goes_on = start + n_alike == block.rows.len();
+            let end = block.end.as_ref().filter(|end| goes_on && end.starts_with(prefix));
+            match (found, end) {
+                (Some(found), _) => {
+                    return Ok(self.block.as_ref().map(|block| &block.rows[start + found]));
                 }
-                _ => return Ok(None),
+                (None, Some(end)) => from = Key::from_slice(end),
+                (None, None) => return Ok(None),
             }
         }
     }

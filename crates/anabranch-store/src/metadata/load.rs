@@ -38,6 +38,7 @@ impl Metadata {
         self.origins.forget_ids();
         self.contexts.clear();
         self.entries.clear();
+        self.blocks.forget();
         self.n_kept = 0;
         self.numbers.clear();
         self.pending_own = None;
@@ -110,6 +111,7 @@ impl Metadata {
 
     /// Takes over what was committed since the file was last read.
     pub(super) fn take_commits(&mut self) -> Result<()> {
+        self.blocks.forget();
         let folded = EntryId(self.meta_number("folded")?);
         let is_renewed = self.state.site != Some(self.stored_site()?);
         if self.is_stale || is_renewed || folded != self.state.folded {

@@ -85,7 +85,7 @@ pub(crate) struct Scan {
 
 /// Records looked at for the first batch: what is shown first is shown soon. Each further
 /// batch looks at twice as many, up to a whole entry.
-const FIRST_SLICE: u32 = 128;
+const FIRST_SLICE: u32 = 32;
 /// Records of a batch that need not be larger.
 const BATCH: usize = 4096;
 /// A log of which this part is new is read from there on; else the blocks are walked.
@@ -131,7 +131,10 @@ impl Scan {
                     }
                     batch
                 }
-                Mode::End => return Ok(Vec::new()),
+                Mode::End => {
+                    metadata.blocks.forget();
+                    return Ok(Vec::new());
+                }
             };
             if !batch.is_empty() {
                 return Ok(batch);
