@@ -15,6 +15,6 @@ pub(crate) fn bench(args: &[String]) -> Result<()> {
         bail!("there is no benchmark `{name}`; there is `tables`");
     }
     run(cargo()
-        .args(["run", "--profile", "dist", "--package", "anabranch-bench", "--bin", name, "--"])
+        .args(["run", "--release", "--package", "anabranch-bench", "--bin", name, "--"])
         .args(rest))
 }

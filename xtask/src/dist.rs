@@ -8,7 +8,7 @@ use crate::run::{cargo, run, target_dir};
 
 /// Builds `libanabranch.*` and `crsqlite.*` into `target/dist-out`.
 pub(crate) fn dist() -> Result<()> {
-    run(cargo().args(["build", "--workspace", "--profile", "dist"]))?;
+    run(cargo().args(["build", "--package", "anabranch-sqlite-ext", "--profile", "dist"]))?;
     let built = library(&target_dir().join("dist"));
     let out = target_dir().join("dist-out");
     std::fs::create_dir_all(&out)?;
