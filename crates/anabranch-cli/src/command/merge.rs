@@ -24,7 +24,11 @@ Example:
 
 Afterwards both hold everything that either held, and show the same six words. A cell that
 both sides wrote without knowing of each other keeps one value on both, and is listed with
-the other. Merging again changes nothing.";
+the other: the first 20 of them, all with --json. Merging again changes nothing.";
+
+/// Cells listed for people: two lines each fit, with what follows, on a tall terminal, and
+/// further ones are better searched by a program than read.
+const MAX_CELLS_LISTED: usize = 20;
 
 /// Who writes under which site id.
 type People = BTreeMap<SiteId, String>;
@@ -74,6 +78,7 @@ fn copy_must_exist(a: &Path, b: &Path) -> Result<()> {
         .hint(format!("`cp {from} {to}` makes a second copy, to edit and merge later")))
 }
 
+/// What met comes first, what came of it last: there it stays in sight.
 fn print(
     report: &MergeReport,
     names: &[String; 2],
@@ -81,7 +86,32 @@ fn print(
     people: &People,
     console: &mut Console,
 ) -> Result<()> {
-    let sides = [&report.a, &report.b];
+    if !report.concurrent.is_empty() {
+        print_cells(&report.concurrent, people, console)?;
+    }
+    print_rows([&report.a, &report.b], names, console)?;
+    if report.is_equal {
+        let words = console.paint(Style::Good, words);
+        console.line(format!("\nBoth now hold the same: {words}"))?;
+    }
+    Ok(())
+}
+
+/// The first cells that both sides wrote, and how many more there are.
+fn print_cells(cells: &[ConcurrentCell], people: &People, console: &mut Console) -> Result<()> {
+    let number = count(cells.len() as u64, "cell");
+    let heading = console.paint(Style::Bold, &format!("{number} written on both sides"));
+    console.line(heading)?;
+    let (listed, more) = cells.split_at(cells.len().min(MAX_CELLS_LISTED));
+    console.sheet(&cells_sheet(listed, people))?;
+    if !more.is_empty() {
+        console.line(format!("… and {} more; --json lists all", grouped(more.len() as u64)))?;
+    }
+    console.line("")
+}
+
+/// What each side took, and how many of its rows that changed.
+fn print_rows(sides: [&MergeSide; 2], names: &[String; 2], console: &mut Console) -> Result<()> {
     for (side, name) in sides.iter().zip(names) {
         let news = match side.changes {
             0 => "had everything already".to_string(),
@@ -100,15 +130,6 @@ fn print(
     if !sheet.is_empty() {
         console.heading("Rows that changed")?;
         console.sheet(&sheet)?;
-    }
-    if !report.concurrent.is_empty() {
-        let cells = count(report.concurrent.len() as u64, "cell");
-        console.heading(&format!("{cells} written on both sides"))?;
-        console.sheet(&cells_sheet(&report.concurrent, people))?;
-    }
-    if report.is_equal {
-        let words = console.paint(Style::Good, words);
-        console.line(format!("\nBoth now hold the same: {words}"))?;
     }
     Ok(())
 }

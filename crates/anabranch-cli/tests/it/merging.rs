@@ -75,6 +75,37 @@ fn a_merge_reads_well() {
     }
 }
 
+/// Many cells do not drive the summary out of sight; programs still get all of them.
+#[test]
+fn a_merge_lists_a_bounded_number_of_cells() {
+    for (n_cells, n_listed, more) in
+        [(20, 20, None), (21, 20, Some("… and 1 more; --json lists all"))]
+    {
+        let ana = Ana::with_notes();
+        let numbers = format!(
+            "INSERT INTO note WITH RECURSIVE n(value) AS
+               (SELECT 1 UNION ALL SELECT value + 1 FROM n WHERE value < {n_cells})
+             SELECT 'n' || value, 'x' FROM n"
+        );
+        ana.ok(&["sql", "a.db", &numbers]);
+        ana.copy("a.db", "b.db");
+        ana.ok(&["sql", "a.db", "UPDATE note SET body = 'of a'"]);
+        ana.ok(&["sql", "b.db", "UPDATE note SET body = 'of b'"]);
+        ana.copy("a.db", "c.db");
+        ana.copy("b.db", "d.db");
+        let text = ana.ok(&["merge", "a.db", "b.db"]);
+        let stand = text.lines().filter(|line| line.trim_end().ends_with("stands")).count();
+        assert_eq!(stand, n_listed, "{text}");
+        assert_eq!(text.lines().find(|line| line.starts_with('…')), more, "{text}");
+        let cells = text.find(&format!("{n_cells} cells written on both sides")).unwrap();
+        assert!(cells < text.find("a.db took 1 change").unwrap(), "{text}");
+        assert!(text.lines().last().unwrap().starts_with("Both now hold the same: "), "{text}");
+        let json: Value =
+            serde_json::from_str(&ana.ok(&["--json", "merge", "c.db", "d.db"])).unwrap();
+        assert_eq!(json["concurrent"].as_array().unwrap().len(), n_cells);
+    }
+}
+
 #[test]
 fn diverge_finds_the_first_cell_and_its_writers() {
     let ana = edited();
