@@ -13,6 +13,7 @@ mod hint;
 mod literal;
 mod open;
 mod output;
+mod people;
 mod progress;
 mod rows;
 mod script;

@@ -1,8 +1,6 @@
 //! Rows of conflict-free tables as commands that compare or search them need them: the
 //! columns in order, the key as given on a command line, who wrote a row's cells.
 
-use std::collections::BTreeMap;
-
 use anabranch::rusqlite::params_from_iter;
 use anabranch::rusqlite::types::Value;
 use anabranch::{LogRecord, SiteId, Store};
@@ -114,12 +112,6 @@ pub(crate) fn writers(store: &Store, table: &str, pk: &[u8]) -> Result<Vec<Write
         });
     }
     Ok(writers)
-}
-
-/// Who writes under which site id, as the log tells: the last author named.
-pub(crate) fn people(store: &Store) -> Result<BTreeMap<SiteId, String>> {
-    let log = store.log(0)?;
-    Ok(log.into_iter().filter_map(|record| Some((record.site, record.author?))).collect())
 }
 
 /// The log record of a change.

@@ -8,10 +8,10 @@ use anabranch::{LogRecord, Store, VersionVector};
 use serde_json::{Value, json};
 
 use super::log::as_json as record_json;
-use super::merge::short;
 use crate::console::Console;
 use crate::failure::{Exit, Result};
 use crate::output::{Sheet, count};
+use crate::people::People;
 use crate::terminal::Style;
 use crate::{literal, open, rows, time};
 use compare::Difference;
@@ -20,8 +20,9 @@ const AFTER_HELP: &str = "\
 Example:
   ana diverge a.db b.db && echo equal
 
-Exit status 0: the digests are equal; 1: they differ, and the first difference by table,
-key and column is shown with the changes that wrote it. Changes nothing.";
+Exit status 0: the digests are equal; 1: they differ, and the first difference
+by table, key and column is shown with the changes that wrote it. Changes
+nothing.";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
@@ -50,7 +51,8 @@ pub(crate) fn run(args: &Args, console: &mut Console) -> Result<Exit> {
         let answer = found.as_json(&stores, &names)?;
         console.json(&answer)?;
     } else {
-        found.print(&stores, &names, console)?;
+        let people = People::of([(&stores[0], &args.a), (&stores[1], &args.b)])?;
+        found.print(&stores, &names, &people, console)?;
     }
     Ok(Exit::No)
 }
@@ -86,7 +88,13 @@ impl Found {
         Ok(Found { difference, changes, lacking, is_forked })
     }
 
-    fn print(&self, stores: &[Store; 2], names: &[String; 2], console: &mut Console) -> Result<()> {
+    fn print(
+        &self,
+        stores: &[Store; 2],
+        names: &[String; 2],
+        people: &People,
+        console: &mut Console,
+    ) -> Result<()> {
         let word = console.paint(Style::Bad, "differ");
         let place = match &self.difference {
             Some(difference) => difference.place(),
@@ -94,12 +102,7 @@ impl Found {
         };
         console.line(format!("The copies {word}: {place}"))?;
         if let Some(difference) = &self.difference {
-            let mut sheet = Sheet::new(&["database", "value", "author", "time", "site", "version"]);
-            for (i, name) in names.iter().enumerate() {
-                let mut row = vec![name.clone(), difference.values[i].clone()];
-                row.extend(self.who(&stores[i], i)?);
-                sheet.row(row);
-            }
+            let sheet = self.values_sheet(difference, stores, names, people)?;
             console.sheet(&sheet)?;
         }
         for (lacking, name) in self.lacking.iter().zip(names) {
@@ -108,7 +111,12 @@ impl Found {
                 console.line(format!("{name} lacks {changes} that the other has"))?;
             }
         }
-        let next = match self.lacking {
+        console.line(self.what_next(names))
+    }
+
+    /// How to make the copies equal.
+    fn what_next(&self, names: &[String; 2]) -> String {
+        match self.lacking {
             _ if self.is_forked => "A file was copied, and both copies went on under one site id: \
                 keep one and bring over the other's rows with SQL"
                 .to_string(),
@@ -122,21 +130,30 @@ impl Found {
                 names[0], names[1]
             ),
             _ => format!("`ana merge {} {}` makes them equal", names[0], names[1]),
-        };
-        console.line(next)
+        }
     }
 
-    /// Author, time, site and version of the change that wrote one side's cell.
-    fn who(&self, store: &Store, side: usize) -> Result<[String; 4]> {
-        Ok(match &self.changes[side] {
-            Some(change) => [
-                change.author.clone().unwrap_or_default(),
-                time::local(store, change.time_ms)?,
-                short(change.site),
-                change.version.to_string(),
-            ],
-            None => ["", "", "", ""].map(String::from),
-        })
+    /// What each side holds, and who wrote it.
+    fn values_sheet(
+        &self,
+        difference: &Difference,
+        stores: &[Store; 2],
+        names: &[String; 2],
+        people: &People,
+    ) -> Result<Sheet> {
+        let mut sheet = Sheet::new(&["database", "value", "by", "time", ">version"]);
+        for (i, name) in names.iter().enumerate() {
+            let [by, time, version] = match &self.changes[i] {
+                Some(change) => [
+                    people.author(change),
+                    time::local(&stores[i], change.time_ms)?,
+                    change.version.to_string(),
+                ],
+                None => Default::default(),
+            };
+            sheet.row([name.clone(), difference.values[i].clone(), by, time, version]);
+        }
+        Ok(sheet)
     }
 
     fn as_json(&self, stores: &[Store; 2], names: &[String; 2]) -> Result<Value> {

@@ -7,11 +7,11 @@ use anabranch::{LogRecord, SiteId, Store};
 use serde_json::{Value, json};
 
 use super::changes::must_be_conflict_free;
-use super::merge::short;
 use crate::console::Console;
 use crate::failure::{Exit, Result};
 use crate::literal::hex;
 use crate::output::{Sheet, grouped};
+use crate::people::short;
 use crate::{open, rows, time};
 
 const AFTER_HELP: &str = "\
@@ -21,9 +21,10 @@ Examples:
   ana log notes.db note n1          the changes whose writes this row shows
   ana log notes.db --json | tail -1
 
-A change is one committed transaction. Say who and why with `ana sql --author --message`, or
-in SQL with ana_author() and ana_message(). A row's key is one word for each key column;
-changes that were overwritten since are not listed for a row.";
+A change is one committed transaction. Say who and why with `ana sql --author
+--message`, or in SQL with ana_author() and ana_message(). A row's key is one
+word for each key column; changes that were overwritten since are not listed
+for a row.";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]

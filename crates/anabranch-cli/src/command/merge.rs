@@ -1,6 +1,5 @@
 //! `ana merge`: two databases, both ways, and what came of it.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anabranch::{ConcurrentCell, MergeReport, MergeSide, SiteId};
@@ -11,8 +10,8 @@ use crate::failure::{Exit, Failure, Result};
 use crate::literal::{hex, unquoted};
 use crate::open::{self, Found};
 use crate::output::{Sheet, bytes, count, grouped};
+use crate::people::People;
 use crate::progress::Progress;
-use crate::rows;
 use crate::terminal::Style;
 
 const AFTER_HELP: &str = "\
@@ -22,16 +21,14 @@ Example:
   ana sql b.db \"UPDATE note SET body = 'from b' WHERE id = 'n1'\"
   ana merge a.db b.db
 
-Afterwards both hold everything that either held, and show the same six words. A cell that
-both sides wrote without knowing of each other keeps one value on both, and is listed with
-the other: the first 20 of them, all with --json. Merging again changes nothing.";
+Afterwards both hold everything that either held, and show the same six words.
+A cell that both sides wrote without knowing of each other keeps one value on
+both, and is listed with the other: the first 20 of them, all with --json.
+Merging again changes nothing.";
 
 /// Cells listed for people: two lines each fit, with what follows, on a tall terminal, and
 /// further ones are better searched by a program than read.
 const MAX_CELLS_LISTED: usize = 20;
-
-/// Who writes under which site id.
-type People = BTreeMap<SiteId, String>;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
@@ -57,7 +54,8 @@ pub(crate) fn run(args: &Args, console: &mut Console) -> Result<Exit> {
     if console.is_json() {
         console.json(&as_json(&report, &names, &words))?;
     } else {
-        print(&report, &names, &words, &rows::people(&a)?, console)?;
+        let people = People::of([(&a, &args.a), (&b, &args.b)])?;
+        print(&report, &names, &words, &people, console)?;
     }
     if report.is_equal {
         return Ok(Exit::Ok);
@@ -136,7 +134,7 @@ fn print_rows(sides: [&MergeSide; 2], names: &[String; 2], console: &mut Console
 
 /// Two lines a cell: what stands, and what does not.
 fn cells_sheet(cells: &[ConcurrentCell], people: &People) -> Sheet {
-    let by = |site: SiteId| people.get(&site).cloned().unwrap_or_else(|| short(site));
+    let by = |site: SiteId| people.name(site);
     let mut sheet = Sheet::new(&["table", "key", "column", "by", "wrote", ""]);
     for cell in cells {
         let column = cell.column.as_deref().unwrap_or("(row)");
@@ -145,11 +143,6 @@ fn cells_sheet(cells: &[ConcurrentCell], people: &People) -> Sheet {
         sheet.row(["", "", "", &by(cell.lost_site), &unquoted(&cell.lost), ""]);
     }
     sheet
-}
-
-/// The first digits of a site id: enough to tell two apart.
-pub(super) fn short(site: SiteId) -> String {
-    site.to_string().chars().take(8).collect()
 }
 
 fn as_json(report: &MergeReport, names: &[String; 2], words: &str) -> Value {

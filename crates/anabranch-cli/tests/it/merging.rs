@@ -128,6 +128,37 @@ fn diverge_finds_the_first_cell_and_its_writers() {
     assert!(ana.ok(&["diverge", "a.db", "b.db"]).starts_with("equal: "));
 }
 
+/// Where nobody gave an author, the databases stand for people; programs get the ids.
+#[test]
+fn databases_stand_for_people_who_gave_no_name() {
+    let ana = Ana::with_notes();
+    ana.ok(&["sql", "a.db", "INSERT INTO note VALUES('n1', 'one')"]);
+    ana.copy("a.db", "b.db");
+    ana.ok(&["sql", "b.db", "UPDATE note SET body = 'banana'"]);
+    ana.ok(&["sql", "a.db", "UPDATE note SET body = 'apple'"]);
+    let site = |db: &str| ana.one(db, "SELECT lower(hex(crsql_site_id()))");
+    let sites = ["a.db", "b.db"].map(site);
+    let has_ids = |text: &str| sites.iter().any(|site| text.contains(&site[..8]));
+
+    let text = ana.run(&["diverge", "a.db", "b.db"]).out;
+    for (db, value) in [("a.db", "'apple'"), ("b.db", "'banana'")] {
+        let line = text.lines().find(|line| line.contains(value)).unwrap();
+        assert_eq!(line.matches(db).count(), 2, "{text}");
+    }
+    assert!(!has_ids(&text), "{text}");
+    assert!(has_ids(&ana.run(&["--json", "diverge", "a.db", "b.db"]).out));
+
+    ana.copy("a.db", "c.db");
+    ana.copy("b.db", "d.db");
+    let text = ana.ok(&["merge", "a.db", "b.db"]);
+    for (db, value) in [("a.db", "apple"), ("b.db", "banana")] {
+        let line = text.lines().find(|line| line.contains(value)).unwrap();
+        assert!(line.contains(db), "{text}");
+    }
+    assert!(!has_ids(&text), "{text}");
+    assert!(has_ids(&ana.ok(&["--json", "merge", "c.db", "d.db"])));
+}
+
 /// Copies with other tables, or other columns, are told apart.
 #[test]
 fn diverge_names_tables_and_columns() {

@@ -11,7 +11,7 @@ use super::edits::Person;
 use super::stage::{Pair, Took};
 use crate::failure::{Exit, Failure, Result};
 use crate::literal::{self, hex, shown};
-use crate::rows::people;
+use crate::people::authors;
 
 /// All that is printed.
 pub(super) struct Facts {
@@ -62,7 +62,7 @@ pub(super) struct End {
 
 /// Asks.
 pub(super) fn look(pair: &Pair) -> Result<Facts> {
-    let people = people(&pair.stores[0])?;
+    let people = authors(&pair.stores[0])?;
     let met = met(&pair.stores, &people)?;
     let [a, b] = &pair.stores;
     Ok(Facts {
