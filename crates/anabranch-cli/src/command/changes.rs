@@ -16,10 +16,11 @@ Examples:
   ana changes notes.db --since 12 --table note
   ana changes notes.db --json | head -1
 
---since takes a db_version, this copy's own number (`ana status` shows it). A line is a
-cell: table, key, column (-1: the row itself), value, its version, the row's causal length
-(odd: alive, even: deleted) and the site it comes from. With --json each line is an object;
-pk and site_id are hexadecimal, as crsql_changes wants them.";
+--since takes a db_version, this copy's own number (`ana status` shows it). A
+line is a cell: table, key, column (-1: the row itself), value, its version, the
+row's causal length (odd: alive, even: deleted) and the site it comes from. With
+--json each line is an object; pk and site_id are hexadecimal, as crsql_changes
+wants them.";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]

@@ -14,8 +14,8 @@ const AFTER_HELP: &str = "\
 Example:
   ana check notes.db && echo clean
 
-Reads the whole database and changes nothing. Exit status 0: clean; 1: something is wrong,
-listed on standard output.";
+Reads the whole database and changes nothing. Exit status 0: clean; 1: something
+is wrong, listed on standard output.";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]

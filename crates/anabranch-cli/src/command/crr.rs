@@ -15,9 +15,9 @@ Example:
   ana crr notes.db note tag
   ana crr notes.db --all
 
-A table needs a PRIMARY KEY whose columns are NOT NULL, a DEFAULT for every other NOT NULL
-column, and no UNIQUE or REFERENCES. Rows that are there already count as this copy's first
-change. Run again after ALTER TABLE.";
+A table needs a PRIMARY KEY whose columns are NOT NULL, a DEFAULT for every
+other NOT NULL column, and no UNIQUE or REFERENCES. Rows that are there already
+count as this copy's first change. Run again after ALTER TABLE.";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]

@@ -19,12 +19,13 @@ use crate::progress::Progress;
 const AFTER_HELP: &str = "\
 Examples:
   ana export a.db --output all.delta
-  ana export a.db --since \"$(ana status b.db --json | jq -c .vector)\" -o for-b.delta
+  vector=$(ana status b.db --json | jq -c .vector)
+  ana export a.db --since \"$vector\" --output for-b.delta
   ana export a.db --since-db b.db --output for-b.delta
   ana export a.db --output - | ssh host ana import b.db -
 
-Without --since the file holds everything. A file for a copy that holds less than VECTOR
-is refused there; one that holds more skips what it has.";
+Without --since the file holds everything. A file for a copy that holds less
+than VECTOR is refused there; one that holds more skips what it has.";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]

@@ -18,8 +18,9 @@ Examples:
   ana import b.db for-b.delta
   ssh host ana export a.db --output - | ana import b.db -
 
-Importing twice does no harm. Tables must exist here and be conflict-free under the same
-names; a file made with --since is refused by a copy that holds less than it assumes.";
+Importing twice does no harm. Tables must exist here and be conflict-free under
+the same names; a file made with --since is refused by a copy that holds less
+than it assumes.";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]

@@ -16,8 +16,8 @@ Example:
   ana sql notes.db \"CREATE TABLE note(id TEXT PRIMARY KEY NOT NULL, body TEXT)\"
   ana crr notes.db note
 
-A SQLite database that exists keeps its tables and rows; `ana crr` makes tables of it
-conflict-free. A store stays as it is.";
+A SQLite database that exists keeps its tables and rows; `ana crr` makes tables
+of it conflict-free. A store stays as it is.";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]

@@ -23,12 +23,13 @@ Examples:
   ana sql notes.db \"SELECT * FROM note\"
   ana sql notes.db --output csv \"SELECT * FROM note\" > note.csv
   ana sql notes.db < schema.sql
-  ana sql notes.db --author Ada --message 'typos' \"UPDATE note SET body = trim(body)\"
+  ana sql notes.db --author Ada --message 'typos' \\
+    \"UPDATE note SET body = trim(body)\"
 
-Each statement commits by itself unless the text says BEGIN and COMMIT. Exit status 0
-means that all of it is committed; at the first error the run stops and says what was
-committed before. With --json a result is an array of objects, any other statement
-{\"changed\":rows}; one line or more for each statement.";
+Each statement commits by itself unless the text says BEGIN and COMMIT. Exit
+status 0 means that all of it is committed; at the first error the run stops and
+says what was committed before. With --json a result is an array of objects, any
+other statement {\"changed\":rows}; one line or more for each statement.";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]

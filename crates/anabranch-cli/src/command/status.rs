@@ -17,8 +17,9 @@ Example:
   ana status notes.db
   ana status notes.db --json
 
-Copies that hold the same rows show the same six words, whoever merged what. The version
-vector says how many changes of each site this copy holds: give it to `ana export --since`.";
+Copies that hold the same rows show the same six words, whoever merged what.
+The version vector says how many changes of each site this copy holds: give it
+to `ana export --since`.";
 
 /// Fewer rows say nothing about what a row costs: our tables take some pages from the start.
 const MIN_ROWS: u64 = 1000;

@@ -22,8 +22,9 @@ Example:
   ana try
   ana try --dir demo && ana sql demo/ada.db
 
-The data are 3,376 airports, published by the government of the United States and in the
-public domain. Takes a few seconds, changes nothing but the folder it makes.";
+The data are 3,376 airports, published by the government of the United States
+and in the public domain. Takes a few seconds, changes nothing but the folder
+it makes.";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
