@@ -150,7 +150,9 @@ pub(crate) fn stamp(row: &mut RowClock, columns: &Mask, at: Address) {
     if columns.is_empty() {
         return;
     }
-    // The usual cases need no list: one group holds them all, or none holds any.
+    if stamp_within_group(row, columns, at) {
+        return;
+    }
     let mut fresh = columns.clone();
     let mut stamped: SmallVec<[Group; 2]> = SmallVec::new();
     for group in &mut row.groups {
@@ -164,6 +166,32 @@ pub(crate) fn stamp(row: &mut RowClock, columns: &Mask, at: Address) {
     }
     push(&mut stamped, fresh, 1, at);
     tidy(row, stamped);
+}
+
+/// The usual case, without lists: one group has all the columns. `false`: nothing was done.
+#[inline]
+fn stamp_within_group(row: &mut RowClock, columns: &Mask, at: Address) -> bool {
+    let is_newest = row.groups.last().is_none_or(|last| last.at < at);
+    let found = row.groups.iter().position(|group| group.mask.includes(columns));
+    let Some(place) = found.filter(|_| is_newest) else { return false };
+    let group = &mut row.groups[place];
+    let version = group.version + 1;
+    if group.mask == *columns && !group.is_birth {
+        if place + 1 == row.groups.len() {
+            let group = &mut row.groups[place];
+            (group.version, group.at) = (version, at);
+            return true;
+        }
+        row.groups.remove(place);
+    } else {
+        group.mask.subtract(columns);
+        if group.mask.is_empty() {
+            group.version = 0;
+            row.groups.sort_by_key(|group| (group.at, group.version));
+        }
+    }
+    row.groups.push(Group { mask: columns.clone(), version, at, is_birth: false });
+    true
 }
 
 /// Stamps columns with versions that were worked out elsewhere.

@@ -94,8 +94,40 @@ impl Mask {
         whole + partial.count_ones()
     }
 
+    /// The set as one word, if it is in one: columns below 64, as in most tables.
+    #[inline]
+    fn word(&self) -> Option<u64> {
+        match self.words.as_slice() {
+            [] => Some(0),
+            [word] => Some(*word),
+            _ => None,
+        }
+    }
+
+    #[inline]
+    fn of_word(word: u64) -> Mask {
+        let words = match word {
+            0 => SmallVec::new(),
+            _ => SmallVec::from_buf_and_len([word, 0], 1),
+        };
+        Mask { words }
+    }
+
+    /// Whether all columns of `other` are in it.
+    #[inline]
+    pub(crate) fn includes(&self, other: &Mask) -> bool {
+        match (self.word(), other.word()) {
+            (Some(a), Some(b)) => b & !a == 0,
+            _ => self.intersection(other) == *other,
+        }
+    }
+
     /// Removes all columns of `other`.
     pub(crate) fn subtract(&mut self, other: &Mask) {
+        if let (Some(a), Some(b)) = (self.word(), other.word()) {
+            *self = Mask::of_word(a & !b);
+            return;
+        }
         for (bits, theirs) in self.words.iter_mut().zip(&other.words) {
             *bits &= !theirs;
         }
@@ -114,6 +146,9 @@ impl Mask {
 
     /// The columns that are in both.
     pub(crate) fn intersection(&self, other: &Mask) -> Mask {
+        if let (Some(a), Some(b)) = (self.word(), other.word()) {
+            return Mask::of_word(a & b);
+        }
         let mut both = Mask::new();
         for (a, b) in self.words.iter().zip(&other.words) {
             both.words.push(a & b);
