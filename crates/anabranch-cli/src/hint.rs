@@ -3,6 +3,8 @@
 //! Messages are matched by the words that SQLite and the store promise not to change;
 //! an unknown message has no hint.
 
+use std::borrow::Cow;
+
 use crate::failure::Exit;
 
 /// Words of a message, and what helps then; the first that matches counts.
@@ -50,6 +52,21 @@ pub(crate) fn for_message(message: &str, exit: Exit) -> Option<&'static str> {
     HINTS.iter().find(|(words, _)| message.contains(words)).map(|(_, hint)| *hint)
 }
 
+/// A path or name as one word of a command line, so that a hint can be copied: what a shell
+/// might read otherwise is put in single quotes.
+pub(crate) fn word(text: &str) -> Cow<'_, str> {
+    // A backslash parts folders where paths are written with it, and is no escape there.
+    let is_safe = |letter: char| {
+        letter.is_alphanumeric()
+            || "/._-+:,@%".contains(letter)
+            || (letter == '\\' && cfg!(windows))
+    };
+    if !text.is_empty() && text.chars().all(is_safe) {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(format!("'{}'", text.replace('\'', r"'\''")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -66,5 +83,21 @@ mod tests {
             assert!(hint.contains(expected), "{message}: {hint}");
         }
         assert_eq!(for_message("something else", Exit::Refused), None);
+    }
+
+    #[test]
+    fn words_for_a_shell() {
+        for (text, expected) in [
+            ("a.db", "a.db"),
+            ("./über/a-b_c+1.db", "./über/a-b_c+1.db"),
+            ("my notes.db", "'my notes.db'"),
+            ("it's.db", r"'it'\''s.db'"),
+            ("a\"b.db", "'a\"b.db'"),
+            ("$HOME.db", "'$HOME.db'"),
+            ("~a.db", "'~a.db'"),
+            ("", "''"),
+        ] {
+            assert_eq!(word(text), expected);
+        }
     }
 }

@@ -11,6 +11,7 @@ use anabranch::Store;
 use anabranch::rusqlite::{self, Connection, OpenFlags};
 
 use crate::failure::{Exit, Failure, Result, io_at};
+use crate::hint::word;
 
 /// How long to wait for another program that writes; five seconds outlast any merge of
 /// ordinary size and are short enough for a person.
@@ -89,15 +90,16 @@ pub(crate) fn look(path: &Path) -> Result<Found> {
 }
 
 fn must_be_store(path: &Path) -> Result<()> {
-    let shown = path.display();
+    let shown = path.display().to_string();
+    let word = word(&shown);
     match look(path)? {
         Found::Store => Ok(()),
         Found::Missing => Err(Failure::new(Exit::Io, format!("{shown}: no such file"))
-            .hint(format!("`ana init {shown}` makes a new store there"))),
+            .hint(format!("`ana init {word}` makes a new store there"))),
         Found::Empty | Found::Plain => {
             let what = format!("{shown} is a SQLite database, but no store yet");
             Err(Failure::new(Exit::Refused, what)
-                .hint(format!("`ana init {shown}` makes it one and leaves its tables as they are")))
+                .hint(format!("`ana init {word}` makes it one and leaves its tables as they are")))
         }
     }
 }

@@ -6,7 +6,8 @@ use anabranch::rusqlite::types::ValueRef;
 
 use crate::console::Console;
 use crate::failure::{Exit, Failure, Result};
-use crate::literal::{self, hex};
+use crate::hint::word;
+use crate::literal::hex;
 use crate::open;
 use crate::output::{Format, json_value, sink};
 
@@ -98,7 +99,7 @@ pub(super) fn must_be_conflict_free(store: &anabranch::Store, table: &str) -> Re
     }
     let failure = Failure::new(Exit::Refused, format!("no conflict-free table {table}"));
     Err(failure.hint(match tables.as_slice() {
-        [] => format!("`ana crr DB {}` makes it one, if it exists", literal::name(table)),
+        [] => format!("`ana crr DB {}` makes it one, if it exists", word(table)),
         known => format!("there are: {}", known.join(", ")),
     }))
 }

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::log::as_json as record_json;
 use crate::console::Console;
 use crate::failure::{Exit, Result};
+use crate::hint::word;
 use crate::output::{Sheet, count};
 use crate::people::People;
 use crate::terminal::Style;
@@ -116,6 +117,7 @@ impl Found {
 
     /// How to make the copies equal.
     fn what_next(&self, names: &[String; 2]) -> String {
+        let [a, b] = names.each_ref().map(|name| word(name));
         match self.lacking {
             _ if self.is_forked => "A file was copied, and both copies went on under one site id: \
                 keep one and bring over the other's rows with SQL"
@@ -126,10 +128,9 @@ impl Found {
                     .to_string()
             }
             [0, 0] => format!(
-                "Both hold the same changes, so this is an error: `ana check {}`, `ana check {}`",
-                names[0], names[1]
+                "Both hold the same changes, so this is an error: `ana check {a}`, `ana check {b}`"
             ),
-            _ => format!("`ana merge {} {}` makes them equal", names[0], names[1]),
+            _ => format!("`ana merge {a} {b}` makes them equal"),
         }
     }
 

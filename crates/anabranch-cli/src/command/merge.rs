@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::console::Console;
 use crate::failure::{Exit, Failure, Result};
+use crate::hint::word;
 use crate::literal::{hex, unquoted};
 use crate::open::{self, Found};
 use crate::output::{Sheet, bytes, count, grouped};
@@ -60,8 +61,11 @@ pub(crate) fn run(args: &Args, console: &mut Console) -> Result<Exit> {
     if report.is_equal {
         return Ok(Exit::Ok);
     }
-    Err(Failure::new(Exit::No, "the copies hold the same changes, but differ")
-        .hint(format!("`ana diverge {} {}` finds where", names[0], names[1])))
+    Err(Failure::new(Exit::No, "the copies hold the same changes, but differ").hint(format!(
+        "`ana diverge {} {}` finds where",
+        word(&names[0]),
+        word(&names[1])
+    )))
 }
 
 /// A second copy is made by copying: a new store has no tables to merge into.
@@ -71,9 +75,12 @@ fn copy_must_exist(a: &Path, b: &Path) -> Result<()> {
         (Found::Missing, Found::Store) => (b, a),
         _ => return Ok(()),
     };
-    let (from, to) = (from.display(), to.display());
-    Err(Failure::new(Exit::Io, format!("{to}: no such file"))
-        .hint(format!("`cp {from} {to}` makes a second copy, to edit and merge later")))
+    let (from, to) = (from.display().to_string(), to.display().to_string());
+    Err(Failure::new(Exit::Io, format!("{to}: no such file")).hint(format!(
+        "`cp {} {}` makes a second copy, to edit and merge later",
+        word(&from),
+        word(&to)
+    )))
 }
 
 /// What met comes first, what came of it last: there it stays in sight.

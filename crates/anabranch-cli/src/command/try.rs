@@ -14,6 +14,7 @@ use std::path::PathBuf;
 
 use crate::console::Console;
 use crate::failure::{Exit, Failure, Result, io_at};
+use crate::hint::word;
 use crate::terminal::DEFAULT_WIDTH;
 use edits::Person;
 
@@ -58,9 +59,9 @@ pub(crate) fn run(args: &Args, console: &mut Console) -> Result<Exit> {
     if facts.is_equal() {
         return Ok(Exit::Ok);
     }
-    let [ada, ben] = &pair.paths;
+    let [ada, ben] = pair.paths.each_ref().map(|path| path.display().to_string());
     Err(Failure::new(Exit::No, "the two files differ after the merge: this is our error")
-        .hint(format!("`ana diverge {} {}` finds where", ada.display(), ben.display())))
+        .hint(format!("`ana diverge {} {}` finds where", word(&ada), word(&ben))))
 }
 
 /// The folder for the files, made if it is missing; nothing in it is replaced.

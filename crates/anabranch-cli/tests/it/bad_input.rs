@@ -32,6 +32,10 @@ const CASES: &[Case] = &[
     (&["import", "missing.db", "a.db"], 4, "missing.db: no such file", "ana init"),
     (&["merge", "a.db", "missing.db"], 4, "missing.db: no such file", "cp a.db missing.db"),
     (&["merge", "missing.db", "a.db"], 4, "missing.db: no such file", "cp a.db missing.db"),
+    // Hints can be copied into a shell.
+    (&["merge", "a.db", "my notes.db"], 4, "my notes.db: no such file", "cp a.db 'my notes.db'"),
+    (&["merge", "it's.db", "a.db"], 4, "it's.db: no such file", r"cp a.db 'it'\''s.db'"),
+    (&["log", "\"a\".db"], 4, "\"a\".db: no such file", "ana init '\"a\".db'"),
     (&["diverge", "a.db", "missing.db"], 4, "missing.db: no such file", "ana init"),
     (&["check", "missing.db"], 4, "missing.db: no such file", "ana init"),
     (&["status", "missing.db"], 4, "missing.db: no such file", "ana init"),

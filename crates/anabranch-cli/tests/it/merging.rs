@@ -145,6 +145,9 @@ fn databases_stand_for_people_who_gave_no_name() {
         let line = text.lines().find(|line| line.contains(value)).unwrap();
         assert_eq!(line.matches(db).count(), 2, "{text}");
     }
+    ana.copy("b.db", "my b.db");
+    let spaced = ana.run(&["diverge", "a.db", "my b.db"]).out;
+    assert!(spaced.contains("`ana merge a.db 'my b.db'`"), "{spaced}");
     assert!(!has_ids(&text), "{text}");
     assert!(has_ids(&ana.run(&["--json", "diverge", "a.db", "b.db"]).out));
 

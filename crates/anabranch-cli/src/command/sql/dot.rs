@@ -15,8 +15,9 @@ const HELP: &str = "\
 .schema [TABLE]   the statements that made them
 .mode MODE        table, csv, json or line
 .quit             leave (Ctrl-D too)
-A statement ends with a semicolon. Ours: SELECT crsql_as_crr('t'), SELECT ana_digest(),
-SELECT * FROM ana_log, SELECT * FROM ana_check, SELECT * FROM crsql_changes.";
+A statement ends with a semicolon. Ours: SELECT crsql_as_crr('t'),
+SELECT ana_digest(), SELECT * FROM ana_log, SELECT * FROM ana_check,
+SELECT * FROM crsql_changes.";
 
 /// Runs a line that begins with a dot; `Break` ends the session.
 pub(super) fn run(

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::facts::{Facts, Met};
 use crate::console::Console;
 use crate::failure::Result;
+use crate::hint::word;
 use crate::output::{Sheet, bytes, count, grouped};
 use crate::terminal::Style;
 
@@ -147,14 +148,4 @@ fn play_on(facts: &Facts, console: &mut Console) -> Result<()> {
     ))?;
     console.line(format!("{program} diverge {ada} {ben}"))?;
     console.line(format!("{program} merge {ada} {ben}"))
-}
-
-/// A path as a word of a shell's command line.
-fn word(path: &str) -> String {
-    let is_plain = |c: char| c.is_alphanumeric() || "/._-+:@%,".contains(c);
-    if path.chars().all(is_plain) {
-        path.to_string()
-    } else {
-        format!("'{}'", path.replace('\'', "'\\''"))
-    }
 }
