@@ -123,10 +123,9 @@ impl Blocks {
     /// The block in which `key` is or would be, kept for the next time.
     pub(super) fn kept(&mut self, table: TableId, key: &[u8]) -> Result<Rc<KeptBlock>> {
         let place = (table, Key::from_slice(key));
-        if let Some((found, block)) = self.kept.range(..=&place).next_back() {
-            if found.0 == table && block.covers(key) {
-                return Ok(block.clone());
-            }
+        let before = self.kept.range(..=&place).next_back();
+        if let Some((_, block)) = before.filter(|(at, block)| at.0 == table && block.covers(key)) {
+            return Ok(block.clone());
         }
         let (first, rows, next) = match self.load(table, key)? {
             Some(block) => {
