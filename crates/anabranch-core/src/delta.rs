@@ -51,7 +51,7 @@ pub struct TableDelta {
     /// Names of the columns that cells name by index.
     pub columns: Vec<String>,
     /// Rows, each packed key once: by folded key as an exporter writes them, by packed key
-    /// after a [`join`]. A receiver relies on neither.
+    /// after a [`join()`]. A receiver relies on neither.
     pub rows: Vec<RowDelta>,
 }
 

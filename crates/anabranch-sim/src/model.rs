@@ -1,7 +1,7 @@
 //! The reference model: what every copy must hold, said in the papers' words.
 //!
 //! One file, slow and obvious, on `std` alone: no SQLite, and no function, type or constant
-//! of the crates it judges. A [`Copy`] is fed the row operations that SQLite kept (or a
+//! of the crates it judges. A [`struct@Copy`] is fed the row operations that SQLite kept (or a
 //! change, or a delta) and predicts the table's rows, every column of `crsql_changes`, the
 //! version vector and `crsql_db_version()`.
 //!
