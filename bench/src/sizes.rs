@@ -67,7 +67,10 @@ pub fn sizes(options: &Options) -> Result<String> {
             if is_uuid { 66.0 } else { 48.0 },
         );
     }
-    Ok(format!("## Sizes\n\nFrom `dbstat` after a checkpoint.\n\n{table}\n"))
+    Ok(format!(
+        "## Sizes\n\nFrom `dbstat` after a checkpoint. No bar was set for text keys: theirs are the \
+         integers'.\n\n{table}\n"
+    ))
 }
 
 fn size_row(table: &mut Table, what: &str, key: KeyKind, bytes: f64, bar: f64) {
