@@ -68,8 +68,8 @@ pub fn sizes(options: &Options) -> Result<String> {
         );
     }
     Ok(format!(
-        "## Sizes\n\nFrom `dbstat` after a checkpoint. No bar was set for text keys: theirs are the \
-         integers'.\n\n{table}\n"
+        "## Sizes\n\nFrom `dbstat` after a checkpoint. No bar was set for text keys: theirs are \
+         the integers'.\n\n{table}\n"
     ))
 }
 
