@@ -66,9 +66,20 @@ fn check_all(is_ci: bool) -> Result<()> {
         .env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private_intra_doc_links"))?;
     let mut tally = Tally::default();
     let all_green = test(&["--workspace"], &mut tally)?;
+    if !all_green {
+        return finish(&tally, all_green, &skips, is_ci);
+    }
     skips.extend(skipped_tests()?);
+    fuzz(if is_ci { 60 } else { 5 })?;
     report_lock()?;
     finish(&tally, all_green, &skips, is_ci)
+}
+
+/// Each fuzz target for some seconds; in the profile of the tests, so nothing is compiled anew.
+fn fuzz(seconds: u32) -> Result<()> {
+    run(cargo()
+        .args(["run", "--package", "anabranch-sim", "--bin", "fuzz", "--", "--seconds"])
+        .arg(seconds.to_string()))
 }
 
 /// Tests that cannot run write a line here instead of passing silently.

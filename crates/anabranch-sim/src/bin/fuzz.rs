@@ -13,11 +13,18 @@ use cap::Cap;
 #[global_allocator]
 static ALLOCATOR: Cap<System> = Cap::new(System, usize::MAX);
 
+/// Flags, each with a number.
+const FLAGS: [&str; 2] = ["--seconds", "--seed"];
+
 /// The seed being tried, for the panic hook.
 static SEED: AtomicU64 = AtomicU64::new(0);
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
+    if let Some(flag) = args.iter().find(|arg| arg.starts_with('-') && !FLAGS.contains(&&***arg)) {
+        eprintln!("no flag {flag}: fuzz [target] [--seconds N] [--seed S]");
+        std::process::exit(2);
+    }
     let number = |name: &str| {
         let at = args.iter().position(|arg| arg == name)?;
         args.get(at + 1)?.parse::<u64>().ok()
