@@ -1,5 +1,4 @@
 //! The tests of the whole: the store against the reference model, bad input, faults.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod bad_input;
 mod crash;

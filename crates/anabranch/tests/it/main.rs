@@ -1,5 +1,5 @@
 //! The library's face: stores that are edited, merged, copied and refused.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod check;
 mod delivery;
