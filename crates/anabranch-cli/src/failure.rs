@@ -19,12 +19,14 @@ pub(crate) enum Exit {
     No = 1,
     /// The command line is wrong.
     Usage = 2,
-    /// SQLite or the store refused: a statement, a delta, a file that is no database.
-    Refused = 3,
-    /// A file is missing, or cannot be read or written.
-    Io = 4,
-    /// Another program holds the database.
-    Busy = 5,
+    /// Out of reach: a file is missing, or cannot be read or written; a relay is offline.
+    Io = 3,
+    /// SQLite, the store or a relay refused: a statement, a delta, a file that is no
+    /// database, a token.
+    Refused = 4,
+    /// Not all of it was done, and running the command again goes on: another program holds
+    /// the database; `sync` got part of the way.
+    Again = 5,
 }
 
 /// An error on its way to the person or program that ran `ana`.
@@ -125,7 +127,7 @@ impl From<rusqlite::Error> for Failure {
     fn from(error: rusqlite::Error) -> Failure {
         let what = sqlite_message(&error);
         let exit = match error.sqlite_error_code() {
-            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Exit::Busy,
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Exit::Again,
             Some(
                 ErrorCode::CannotOpen
                 | ErrorCode::DiskFull

@@ -42,7 +42,7 @@ const HINTS: &[(&str, &str)] = &[
 /// The hint for a message, if there is a good one.
 pub(crate) fn for_message(message: &str, exit: Exit) -> Option<&'static str> {
     match exit {
-        Exit::Busy => return Some("another program is writing; run the command again"),
+        Exit::Again => return Some("another program is writing; run the command again"),
         Exit::Io if message.contains("readonly") || message.contains("unable to open") => {
             return Some("check that you may write the file and its folder");
         }
@@ -76,7 +76,7 @@ mod tests {
         for (message, exit, expected) in [
             ("no such table: airprt", Exit::Refused, ".tables"),
             ("near \"SELEC\": syntax error", Exit::Refused, "quotes"),
-            ("database is locked", Exit::Busy, "again"),
+            ("database is locked", Exit::Again, "again"),
             ("attempt to write a readonly database", Exit::Io, "write"),
         ] {
             let hint = for_message(message, exit).expect(message);

@@ -47,9 +47,10 @@ Exit status:
   0  done (sql: committed; diverge: equal; check: clean)
   1  the answer is no (diverge, merge: they differ; check: something is wrong)
   2  the command line is wrong
-  3  refused: a statement, a delta, or a file that is no store
-  4  a file is missing, or cannot be read or written
-  5  another program holds the database: run the command again";
+  3  out of reach: a file is missing, or cannot be read or written
+  4  refused: a statement, a delta, or a file that is no store
+  5  not all of it was done: run the command again (another program holds
+     the database)";
 
 /// Local-first data that merges: SQLite tables that any copy may edit, offline.
 #[derive(Debug, Parser)]

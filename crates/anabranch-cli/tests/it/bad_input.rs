@@ -24,60 +24,60 @@ const CASES: &[Case] = &[
     (&["merge", "a.db", "./a.db"], 2, "same file", "two different"),
     (&["merge", "a.db", "link.db"], 2, "same file", "two different"),
     // Files that are not there, or something else.
-    (&["sql", "missing.db", "SELECT 1"], 4, "missing.db: no such file", "ana init missing.db"),
-    (&["crr", "missing.db", "t"], 4, "missing.db: no such file", "ana init"),
-    (&["changes", "missing.db"], 4, "missing.db: no such file", "ana init"),
-    (&["log", "missing.db"], 4, "missing.db: no such file", "ana init"),
-    (&["export", "missing.db", "-o", "x"], 4, "missing.db: no such file", "ana init"),
-    (&["import", "missing.db", "a.db"], 4, "missing.db: no such file", "ana init"),
-    (&["merge", "a.db", "missing.db"], 4, "missing.db: no such file", "cp a.db missing.db"),
-    (&["merge", "missing.db", "a.db"], 4, "missing.db: no such file", "cp a.db missing.db"),
+    (&["sql", "missing.db", "SELECT 1"], 3, "missing.db: no such file", "ana init missing.db"),
+    (&["crr", "missing.db", "t"], 3, "missing.db: no such file", "ana init"),
+    (&["changes", "missing.db"], 3, "missing.db: no such file", "ana init"),
+    (&["log", "missing.db"], 3, "missing.db: no such file", "ana init"),
+    (&["export", "missing.db", "-o", "x"], 3, "missing.db: no such file", "ana init"),
+    (&["import", "missing.db", "a.db"], 3, "missing.db: no such file", "ana init"),
+    (&["merge", "a.db", "missing.db"], 3, "missing.db: no such file", "cp a.db missing.db"),
+    (&["merge", "missing.db", "a.db"], 3, "missing.db: no such file", "cp a.db missing.db"),
     // Hints can be copied into a shell.
-    (&["merge", "a.db", "my notes.db"], 4, "my notes.db: no such file", "cp a.db 'my notes.db'"),
-    (&["merge", "it's.db", "a.db"], 4, "it's.db: no such file", r"cp a.db 'it'\''s.db'"),
-    (&["log", "\"a\".db"], 4, "\"a\".db: no such file", "ana init '\"a\".db'"),
-    (&["diverge", "a.db", "missing.db"], 4, "missing.db: no such file", "ana init"),
-    (&["check", "missing.db"], 4, "missing.db: no such file", "ana init"),
-    (&["status", "missing.db"], 4, "missing.db: no such file", "ana init"),
-    (&["status", "."], 4, "is a folder", "database file"),
-    (&["init", "."], 4, "is a folder", "database file"),
-    (&["init", "no/such/folder/a.db"], 4, "no/such/folder: no such file", "spelling"),
-    (&["status", "text.db"], 3, "text.db: not a database", "something else"),
-    (&["init", "text.db"], 3, "text.db: not a database", "something else"),
-    (&["merge", "a.db", "text.db"], 3, "text.db: not a database", "something else"),
-    (&["status", "torn.db"], 3, "torn.db", ""),
-    (&["status", "empty.db"], 3, "no store yet", "ana init empty.db"),
-    (&["sql", "plain.db", "SELECT 1"], 3, "no store yet", "ana init plain.db"),
-    (&["crr", "plain.db", "t"], 3, "no store yet", "ana init plain.db"),
-    (&["merge", "a.db", "plain.db"], 3, "no store yet", "ana init plain.db"),
-    (&["export", "a.db", "-o", "text.db"], 4, "text.db exists already", "--force"),
-    (&["export", "a.db", "-o", "."], 4, "is a folder", "name a file"),
-    (&["export", "a.db", "-o", "no/such/f"], 4, "no/such", "spelling"),
-    (&["import", "a.db", "no-file"], 4, "no-file: no such file", "spelling"),
-    (&["import", "a.db", "text.db"], 3, "text.db", "export"),
-    (&["import", "a.db", "empty.db"], 3, "empty.db is empty", "at least one part"),
-    (&["import", "a.db", "."], 4, "directory", "name a file"),
-    (&["try", "--dir", "text.db"], 4, "text.db", ""),
-    (&["try", "--dir", "taken"], 4, "exists already", "--dir"),
-    (&["try", "--edits", "no-file"], 4, "no-file", "spelling"),
+    (&["merge", "a.db", "my notes.db"], 3, "my notes.db: no such file", "cp a.db 'my notes.db'"),
+    (&["merge", "it's.db", "a.db"], 3, "it's.db: no such file", r"cp a.db 'it'\''s.db'"),
+    (&["log", "\"a\".db"], 3, "\"a\".db: no such file", "ana init '\"a\".db'"),
+    (&["diverge", "a.db", "missing.db"], 3, "missing.db: no such file", "ana init"),
+    (&["check", "missing.db"], 3, "missing.db: no such file", "ana init"),
+    (&["status", "missing.db"], 3, "missing.db: no such file", "ana init"),
+    (&["status", "."], 3, "is a folder", "database file"),
+    (&["init", "."], 3, "is a folder", "database file"),
+    (&["init", "no/such/folder/a.db"], 3, "no/such/folder: no such file", "spelling"),
+    (&["status", "text.db"], 4, "text.db: not a database", "something else"),
+    (&["init", "text.db"], 4, "text.db: not a database", "something else"),
+    (&["merge", "a.db", "text.db"], 4, "text.db: not a database", "something else"),
+    (&["status", "torn.db"], 4, "torn.db", ""),
+    (&["status", "empty.db"], 4, "no store yet", "ana init empty.db"),
+    (&["sql", "plain.db", "SELECT 1"], 4, "no store yet", "ana init plain.db"),
+    (&["crr", "plain.db", "t"], 4, "no store yet", "ana init plain.db"),
+    (&["merge", "a.db", "plain.db"], 4, "no store yet", "ana init plain.db"),
+    (&["export", "a.db", "-o", "text.db"], 3, "text.db exists already", "--force"),
+    (&["export", "a.db", "-o", "."], 3, "is a folder", "name a file"),
+    (&["export", "a.db", "-o", "no/such/f"], 3, "no/such", "spelling"),
+    (&["import", "a.db", "no-file"], 3, "no-file: no such file", "spelling"),
+    (&["import", "a.db", "text.db"], 4, "text.db", "export"),
+    (&["import", "a.db", "empty.db"], 4, "empty.db is empty", "at least one part"),
+    (&["import", "a.db", "."], 3, "directory", "name a file"),
+    (&["try", "--dir", "text.db"], 3, "text.db", ""),
+    (&["try", "--dir", "taken"], 3, "exists already", "--dir"),
+    (&["try", "--edits", "no-file"], 3, "no-file", "spelling"),
     (&["try", "--dir", "new1", "--edits", "early.sql"], 2, "before the first change", "-- Ada"),
     // What SQLite or the store refuses.
-    (&["sql", "a.db", "SELEC 1"], 3, "syntax error", "quotes"),
-    (&["sql", "a.db", ".tables"], 3, "syntax error", "standard input"),
-    (&["sql", "a.db", "SELECT * FROM nowhere"], 3, "no such table: nowhere", ".tables"),
-    (&["sql", "a.db", "SELECT nowhere FROM note"], 3, "no such column", ".schema"),
-    (&["sql", "a.db", "SELECT 'open"], 3, "unrecognized token", "quotes"),
-    (&["sql", "a.db", "SELECT (1"], 3, "incomplete input", "too early"),
-    (&["sql", "a.db", "BEGIN; INSERT INTO note VALUES('n', 'x')"], 3, "not committed", "COMMIT"),
-    (&["sql", "a.db", "SELECT 1; SELEC 2"], 3, "statement 2 (SELEC 2; 1 statement before", ""),
-    (&["sql", "a.db", "--read-only", "DELETE FROM note"], 4, "readonly", "write"),
-    (&["sql", "a.db", "INSERT INTO note VALUES(NULL, 'x')"], 3, "NOT NULL", "rule"),
-    (&["crr", "a.db", "nowhere"], 3, "no table nowhere", ".tables"),
-    (&["crr", "a.db", "note", "nowhere"], 3, "nowhere (no table was changed)", ""),
-    (&["crr", "a.db", ""], 3, "", ""),
-    (&["log", "a.db", "nowhere"], 3, "no conflict-free table nowhere", "there are: note"),
-    (&["log", "a.db", "note", "nobody"], 3, "never had a row", "whole table"),
-    (&["changes", "a.db", "--table", "nowhere"], 3, "no conflict-free table", "there are: note"),
+    (&["sql", "a.db", "SELEC 1"], 4, "syntax error", "quotes"),
+    (&["sql", "a.db", ".tables"], 4, "syntax error", "standard input"),
+    (&["sql", "a.db", "SELECT * FROM nowhere"], 4, "no such table: nowhere", ".tables"),
+    (&["sql", "a.db", "SELECT nowhere FROM note"], 4, "no such column", ".schema"),
+    (&["sql", "a.db", "SELECT 'open"], 4, "unrecognized token", "quotes"),
+    (&["sql", "a.db", "SELECT (1"], 4, "incomplete input", "too early"),
+    (&["sql", "a.db", "BEGIN; INSERT INTO note VALUES('n', 'x')"], 4, "not committed", "COMMIT"),
+    (&["sql", "a.db", "SELECT 1; SELEC 2"], 4, "statement 2 (SELEC 2; 1 statement before", ""),
+    (&["sql", "a.db", "--read-only", "DELETE FROM note"], 3, "readonly", "write"),
+    (&["sql", "a.db", "INSERT INTO note VALUES(NULL, 'x')"], 4, "NOT NULL", "rule"),
+    (&["crr", "a.db", "nowhere"], 4, "no table nowhere", ".tables"),
+    (&["crr", "a.db", "note", "nowhere"], 4, "nowhere (no table was changed)", ""),
+    (&["crr", "a.db", ""], 4, "", ""),
+    (&["log", "a.db", "nowhere"], 4, "no conflict-free table nowhere", "there are: note"),
+    (&["log", "a.db", "note", "nobody"], 4, "never had a row", "whole table"),
+    (&["changes", "a.db", "--table", "nowhere"], 4, "no conflict-free table", "there are: note"),
 ];
 
 /// Every command with arguments that cannot work: an error that names what is wrong, a
@@ -117,8 +117,8 @@ fn refusals_say_what_to_do_and_change_nothing() {
 fn errors_are_objects_with_json() {
     let ana = Ana::with_notes();
     for (args, status) in [
-        (&["--json", "status", "missing.db"][..], 4),
-        (&["--json", "sql", "a.db", "SELEC 1"], 3),
+        (&["--json", "status", "missing.db"][..], 3),
+        (&["--json", "sql", "a.db", "SELEC 1"], 4),
         (&["--json", "merge", "a.db", "a.db"], 2),
         (&["--json", "merge", "a.db"], 2),
         (&["--json", "frobnicate"], 2),
@@ -157,7 +157,7 @@ fn a_read_only_folder_can_be_read() {
             &["export", "a.db", "-o", "locked/f"],
         ] {
             let run = ana.run(args);
-            assert_eq!(run.status, 4, "{args:?}: {}", run.err);
+            assert_eq!(run.status, 3, "{args:?}: {}", run.err);
             assert!(run.err.contains("hint: "), "{args:?}: {}", run.err);
         }
     }
@@ -184,7 +184,7 @@ fn a_merge_needs_the_same_tables() {
     ana.ok(&["sql", "a.db", "INSERT INTO note VALUES('n1', 'x')"]);
     ana.ok(&["init", "b.db"]);
     let run = ana.run(&["merge", "a.db", "b.db"]);
-    assert_eq!(run.status, 3, "{}", run.err);
+    assert_eq!(run.status, 4, "{}", run.err);
     assert!(run.err.contains("note") && run.err.contains("`ana crr`"), "{}", run.err);
     assert_eq!(ana.one("b.db", "SELECT count(*) FROM ana_log"), "0");
     ana.ok(&["sql", "b.db", "CREATE TABLE note(id TEXT PRIMARY KEY NOT NULL, body TEXT)"]);

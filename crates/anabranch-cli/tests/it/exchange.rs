@@ -37,7 +37,7 @@ fn a_large_file_comes_in_parts() {
     let bytes = std::fs::read(ana.path("f")).unwrap();
     assert_eq!(report["bytes"], bytes.len() as u64);
     ana.write("half", &bytes[..bytes.len() / 2]);
-    assert_eq!(ana.run(&["import", "b.db", "half"]).status, 3);
+    assert_eq!(ana.run(&["import", "b.db", "half"]).status, 4);
     assert_eq!(ana.one("b.db", "SELECT count(*) FROM ana_part"), "0");
     ana.ok(&["import", "b.db", "f"]);
     assert!(ana.ok(&["diverge", "a.db", "b.db"]).starts_with("equal"));
@@ -49,7 +49,7 @@ fn no_file_is_replaced_silently() {
     let ana = Ana::with_notes();
     ana.ok(&["export", "a.db", "-o", "f"]);
     let before = contents(&ana.path(""));
-    assert_eq!(ana.run(&["export", "a.db", "-o", "f"]).status, 4);
+    assert_eq!(ana.run(&["export", "a.db", "-o", "f"]).status, 3);
     assert!(contents(&ana.path("")) == before);
     ana.write("f", b"older");
     ana.ok(&["export", "a.db", "-o", "f", "--force"]);
@@ -81,7 +81,7 @@ fn bad_files_are_refused() {
     ] {
         ana.write(name, bytes);
         let run = ana.run(&["import", "b.db", name]);
-        assert_eq!(run.status, 3, "{name}: {}{}", run.out, run.err);
+        assert_eq!(run.status, 4, "{name}: {}{}", run.out, run.err);
         assert!(run.err.contains(error) && run.err.contains("hint: "), "{name}: {}", run.err);
         assert_eq!(ana.words("b.db"), words, "{name}");
     }

@@ -48,11 +48,11 @@ fn a_run_stops_at_the_first_error() {
     let text = "INSERT INTO note VALUES('n1', 'x'); INSERT INTO nowhere VALUES(1); \
                 INSERT INTO note VALUES('n2', 'y')";
     let stopped = ana.run(&["sql", "a.db", text]);
-    assert_eq!(stopped.status, 3);
+    assert_eq!(stopped.status, 4);
     assert!(stopped.err.contains("statement 2"), "{}", stopped.err);
     assert_eq!(ana.one("a.db", "SELECT group_concat(id) FROM note"), "n1");
     let open = ana.run(&["sql", "a.db", "BEGIN; DELETE FROM note; SELECT * FROM nowhere"]);
-    assert_eq!(open.status, 3);
+    assert_eq!(open.status, 4);
     assert_eq!(ana.one("a.db", "SELECT count(*) FROM note"), "1");
 }
 
@@ -68,7 +68,7 @@ fn a_script_comes_through_a_pipe() {
     let run = ana.run_with(&["sql", "a.db"], b"SELECT count(*) AS n FROM note");
     assert_eq!(run.out, "n\n-\n1\n");
     let run = ana.run_with(&["sql", "a.db"], b"SELECT '\xff';");
-    assert_eq!((run.status, run.err.contains("not UTF-8")), (3, true));
+    assert_eq!((run.status, run.err.contains("not UTF-8")), (4, true));
     let run = ana.run_with(&["sql", "a.db"], b".tables\n.schema note\n");
     assert!(run.out.contains("*  note  table"), "{}", run.out);
     assert!(run.out.contains("CREATE TABLE note"), "{}", run.out);

@@ -69,7 +69,7 @@ fn a_row_is_named_by_words() {
     ana.ok(&["crr", "a.db", "pair"]);
     ana.ok(&["sql", "a.db", "--author", "Ada", "INSERT INTO pair VALUES(5, 'it''s', 1)"]);
     assert!(ana.ok(&["log", "a.db", "pair", "5", "it's"]).contains("Ada"));
-    assert_eq!(ana.run(&["log", "a.db", "pair", "6", "it's"]).status, 3);
+    assert_eq!(ana.run(&["log", "a.db", "pair", "6", "it's"]).status, 4);
     ana.ok(&["sql", "a.db", "--author", "Ben", "DELETE FROM pair"]);
     assert!(ana.ok(&["log", "a.db", "pair", "5", "it's"]).contains("Ben"));
 }
