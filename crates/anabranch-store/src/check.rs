@@ -118,7 +118,7 @@ pub(crate) fn check(cx: &Context) -> Result<Findings> {
     for table in &tables {
         check_declaration(cx, table, &mut findings)?;
     }
-    check_orphans(cx, &mut findings)?;
+    check_vanished(cx, &mut findings)?;
     let looked = cx
         .metadata
         .borrow_mut()
@@ -152,18 +152,15 @@ fn check_declaration(cx: &Context, table: &TableInfo, findings: &mut Findings) -
 }
 
 /// Tables that are registered and exist, and whose triggers are gone.
-fn check_orphans(cx: &Context, findings: &mut Findings) -> Result<()> {
-    let orphans = cx.registry.borrow().orphans().to_vec();
-    for id in orphans {
-        let name = cx.db.query_value(
-            "SELECT s.name FROM main.ana_registry AS r JOIN main.sqlite_master AS s
-             ON s.name = r.name AND s.type = 'table' WHERE r.id = ?1",
-            &[ValueRef::Integer(i64::from(id.0))],
-        )?;
-        if let Some(name) = name.as_ref().map(text) {
-            let what = "its triggers are gone: it is a plain table, what it had of the past is \
-                        dropped at the next write";
-            findings.warning(format!("table {name}"), what);
+fn check_vanished(cx: &Context, findings: &mut Findings) -> Result<()> {
+    let sql = "SELECT DISTINCT s.name FROM main.ana_registry AS r JOIN main.sqlite_master AS s
+               ON s.name = r.name AND s.type = 'table'";
+    for row in cx.db.query_rows(sql, &[])? {
+        let name = text(&row[0]);
+        if cx.registry.borrow().by_name(&name).is_none() {
+            let quoted = quote_text(&name);
+            let what = "its triggers are gone: writes are not captured; run SELECT";
+            findings.warning(format!("table {name}"), format!("{what} crsql_as_crr({quoted})"));
         }
     }
     Ok(())

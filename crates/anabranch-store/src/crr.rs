@@ -20,6 +20,8 @@ use crate::triggers::{MAX_ARGS, MIN_ARGS, TriggerTexts, token_of};
 
 mod backfill;
 mod columns;
+mod key_code;
+mod past;
 mod reconcile;
 mod refuse;
 
@@ -45,39 +47,68 @@ pub(crate) fn as_crr(cx: &Context, schema: Option<&str>, name: &str) -> Result<(
     };
     match known {
         Some(table) if is_sound(&table) => Ok(()),
+        Some(table) if is_renamed(cx, &table)? => {
+            atomically(cx, || create(cx, &shape, Some(&table)))
+        }
         Some(table) => {
             atomically(cx, || mend(cx, &table, &shape))?;
             cx.unmatched.borrow_mut().remove(&table.id);
             Ok(())
         }
-        None => atomically(cx, || create(cx, &shape)),
+        None => {
+            if let Some(moved) = registered_as(cx, &shape.name)? {
+                // It has triggers of the names that those of the new table get.
+                as_crr(cx, None, &moved)?;
+            }
+            atomically(cx, || create(cx, &shape, None))
+        }
     }
 }
 
-/// Makes a conflict-free table a plain one; nothing if it is one.
+/// Makes a conflict-free table a plain one, and forgets what is known of it, also if it
+/// vanished; nothing if nothing is known.
 ///
 /// # Errors
 /// SQLite's.
 pub(crate) fn as_table(cx: &Context, name: &str) -> Result<()> {
     cx.refresh()?;
-    let declared = refuse::declared_name(cx, name)?;
-    let table = declared.and_then(|name| cx.registry.borrow().by_name(&name));
-    let Some(table) = table else { return Ok(()) };
+    let name = refuse::declared_name(cx, name)?.unwrap_or_else(|| name.to_string());
+    let table = cx.registry.borrow().by_name(&name);
+    if table.is_none() && vanished(cx, &name)?.is_empty() {
+        return Ok(());
+    }
     atomically(cx, || {
-        drop_triggers(cx, &table)?;
-        cx.registry.borrow_mut().invalidate();
-        drop_table(cx, table.id)
+        if let Some(table) = &table {
+            drop_triggers(cx, table)?;
+            cx.registry.borrow_mut().invalidate();
+            drop_table(cx, table.id)?;
+        }
+        vanished(cx, &name)?.into_iter().try_for_each(|table| drop_table(cx, table))
     })
 }
 
-/// Drops the metadata of tables that are gone. Writes.
-pub(crate) fn drop_orphans(cx: &Context) -> Result<()> {
-    let orphans = cx.registry.borrow().orphans().to_vec();
-    for table in orphans {
-        drop_table(cx, table)?;
-    }
-    cx.registry.borrow_mut().forget_orphans();
-    Ok(())
+/// Tables of a name that vanished: they are registered, and no trigger calls with their token.
+fn vanished(cx: &Context, name: &str) -> Result<Vec<TableId>> {
+    let sql = "SELECT id FROM main.ana_registry WHERE name = ?1";
+    let rows = cx.db.query_rows(sql, &[ValueRef::Text(name.as_bytes())])?;
+    let ids = rows.iter().map(|row| TableId(u32::try_from(integer(&row[0])).unwrap_or(0)));
+    Ok(ids.filter(|id| cx.registry.borrow().by_id(*id).is_none()).collect())
+}
+
+/// The present name of a table that was registered under `name` and renamed.
+fn registered_as(cx: &Context, name: &str) -> Result<Option<String>> {
+    let sql = "SELECT id FROM main.ana_registry WHERE name = ?1";
+    let rows = cx.db.query_rows(sql, &[ValueRef::Text(name.as_bytes())])?;
+    let ids = rows.iter().map(|row| TableId(u32::try_from(integer(&row[0])).unwrap_or(0)));
+    let mut tables = ids.filter_map(|id| cx.registry.borrow().by_id(id));
+    Ok(tables.find(|table| table.name != name).map(|table| table.name.clone()))
+}
+
+/// Whether a table was registered under another name.
+fn is_renamed(cx: &Context, table: &TableInfo) -> Result<bool> {
+    let sql = "SELECT name FROM main.ana_registry WHERE id = ?1";
+    let name = cx.db.query_value(sql, &[ValueRef::Integer(i64::from(table.id.0))])?;
+    Ok(name.as_ref().map(text).is_some_and(|name| name != table.name))
 }
 
 /// Runs `f` so that all of it stands or none; the user's last insert rowid stays.
@@ -87,7 +118,6 @@ fn atomically(cx: &Context, f: impl FnOnce() -> Result<()>) -> Result<()> {
         transaction::enrol(cx)?;
         // What is buffered may be of a table whose metadata goes.
         transaction::flush(cx)?;
-        drop_orphans(cx)?;
         f()?;
         cx.capture.forget();
         Ok(())
@@ -96,36 +126,52 @@ fn atomically(cx: &Context, f: impl FnOnce() -> Result<()>) -> Result<()> {
     result
 }
 
-fn create(cx: &Context, shape: &TableShape) -> Result<()> {
+/// Registers a table; `renamed`: as it was known under another name, which keeps what is
+/// known of it: a rename is a drop and an add.
+fn create(cx: &Context, shape: &TableShape, renamed: Option<&TableInfo>) -> Result<()> {
+    let past = past::find(cx, shape, renamed)?;
+    if let Some(table) = renamed {
+        drop_triggers(cx, table)?;
+    }
     let id = next_table_id(cx)?;
     let token = fresh_token()?;
     let max_args = max_args(cx);
+    let key_columns: Vec<_> = shape.key.iter().map(|part| part.column).collect();
     cx.db.execute(
-        "INSERT INTO main.ana_registry(id, name, token, args, revision) VALUES (?1, ?2, ?3, ?4, 0)",
+        "INSERT INTO main.ana_registry(id, name, token, args, revision, keys)
+         VALUES (?1, ?2, ?3, ?4, 0, ?5)",
         &[
             ValueRef::Integer(i64::from(id.0)),
             ValueRef::Text(shape.name.as_bytes()),
             ValueRef::Integer(token),
             ValueRef::Integer(max_args as i64),
+            ValueRef::Blob(&key_code::encode(&key_columns)),
         ],
     )?;
     columns::number(cx, id, shape)?;
     make_triggers(cx, shape, token, max_args)?;
     let table = reread(cx, &shape.name)?;
-    backfill::all_rows(cx, &table)
+    match past {
+        None => backfill::all_rows(cx, &table)?,
+        Some(past) => {
+            past.carry(cx, &table, shape)?;
+            transaction::flush(cx)?;
+            reconcile::unknown_rows(cx, &table, &Mask::new())?;
+            if !past.is_renamed {
+                drop_table(cx, past.table)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 fn mend(cx: &Context, table: &TableInfo, shape: &TableShape) -> Result<()> {
     let max_args = max_args(cx);
     let dropped = drop_triggers(cx, table)?;
-    let fresh = columns::number(cx, table.id, shape)?;
+    let numbered = columns::number(cx, table.id, shape)?;
     cx.db.execute(
-        "UPDATE main.ana_registry SET name = ?2, args = ?3, revision = revision + 1 WHERE id = ?1",
-        &[
-            ValueRef::Integer(i64::from(table.id.0)),
-            ValueRef::Text(shape.name.as_bytes()),
-            ValueRef::Integer(max_args as i64),
-        ],
+        "UPDATE main.ana_registry SET args = ?2, revision = revision + 1 WHERE id = ?1",
+        &[ValueRef::Integer(i64::from(table.id.0)), ValueRef::Integer(max_args as i64)],
     )?;
     make_triggers(cx, shape, table.token, max_args)?;
     let may_be_skipped =
@@ -133,12 +179,14 @@ fn mend(cx: &Context, table: &TableInfo, shape: &TableShape) -> Result<()> {
     let table = reread(cx, &shape.name)?;
     let is_missing = |kind: &str| !dropped.iter().any(|trigger| trigger.name.ends_with(kind));
     let are_updates_untold = is_missing("utrig");
-    if are_updates_untold || is_missing("itrig") || is_missing("dtrig") || may_be_skipped {
-        let mut untold = if are_updates_untold { table.mask.clone() } else { Mask::new() };
-        fresh.iter().for_each(|column| untold.remove(*column));
+    let mut untold = if are_updates_untold { table.mask.clone() } else { Mask::new() };
+    numbered.fresh.iter().for_each(|column| untold.remove(*column));
+    numbered.returned.iter().for_each(|column| untold.insert(*column));
+    let are_rows_untold = are_updates_untold || is_missing("itrig") || is_missing("dtrig");
+    if are_rows_untold || may_be_skipped || !untold.is_empty() {
         reconcile::rows(cx, &table, &untold)?;
     }
-    backfill::fresh_columns(cx, &table, shape, &fresh)
+    backfill::fresh_columns(cx, &table, shape, &numbered.fresh)
 }
 
 /// [`outrun_again`] before a reading, as far as it can be done: a trigger of somebody's may

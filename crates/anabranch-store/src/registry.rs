@@ -6,6 +6,9 @@
 //! The schema version says when to read anew. It proves nothing about a transaction that
 //! SQLite may undo without telling us: what was read inside one that is not followed is
 //! tentative, and read again at the next use.
+//!
+//! A table that is registered and has no trigger any more vanished: it is not among them, and
+//! what is known of its rows is kept for a table of its name.
 
 use std::rc::Rc;
 
@@ -127,8 +130,6 @@ pub(crate) struct Registry {
     by_name: HashMap<String, usize>,
     by_id: HashMap<TableId, usize>,
     by_token: HashMap<i64, usize>,
-    /// Registered, but no trigger calls with their token any more.
-    orphans: Vec<TableId>,
     version_statement: Kept,
     /// Tables with TEMP triggers, which fire before all others, as `temp_version` has them.
     with_temp_triggers: HashSet<String>,
@@ -147,7 +148,6 @@ impl Registry {
             by_name: HashMap::new(),
             by_id: HashMap::new(),
             by_token: HashMap::new(),
-            orphans: Vec::new(),
             version_statement: Kept::new("PRAGMA main.schema_version"),
             with_temp_triggers: HashSet::new(),
             temp_version: None,
@@ -168,13 +168,12 @@ impl Registry {
         self.by_name.clear();
         self.by_id.clear();
         self.by_token.clear();
-        for (index, table) in loaded.tables.iter().enumerate() {
+        for (index, table) in loaded.iter().enumerate() {
             self.by_name.insert(table.info.name.clone(), index);
             self.by_id.insert(table.info.id, index);
             self.by_token.insert(table.info.token, index);
         }
-        self.tables = loaded.tables;
-        self.orphans = loaded.orphans;
+        self.tables = loaded;
         self.is_tentative = !db.is_autocommit() && !is_followed;
         self.version = Some(version);
         Ok(())
@@ -225,16 +224,6 @@ impl Registry {
     /// Changes whenever tables were read anew: what was asked before may differ.
     pub(crate) fn generation(&self) -> u64 {
         self.generation
-    }
-
-    /// Tables that are registered and gone: their metadata may be dropped.
-    pub(crate) fn orphans(&self) -> &[TableId] {
-        &self.orphans
-    }
-
-    /// The orphans' metadata is dropped.
-    pub(crate) fn forget_orphans(&mut self) {
-        self.orphans.clear();
     }
 
     /// By exact name.

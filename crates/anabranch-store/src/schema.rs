@@ -47,9 +47,9 @@ CREATE TABLE IF NOT EXISTS crsql_tracked_peers(
     site_id BLOB NOT NULL, version INTEGER NOT NULL, seq INTEGER DEFAULT 0,
     tag INTEGER, event INTEGER, PRIMARY KEY(site_id, tag, event)) STRICT;
 CREATE TABLE IF NOT EXISTS ana_registry(
-    id INTEGER PRIMARY KEY, name TEXT, token INTEGER, args INTEGER, revision INTEGER);
+    id INTEGER PRIMARY KEY, name TEXT, token INTEGER, args INTEGER, revision INTEGER, keys BLOB);
 CREATE TABLE IF NOT EXISTS ana_names(
-    tbl INTEGER, id INTEGER, name TEXT, PRIMARY KEY(tbl, id)) WITHOUT ROWID;
+    tbl INTEGER, id INTEGER, name TEXT, gone INTEGER, PRIMARY KEY(tbl, id)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS ana_part(
     delta BLOB, part INTEGER, of INTEGER, bytes BLOB, PRIMARY KEY(delta, part));
 ";

@@ -23,6 +23,18 @@ use crate::registry::TableInfo;
 
 /// Brings clocks and rows together; `untold`: columns whose cells may have been written.
 pub(super) fn rows(cx: &Context, table: &Rc<TableInfo>, untold: &Mask) -> Result<()> {
+    unknown_rows(cx, table, untold)?;
+    let none = Mask::new();
+    for gone in vanished(cx, table)? {
+        let values = table.unfold(&gone)?;
+        let values: Vec<_> = values.iter().map(Value::as_ref).collect();
+        capture::push(cx, table, &[(LocalKind::Delete, &values, &none)])?;
+    }
+    Ok(())
+}
+
+/// Inserts rows without a living clock, and updates the `untold` cells of the others.
+pub(super) fn unknown_rows(cx: &Context, table: &Rc<TableInfo>, untold: &Mask) -> Result<()> {
     backfill::each_key(cx, table, |values| {
         let folded = key::fold(values, &table.key_columns)
             .map_err(|error| StoreError::Refused(format!("table {}: {error}", table.name)))?;
@@ -34,17 +46,7 @@ pub(super) fn rows(cx: &Context, table: &Rc<TableInfo>, untold: &Mask) -> Result
         } else {
             Ok(())
         }
-    })?;
-    let none = Mask::new();
-    for gone in vanished(cx, table)? {
-        let values = key::unfold(&gone, &table.key_columns).map_err(|_| StoreError::Damaged {
-            place: format!("a key of table {}", table.name),
-            what: "not a folded key of its columns",
-        })?;
-        let values: Vec<_> = values.iter().map(Value::as_ref).collect();
-        capture::push(cx, table, &[(LocalKind::Delete, &values, &none)])?;
-    }
-    Ok(())
+    })
 }
 
 /// Keys whose clock is alive and that have no row.

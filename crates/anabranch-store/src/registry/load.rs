@@ -55,12 +55,6 @@ impl Outrun {
     }
 }
 
-/// What a reading found.
-pub(super) struct Found {
-    pub(super) tables: Vec<Loaded>,
-    pub(super) orphans: Vec<TableId>,
-}
-
 /// A row of `ana_registry`.
 struct Registered {
     id: TableId,
@@ -70,10 +64,10 @@ struct Registered {
     revision: i64,
 }
 
-pub(super) fn load(db: &Db, known: Vec<Loaded>) -> Result<Found> {
+pub(super) fn load(db: &Db, known: Vec<Loaded>) -> Result<Vec<Loaded>> {
     let registered = read_registered(db)?;
     if registered.is_empty() {
-        return Ok(Found { tables: Vec::new(), orphans: Vec::new() });
+        return Ok(Vec::new());
     }
     let comparison = compare(db, &known)?;
     let mut definitions = read_schema(db, &comparison.others)?;
@@ -82,20 +76,20 @@ pub(super) fn load(db: &Db, known: Vec<Loaded>) -> Result<Found> {
         .zip(comparison.is_same)
         .filter_map(|(table, is_same)| is_same.then_some((table.info.id, table)))
         .collect();
-    let mut found = Found { tables: Vec::new(), orphans: Vec::new() };
+    let mut found = Vec::new();
     for row in registered {
-        let order = u32::try_from(found.tables.len()).expect("ids of tables are u32");
+        let order = u32::try_from(found.len()).expect("ids of tables are u32");
         if let Some(table) = same.remove(&row.id) {
-            found.tables.push(table.at(db, &row, order)?);
+            found.push(table.at(db, &row, order)?);
             continue;
         }
         let Some(mut definition) = definitions.remove(&row.token) else {
-            found.orphans.push(row.id);
+            // It vanished; what is known of it waits for a table of its name.
             continue;
         };
         definition.revision = row.revision;
         let info = Rc::new(make(db, &row, &definition, order)?);
-        found.tables.push(Loaded { info, definition });
+        found.push(Loaded { info, definition });
     }
     Ok(found)
 }

@@ -73,7 +73,6 @@ impl Fate {
         let now_ms = (self.cx.clock)();
         super::with_writes_allowed(&self.cx, || {
             crate::crr::outrun_again(&self.cx)?;
-            crate::crr::drop_orphans(&self.cx)?;
             let change = self.cx.transaction.borrow().change.clone();
             self.cx.metadata.borrow_mut().write_header(&change, now_ms)
         })

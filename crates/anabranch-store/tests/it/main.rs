@@ -12,6 +12,7 @@ mod connections;
 mod faults;
 mod local;
 mod memory;
+mod rebuilt;
 mod refusals;
 mod savepoints;
 mod shapes;
