@@ -16,6 +16,7 @@ mod headers;
 mod keys;
 mod long;
 mod part;
+mod peek;
 mod rows;
 mod runs;
 mod section;
@@ -26,6 +27,7 @@ pub use bounds::Bounds;
 pub use decoder::{Decoder, Piece, decode_body};
 pub use encoder::{EncodeError, Encoder};
 pub use part::{HEAD_BYTES, PartHead, Seal, body, part_head, seal, split};
+pub use peek::{PEEK_BYTES, peek};
 
 /// Why bytes are not a delta.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]

@@ -14,6 +14,8 @@
 //! are known at the end only: until [`seal`] the four last fields of a head that it fills
 //! are zero, and a reader refuses the part.
 
+use zstd::stream::raw::Operation;
+
 use super::WireError;
 use crate::limits::{MAX_PART_BYTES, MAX_PART_DECODED_BYTES, MAX_PARTS};
 
@@ -23,6 +25,8 @@ pub const HEAD_BYTES: usize = 64;
 const MAGIC: [u8; 4] = *b"anaD";
 const FORMAT_VERSION: u8 = 1;
 const CHECKED_BYTES: usize = 56;
+/// 2^26 bytes: [`MAX_PART_DECODED_BYTES`].
+const MAX_WINDOW_LOG: u32 = MAX_PART_DECODED_BYTES.ilog2();
 
 /// Place of a part among the parts of its delta.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,6 +176,40 @@ fn read_head(bytes: &[u8]) -> Result<(Frame, PartHead), WireError> {
     let mut checksum = [0; 16];
     checksum.copy_from_slice(&head[40..56]);
     Ok((Frame { n_bytes, n_decoded_bytes, checksum }, PartHead { delta, part, of }))
+}
+
+/// The first `wanted` bytes of a part's body, or all of a shorter one, from the first bytes
+/// of the part, without a look at its checksum; `None` where these do not reach so far.
+///
+/// # Errors
+/// [`WireError`] for a head or frame that is none.
+pub(super) fn unpack_start(
+    first_bytes: &[u8],
+    wanted: usize,
+) -> Result<Option<Vec<u8>>, WireError> {
+    let malformed = || WireError::Malformed { what: "zstd frame", at: 0 };
+    let (frame, _) = read_head(first_bytes)?;
+    let end = first_bytes.len().min(HEAD_BYTES + frame.n_bytes);
+    let packed = &first_bytes[HEAD_BYTES..end];
+    let is_whole = packed.len() == frame.n_bytes;
+    let wanted = wanted.min(frame.n_decoded_bytes);
+    let mut body = super::varint::room(wanted)?;
+    body.resize(wanted, 0);
+    let mut zstd = zstd::stream::raw::Decoder::new().map_err(|_| WireError::OutOfMemory)?;
+    // A frame of ours never looks back further than a body is long.
+    zstd.set_parameter(zstd::zstd_safe::DParameter::WindowLogMax(MAX_WINDOW_LOG))
+        .map_err(|_| WireError::OutOfMemory)?;
+    let (mut n_read, mut n_written) = (0, 0);
+    while n_written < wanted {
+        let step = zstd
+            .run_on_buffers(&packed[n_read..], &mut body[n_written..])
+            .map_err(|_| malformed())?;
+        (n_read, n_written) = (n_read + step.bytes_read, n_written + step.bytes_written);
+        if step.bytes_read == 0 && step.bytes_written == 0 {
+            return if is_whole { Err(malformed()) } else { Ok(None) };
+        }
+    }
+    Ok(Some(body))
 }
 
 fn over_limit(what: &'static str, found: usize, limit: usize) -> Result<(), WireError> {
