@@ -11,6 +11,7 @@ mod log;
 mod merge;
 mod sql;
 mod status;
+mod sync;
 mod r#try;
 
 use clap::Subcommand;
@@ -31,6 +32,8 @@ pub(crate) enum Command {
     Crr(crr::Args),
     /// Merge two databases, both ways
     Merge(merge::Args),
+    /// Sync with a relay or a shared folder
+    Sync(sync::Args),
     /// Find the first cell in which two databases differ, and who wrote it
     Diverge(diverge::Args),
     /// Say what a database holds: tables, versions, digest, size
@@ -56,6 +59,7 @@ impl Command {
             Command::Sql(args) => sql::run(&args, console),
             Command::Crr(args) => crr::run(&args, console),
             Command::Merge(args) => merge::run(&args, console),
+            Command::Sync(args) => sync::run(&args, console),
             Command::Diverge(args) => diverge::run(&args, console),
             Command::Status(args) => status::run(&args, console),
             Command::Log(args) => log::run(&args, console),

@@ -60,6 +60,12 @@ impl Failure {
         self
     }
 
+    /// Adds the hint that goes with the message, or this one.
+    pub(crate) fn known_hint_or(self, hint: impl Display) -> Failure {
+        let failure = self.with_known_hint();
+        if failure.hint.is_some() { failure } else { failure.hint(hint) }
+    }
+
     /// Puts a place before the message: `place: what`.
     pub(crate) fn at(mut self, place: impl Display) -> Failure {
         self.what = format!("{place}: {}", self.what);
@@ -156,6 +162,8 @@ impl From<Error> for Failure {
             Error::Sql(error) => error.into(),
             Error::Busy(error) => error.into(),
             Error::Open { source, .. } => source.into(),
+            Error::Address(error) => Failure::new(Exit::Usage, error)
+                .hint("`ana sync --help` shows what an address looks like"),
             other => Failure::new(Exit::Refused, other).with_known_hint(),
         }
     }

@@ -44,13 +44,15 @@ Make two copies of your own, edit both, merge them:
   ana merge a.db b.db
 
 Exit status:
-  0  done (sql: committed; diverge: equal; check: clean)
+  0  done (sql: committed; diverge: equal; check: clean; sync: converged)
   1  the answer is no (diverge, merge: they differ; check: something is wrong)
   2  the command line is wrong
-  3  out of reach: a file is missing, or cannot be read or written
-  4  refused: a statement, a delta, or a file that is no store
+  3  out of reach: a file is missing, or cannot be read or written; sync: the
+     other side is offline
+  4  refused: a statement, a delta, a file that is no store; by the other side
+     of a sync
   5  not all of it was done: run the command again (another program holds
-     the database)";
+     the database; sync got part of the way)";
 
 /// Local-first data that merges: SQLite tables that any copy may edit, offline.
 #[derive(Debug, Parser)]

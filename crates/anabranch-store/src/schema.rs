@@ -35,10 +35,12 @@ const OBJECTS: &[&str] = &[
     "ana_vector",
     "ana_chain",
     "ana_salt",
+    "ana_peer",
+    "ana_peer_file",
 ];
 
-/// The tables that clients of cr-sqlite read, those of the registry, and the staging of
-/// deltas; the log's own are in [`tables::CREATE`].
+/// The tables that clients of cr-sqlite read, those of the registry, the staging of deltas,
+/// and what is known of peers; the log's own are in [`tables::CREATE`].
 const CREATE: &str = "
 CREATE TABLE IF NOT EXISTS crsql_master(\"key\" TEXT PRIMARY KEY, value ANY);
 CREATE TABLE IF NOT EXISTS crsql_site_id(site_id BLOB NOT NULL, ordinal INTEGER PRIMARY KEY);
@@ -52,6 +54,12 @@ CREATE TABLE IF NOT EXISTS ana_names(
     tbl INTEGER, id INTEGER, name TEXT, gone INTEGER, PRIMARY KEY(tbl, id)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS ana_part(
     delta BLOB, part INTEGER, of INTEGER, bytes BLOB, PRIMARY KEY(delta, part));
+CREATE TABLE IF NOT EXISTS ana_peer(
+    url TEXT PRIMARY KEY, role TEXT, site BLOB, held TEXT, durability INTEGER, ticket BLOB,
+    seen_ms INTEGER, error TEXT, error_ms INTEGER) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS ana_peer_file(
+    url TEXT, name TEXT, bytes INTEGER, delta BLOB, starts TEXT, ends TEXT,
+    PRIMARY KEY(url, name)) WITHOUT ROWID;
 ";
 
 /// Whether a table is one of ours, which never becomes conflict-free.

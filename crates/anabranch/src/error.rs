@@ -35,6 +35,12 @@ pub enum Error {
     /// The delta begins above what is held here: ask again with this copy's vector.
     #[error("{0}")]
     Missing(String),
+    /// A text that is no address to sync with.
+    #[error(transparent)]
+    Address(#[from] anabranch_client::AddressError),
+    /// Sync cannot begin on this side: the message says why.
+    #[error("{0}")]
+    Sync(String),
     /// A function of ours answered what no version of it answers.
     #[error("unexpected answer from {0}")]
     Answer(&'static str),

@@ -32,8 +32,12 @@ mod literal;
 mod merge;
 mod status;
 mod store;
+mod sync;
 mod transaction;
 
+pub use anabranch_client::{
+    AddressError, End, Event, Moved, Peer, PeerRole, Progress, Report, Skipped,
+};
 pub use anabranch_core::site::SiteId;
 pub use anabranch_core::value::Value;
 pub use anabranch_core::vector::VersionVector;
@@ -43,4 +47,5 @@ pub use merge::{ConcurrentCell, MergeReport, MergeSide, merge};
 pub use rusqlite;
 pub use status::{Finding, LogRecord, Status};
 pub use store::Store;
+pub use sync::Sync;
 pub use transaction::Transaction;

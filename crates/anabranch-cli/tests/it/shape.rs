@@ -2,9 +2,9 @@
 
 use crate::ana::{Ana, run};
 
-const COMMANDS: [&str; 12] = [
+const COMMANDS: [&str; 13] = [
     "try", "init", "sql", "crr", "merge", "diverge", "status", "log", "changes", "export",
-    "import", "check",
+    "import", "check", "sync",
 ];
 
 /// Every command's help has an example; the general help lists exit statuses.

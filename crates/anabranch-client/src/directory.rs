@@ -1,0 +1,302 @@
+//! A directory as a relay (`docs/protocol.md`, "A directory"): immutable delta files, read by
+//! listing, written without a lock.
+//!
+//! A round lists, takes what is new here, gives what is new there, and joins old files. What
+//! the directory holds is worked out anew from what can be read in each round, so that a file
+//! that got lost or damaged is made good by whoever holds its changes.
+//!
+//! Invariant: a file counts as held by the directory only after all of it was read and its
+//! checksums agreed, or it was written by this process and synced.
+
+mod join;
+mod name;
+mod read;
+mod shelf;
+
+use anabranch_core::vector::VersionVector;
+
+use crate::peer::{self, PeerRole};
+use crate::replica::{Replica, StoreError, n_changes_above};
+use crate::report::{End, Event, Moved, Progress, Report, Skipped};
+use crate::storage::{Storage, StorageError};
+use name::CHANGES;
+use read::{ReadError, read_whole};
+use shelf::{DeltaFile, Shelf};
+
+/// A directory, and what this process has read of it.
+pub(crate) struct Directory {
+    storage: Box<dyn Storage>,
+    url: String,
+    /// Files that were read whole, in this process or, by `ana_peer_file`, in an earlier one.
+    memory: shelf::Memory,
+}
+
+/// What stops a round.
+#[derive(Debug, thiserror::Error)]
+enum RoundError {
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Directory {
+    pub(crate) fn new(storage: Box<dyn Storage>, url: String) -> Directory {
+        Directory { storage, url, memory: shelf::Memory::default() }
+    }
+
+    /// Takes and gives once. What it could not do is in the report.
+    ///
+    /// # Errors
+    /// Only what is wrong with this copy's own file.
+    pub(crate) fn round(
+        &mut self,
+        replica: Replica<'_>,
+        now_ms: u64,
+        tell: &mut dyn FnMut(Event),
+    ) -> Result<Report, StoreError> {
+        let mut round = Round { report: Report::new(), progress: Progress::default(), tell };
+        let ended = self.exchange(replica, now_ms, &mut round);
+        let mut report = round.report;
+        report.end = match ended {
+            Ok(held) => {
+                let end = end_of(&report);
+                match &end {
+                    End::Converged => (round.tell)(Event::Converged),
+                    End::Refused(why) | End::Partly(why) | End::Offline(why) => {
+                        peer::note_held(replica, &self.url, PeerRole::Directory, &held, 1, now_ms)?;
+                        peer::note_error(replica, &self.url, PeerRole::Directory, why, now_ms)?;
+                    }
+                }
+                end
+            }
+            Err(error) => {
+                let end = end_after(error, &report)?;
+                if let End::Offline(why) | End::Refused(why) | End::Partly(why) = &end {
+                    peer::note_error(replica, &self.url, PeerRole::Directory, why, now_ms)?;
+                }
+                end
+            }
+        };
+        Ok(report)
+    }
+
+    /// What the directory holds in the end.
+    fn exchange(
+        &mut self,
+        replica: Replica<'_>,
+        now_ms: u64,
+        round: &mut Round<'_>,
+    ) -> Result<VersionVector, RoundError> {
+        self.refuse_unplugged(replica)?;
+        self.memory.load(replica, &self.url)?;
+        let mut shelf = Shelf::list(&*self.storage, &self.memory)?;
+        (round.tell)(Event::Connected);
+        self.take(replica, &mut shelf, round)?;
+        self.verify_others(&mut shelf)?;
+        for (name, why) in shelf.unreadable(&replica.vector()?) {
+            round.skip(Skipped { name, why, is_refused: false });
+        }
+        self.give(replica, &mut shelf, now_ms, round)?;
+        join::join_old(&*self.storage, &mut shelf, now_ms)?;
+        join::delete_replaced(&*self.storage, &mut shelf, now_ms)?;
+        let held = shelf.held();
+        // Nothing is written where nothing is news: others who watch this file need not wake.
+        let known = peer::find(replica, &self.url)?;
+        let is_known = known.is_some_and(|peer| peer.held == held && peer.error.is_none());
+        self.memory.store(replica, &self.url, &shelf)?;
+        if !is_known {
+            peer::note_held(replica, &self.url, PeerRole::Directory, &held, 1, now_ms)?;
+        }
+        Ok(held)
+    }
+
+    /// The folder of a drive that is not mounted is often there and empty: filling it would
+    /// hide the changes from everyone.
+    fn refuse_unplugged(&self, replica: Replica<'_>) -> Result<(), RoundError> {
+        let known = peer::find(replica, &self.url)?;
+        let was_used = known.is_some_and(|peer| !peer.held.is_empty());
+        if was_used && self.storage.has_folder(CHANGES)? == Some(false) {
+            return Err(StorageError::Offline {
+                place: self.url.clone(),
+                why: format!(
+                    "it held changes before and has no folder {CHANGES:?} now; is the drive \
+                     mounted? To begin anew, make that folder"
+                ),
+            }
+            .into());
+        }
+        Ok(())
+    }
+
+    /// Applies every file that brings something, as long as one applies.
+    fn take(
+        &self,
+        replica: Replica<'_>,
+        shelf: &mut Shelf,
+        round: &mut Round<'_>,
+    ) -> Result<(), RoundError> {
+        let mut mine = replica.vector()?;
+        round.expect(shelf.files().filter(|file| !file.to.is_at_or_below(&mine)), &mine);
+        loop {
+            let mut has_moved = false;
+            for n in 0..shelf.len() {
+                let file = shelf.file(n);
+                if file.is_left_out() || file.to.is_at_or_below(&mine) {
+                    continue;
+                }
+                if !file.from.is_at_or_below(&mine) {
+                    continue;
+                }
+                if self.take_file(replica, shelf, n, round)? {
+                    mine = replica.vector()?;
+                    has_moved = true;
+                }
+            }
+            if !has_moved {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Whether the file was taken; else it is marked, and the round goes on without it.
+    fn take_file(
+        &self,
+        replica: Replica<'_>,
+        shelf: &mut Shelf,
+        n: usize,
+        round: &mut Round<'_>,
+    ) -> Result<bool, RoundError> {
+        let file = shelf.file(n);
+        let (name, n_bytes) = (file.name.clone(), file.n_bytes);
+        let mut moved = Moved { changes: 0, bytes: n_bytes };
+        let read = read_whole(&*self.storage, file, &mut |part| {
+            moved.changes += replica.apply(part)?;
+            round.advance(part.len() as u64);
+            Ok(())
+        });
+        match read {
+            Ok(()) => {
+                shelf.mark_verified(n);
+                round.took(moved);
+                Ok(true)
+            }
+            Err(ReadError::Unreadable(why)) => {
+                shelf.mark_unreadable(n, why);
+                Ok(false)
+            }
+            Err(ReadError::Storage(error)) => Err(error.into()),
+            Err(ReadError::Store(error)) if error.is_refusal() => {
+                shelf.mark_refused(n);
+                round.skip(Skipped { name, why: error.to_string(), is_refused: true });
+                Ok(false)
+            }
+            Err(ReadError::Store(error)) => Err(error.into()),
+        }
+    }
+
+    /// Reads what brought nothing new and was never read whole: only then does it count.
+    fn verify_others(&self, shelf: &mut Shelf) -> Result<(), RoundError> {
+        for n in 0..shelf.len() {
+            let file = shelf.file(n);
+            if file.is_left_out() || file.is_verified() {
+                continue;
+            }
+            match read_whole(&*self.storage, file, &mut |_| Ok(())) {
+                Ok(()) => shelf.mark_verified(n),
+                Err(ReadError::Unreadable(why)) => shelf.mark_unreadable(n, why),
+                Err(ReadError::Storage(error)) => return Err(error.into()),
+                Err(ReadError::Store(error)) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes one file with all that is held here and not there.
+    fn give(
+        &self,
+        replica: Replica<'_>,
+        shelf: &mut Shelf,
+        now_ms: u64,
+        round: &mut Round<'_>,
+    ) -> Result<(), RoundError> {
+        let held = shelf.held();
+        if replica.vector()?.is_at_or_below(&held) {
+            return Ok(());
+        }
+        let parts = replica.export(&held)?;
+        let file = DeltaFile::of_parts(&parts, now_ms)?;
+        self.storage.put(&format!("{CHANGES}/{}", file.name), &parts)?;
+        round.gave(Moved { changes: n_changes_above(&held, &file.to), bytes: file.n_bytes });
+        shelf.add(file);
+        Ok(())
+    }
+}
+
+/// What is told while a round runs.
+struct Round<'a> {
+    report: Report,
+    progress: Progress,
+    tell: &'a mut dyn FnMut(Event),
+}
+
+impl Round<'_> {
+    fn expect<'f>(&mut self, files: impl Iterator<Item = &'f DeltaFile>, mine: &VersionVector) {
+        let mut to = mine.clone();
+        for file in files {
+            to.join(&file.to);
+            self.progress.bytes_left += file.n_bytes;
+        }
+        self.progress.changes_left = n_changes_above(mine, &to);
+    }
+
+    fn advance(&mut self, n_bytes: u64) {
+        self.progress.took.bytes += n_bytes;
+        self.progress.bytes_left = self.progress.bytes_left.saturating_sub(n_bytes);
+        (self.tell)(Event::Progress(self.progress));
+    }
+
+    fn took(&mut self, moved: Moved) {
+        self.report.took.add(moved);
+        self.progress.took.changes += moved.changes;
+        self.progress.changes_left = self.progress.changes_left.saturating_sub(moved.changes);
+        if moved.changes > 0 {
+            (self.tell)(Event::Took(moved));
+        }
+    }
+
+    fn gave(&mut self, moved: Moved) {
+        self.report.gave.add(moved);
+        self.progress.gave.add(moved);
+        (self.tell)(Event::Gave(moved));
+    }
+
+    fn skip(&mut self, skipped: Skipped) {
+        (self.tell)(Event::Skipped(skipped.clone()));
+        self.report.skip(skipped);
+    }
+}
+
+/// How a round ended that went through.
+fn end_of(report: &Report) -> End {
+    if let Some(refused) = report.skipped.iter().find(|skipped| skipped.is_refused) {
+        return End::Refused(format!("{}: {}", refused.name, refused.why));
+    }
+    match report.skipped.first() {
+        Some(skipped) => End::Partly(format!("{}: {}", skipped.name, skipped.why)),
+        None => End::Converged,
+    }
+}
+
+/// How a round ended that was stopped.
+fn end_after(error: RoundError, report: &Report) -> Result<End, StoreError> {
+    let has_moved = report.took.bytes + report.gave.bytes > 0;
+    Ok(match error {
+        RoundError::Store(error @ StoreError::Busy(_)) => End::Partly(error.to_string()),
+        RoundError::Store(error) => return Err(error),
+        RoundError::Storage(error) => match error {
+            StorageError::Offline { .. } if !has_moved => End::Offline(error.to_string()),
+            _ => End::Partly(error.to_string()),
+        },
+    })
+}

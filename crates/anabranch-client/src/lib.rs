@@ -1,0 +1,25 @@
+//! Drives sync of a store: through a relay over WebSocket, or through a shared directory.
+//!
+//! The library's face is `anabranch::Sync`; here is what it stands on. A store is a rusqlite
+//! connection that `anabranch-store` was installed on. Everything runs on the thread that
+//! calls: a store is one connection for one thread.
+//!
+//! Invariant: nothing that must not be lost is in memory only. The outbox is the store's log
+//! and, in `ana_peer`, what each peer has acknowledged.
+#![forbid(unsafe_code)]
+
+mod address;
+mod client;
+mod directory;
+mod limits;
+mod peer;
+mod replica;
+mod report;
+mod storage;
+
+pub use address::{Address, AddressError};
+pub use client::{ClientError, once, peers};
+pub use peer::{Peer, PeerRole};
+pub use replica::StoreError;
+pub use report::{End, Event, Moved, Progress, Report, Skipped};
+pub use storage::StorageError;

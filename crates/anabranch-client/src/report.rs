@@ -1,0 +1,121 @@
+//! What a sync tells: events while it runs, and a report at its end.
+
+use crate::limits::MAX_SKIPPED_LISTED;
+
+/// Something that happened during a sync.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Event {
+    /// The peer answered.
+    Connected,
+    /// So much of what is to move has moved, in both directions.
+    Progress(Progress),
+    /// Changes came and are committed here.
+    Took(Moved),
+    /// Changes went and are on the peer's disk.
+    Gave(Moved),
+    /// A file or delta was left out for now.
+    Skipped(Skipped),
+    /// Nothing is left to move in either direction.
+    Converged,
+    /// The peer cannot be reached; the next attempt comes after so many milliseconds.
+    Offline {
+        /// Why.
+        why: String,
+        /// `None`: there will be none.
+        retry_in_ms: Option<u64>,
+    },
+}
+
+/// Changes that moved one way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moved {
+    /// Changes that the receiver did not hold.
+    pub changes: u64,
+    /// Encoded bytes, repetitions included.
+    pub bytes: u64,
+}
+
+impl Moved {
+    pub(crate) fn add(&mut self, other: Moved) {
+        self.changes += other.changes;
+        self.bytes += other.bytes;
+    }
+}
+
+/// How far a sync is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Taken so far.
+    pub took: Moved,
+    /// Given so far.
+    pub gave: Moved,
+    /// Bytes that are known to be left; what the peer has not told yet is not in it.
+    pub bytes_left: u64,
+    /// Changes that are known to be left.
+    pub changes_left: u64,
+}
+
+/// What was left out, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Skipped {
+    /// The file, or the change.
+    pub name: String,
+    /// Why, in words.
+    pub why: String,
+    /// Whether it was refused for what it says, and waits for a person; else for the file
+    /// to become whole, or what comes before it to arrive.
+    pub is_refused: bool,
+}
+
+/// How a sync ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Both hold the same changes.
+    Converged,
+    /// The peer could not be reached: nothing moved.
+    Offline(String),
+    /// The peer or this copy refused: nothing goes on before a person does something.
+    Refused(String),
+    /// Some of it moved, the rest is to come: run it again.
+    Partly(String),
+}
+
+/// What a sync did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// What came.
+    pub took: Moved,
+    /// What went.
+    pub gave: Moved,
+    /// How it ended.
+    pub end: End,
+    /// What was left out, the first [some](Report::n_skipped).
+    pub skipped: Vec<Skipped>,
+    /// How many were left out.
+    pub n_skipped: u64,
+}
+
+impl Report {
+    pub(crate) fn new() -> Report {
+        Report {
+            took: Moved::default(),
+            gave: Moved::default(),
+            end: End::Converged,
+            skipped: Vec::new(),
+            n_skipped: 0,
+        }
+    }
+
+    /// Whether both hold the same changes.
+    pub fn is_converged(&self) -> bool {
+        self.end == End::Converged
+    }
+
+    pub(crate) fn skip(&mut self, skipped: Skipped) {
+        self.n_skipped += 1;
+        if self.skipped.len() < MAX_SKIPPED_LISTED {
+            self.skipped.push(skipped);
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! Where the files of a directory relay are: four dumb verbs, over a folder or a bucket.
+//!
+//! Invariant: an object is immutable and appears whole or not at all; putting one that is
+//! there already is not an error, and changes nothing.
+
+mod folder;
+
+pub(crate) use folder::Folder;
+
+use std::ops::Range;
+
+/// An object as a listing shows it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Entry {
+    /// Its name inside the folder that was listed.
+    pub(crate) name: String,
+    /// Its size.
+    pub(crate) n_bytes: u64,
+    /// When it appeared, in Unix milliseconds by the storage's clock; 0 if unknown.
+    pub(crate) modified_ms: u64,
+}
+
+/// What may be asked of a storage. Paths are relative, with `/` between folder and name.
+pub(crate) trait Storage {
+    /// The objects of a folder, in any order; none if there is no such folder.
+    fn list(&self, folder: &str) -> Result<Vec<Entry>, StorageError>;
+    /// Bytes of an object; fewer where it ends.
+    fn get(&self, path: &str, range: Range<u64>) -> Result<Vec<u8>, StorageError>;
+    /// Writes pieces one behind the other; durable when it returns.
+    fn put(&self, path: &str, pieces: &[Vec<u8>]) -> Result<(), StorageError>;
+    /// Deletes an object; one that is not there is deleted already.
+    fn delete(&self, path: &str) -> Result<(), StorageError>;
+    /// Whether a folder exists; `None` where folders are only parts of names.
+    fn has_folder(&self, folder: &str) -> Result<Option<bool>, StorageError>;
+}
+
+/// Why a storage does not do what it is asked, by what the caller can do about it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StorageError {
+    /// All of it is out of reach: come again later.
+    #[error("{place} is not there: {why}")]
+    Offline {
+        /// What was to be reached.
+        place: String,
+        /// Why not.
+        why: String,
+    },
+    /// One object is not there, or no longer: list again.
+    #[error("{place} is gone")]
+    Gone {
+        /// The object.
+        place: String,
+    },
+    /// It may not be read, or not be written.
+    #[error("{place}: {why}")]
+    Denied {
+        /// The object.
+        place: String,
+        /// In the system's words.
+        why: String,
+    },
+    /// There is no room.
+    #[error("{place}: no space is left")]
+    Full {
+        /// The object.
+        place: String,
+    },
+    /// Anything else: the medium fails, the name is impossible.
+    #[error("{place}: {why}")]
+    Failed {
+        /// The object.
+        place: String,
+        /// In the system's words.
+        why: String,
+    },
+}
