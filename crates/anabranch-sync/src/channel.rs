@@ -1,0 +1,491 @@
+//! One channel: the conversation of two ends about one store.
+//!
+//! Order of a conversation: Hello, Hello, Have both ways, chains compared, then deltas and
+//! acknowledgements both ways, blobs and presence beside, until either end closes. A Have
+//! may come again at any time and starts the exchange anew; nothing is kept that a Have would
+//! not restore. The parts of the work are files of their own: `door` (handshake and rights),
+//! `books` (vectors), `sender` (deltas out), `intake` (deltas in), `forks` (histories
+//! compared), `blobs`, `outbox` (what waits to be sent), `input` (what comes in).
+
+use std::collections::VecDeque;
+
+use anabranch_core::limits::MAX_SITES;
+use anabranch_core::site::SiteId;
+use anabranch_core::vector::{Dot, VersionVector};
+
+use crate::driver::{Event, Request};
+use crate::frame::{
+    About, Ack, Capabilities, Closes, ErrorCode, ErrorFrame, Frame, Have, Hello, Partial, Retry,
+    Role, Turn,
+};
+use crate::limits::{
+    MAX_CHANNELS, MAX_CONNECTION_QUEUED_BYTES, MAX_FRAME_DOTS, MAX_FRAME_ENTRIES,
+    MAX_QUEUED_ANSWERS, TICKET_INTERVAL_MS,
+};
+use crate::presence::{Present, RateLimit, Shown};
+use crate::scope::Action;
+use crate::session::{Side, Time};
+use crate::ticket::{Basis, difference, digest};
+
+mod blobs;
+mod books;
+mod door;
+mod forks;
+mod input;
+mod intake;
+mod outbox;
+mod sender;
+
+use blobs::Blobs;
+use books::Books;
+pub(crate) use door::End;
+use door::{Door, Phase};
+use forks::{Forks, Step};
+use intake::Intake;
+use outbox::Outbox;
+use sender::Sender;
+
+/// A channel of a connection: below [`MAX_CHANNELS`]. Who opens it chooses its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ChannelId(u32);
+
+impl ChannelId {
+    /// Takes a number below [`MAX_CHANNELS`].
+    pub fn new(number: u32) -> Option<ChannelId> {
+        (number < MAX_CHANNELS).then_some(ChannelId(number))
+    }
+
+    /// The number.
+    pub fn number(self) -> u32 {
+        self.0
+    }
+}
+
+impl std::fmt::Display for ChannelId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// What leaves a session, and what it has in hand.
+#[derive(Debug, Default)]
+pub(crate) struct Outputs {
+    pub(crate) requests: VecDeque<Request>,
+    pub(crate) events: VecDeque<Event>,
+    /// Bytes of deltas and chunks queued on all channels.
+    pub(crate) n_queued_bytes: usize,
+    /// Channels that would send if others had not filled the connection.
+    pub(crate) starved: VecDeque<ChannelId>,
+    /// Parts that the store has not answered, and their bytes.
+    pub(crate) n_taking: usize,
+    pub(crate) n_taking_bytes: usize,
+}
+
+impl Outputs {
+    pub(crate) fn request(&mut self, request: Request) {
+        self.requests.push_back(request);
+    }
+
+    pub(crate) fn event(&mut self, event: Event) {
+        self.events.push_back(event);
+    }
+
+    /// Whether the connection has room for more; if not, `id` is woken when it has.
+    pub(crate) fn has_room(&mut self, id: ChannelId) -> bool {
+        let has_room = self.n_queued_bytes < MAX_CONNECTION_QUEUED_BYTES;
+        if !has_room && !self.starved.contains(&id) {
+            self.starved.push_back(id);
+        }
+        has_room
+    }
+}
+
+/// Why a channel cannot go on.
+pub(crate) type Fault = Box<ErrorFrame>;
+
+pub(crate) fn fault(code: ErrorCode, text: impl Into<String>) -> Fault {
+    let (retry, about, closes) = (Retry::Never, About::Nothing, Closes::Channel);
+    Box::new(ErrorFrame { code, retry, closes, about, text: text.into() })
+}
+
+/// What a Have in several frames has said so far, and what the two ends said before.
+#[derive(Debug, Default)]
+struct Hearing {
+    /// Vector so far, and the last site that was said.
+    under_way: Option<(VersionVector, Option<SiteId>)>,
+    /// What the ticket stands for, if it was taken.
+    basis: Option<Basis>,
+    has_said: bool,
+    has_heard: bool,
+}
+
+#[derive(Debug, Default)]
+struct Crowd {
+    present: Present,
+    shown: Shown,
+    rate: RateLimit,
+}
+
+#[derive(Debug, Default)]
+struct Tickets {
+    /// Whether something moved since the last one.
+    is_due: bool,
+    /// Not before.
+    next_at: Time,
+    /// What the driver was asked for.
+    asked: Option<Basis>,
+}
+
+/// Questions of the peer that the store has not answered.
+#[derive(Debug, Default)]
+struct Questions {
+    chains: VecDeque<(SiteId, Vec<u64>)>,
+    n_receipts: usize,
+}
+
+#[derive(Debug)]
+pub(crate) struct Channel {
+    pub(crate) id: ChannelId,
+    door: Door,
+    hearing: Hearing,
+    books: Books,
+    sender: Sender,
+    intake: Intake,
+    forks: Forks,
+    blobs: Blobs,
+    crowd: Crowd,
+    tickets: Tickets,
+    questions: Questions,
+    outbox: Outbox,
+    /// Deltas staged here in part, to be said in the next Have.
+    partials: Vec<Partial>,
+    is_converged: bool,
+    /// Whether it stands in the session's list of channels that may have something to send.
+    pub(crate) is_ready: bool,
+}
+
+/// How far an exchange is, for a progress bar.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Bytes of parts that came.
+    pub received_bytes: u64,
+    /// Bytes of parts that were handed out to be sent.
+    pub sent_bytes: u64,
+    /// The delta of several parts that is coming.
+    pub receiving: Option<Partial>,
+    /// The delta of several parts that is being sent.
+    pub sending: Option<Partial>,
+    /// Whether the peer refused what only somebody's doing can mend.
+    pub is_stalled: bool,
+}
+
+impl Channel {
+    pub(crate) fn store(&self) -> &crate::frame::StoreName {
+        &self.door.store
+    }
+
+    pub(crate) fn is_verified(&self) -> bool {
+        self.door.side == Side::Opens || self.door.phase != Phase::Verifying
+    }
+
+    pub(crate) fn queued_bytes(&self) -> usize {
+        self.outbox.len_bytes()
+    }
+
+    /// Parts that the store has not answered, and their bytes.
+    pub(crate) fn taking(&self) -> (usize, usize) {
+        self.intake.waiting()
+    }
+
+    pub(crate) fn peer(&self) -> Option<(SiteId, Role)> {
+        self.door.peer.map(|peer| (peer.site, peer.role))
+    }
+
+    pub(crate) fn progress(&self) -> Progress {
+        Progress {
+            received_bytes: self.intake.n_bytes,
+            sent_bytes: self.outbox.n_sent_bytes,
+            receiving: self.intake.receiving,
+            sending: self.sender.current(),
+            is_stalled: self.sender.is_stalled(),
+        }
+    }
+
+    /// The next frame to be sent.
+    pub(crate) fn transmit(&mut self, now: Time) -> Option<Frame> {
+        if let Some(frame) = self.outbox.pop_control() {
+            return Some(frame);
+        }
+        if self.door.phase != Phase::Live || !self.hearing.has_said {
+            return None;
+        }
+        if let Some(ack) = self.take_ack() {
+            return Some(Frame::Ack(ack));
+        }
+        if self.shows_presence()
+            && let Some(presence) = self.crowd.shown.take(now)
+        {
+            return Some(Frame::Presence(presence));
+        }
+        self.outbox.pop_bulk()
+    }
+
+    fn take_ack(&mut self) -> Option<Ack> {
+        if !self.door.may_send(Action::Ack) {
+            return None;
+        }
+        let (held, shown) = self.intake.take_dots(MAX_FRAME_DOTS);
+        // What is held is said no later than that it is here at all.
+        let due = if self.intake.has_dots() { None } else { self.books.take_ack() };
+        if due.is_none() && held.is_empty() && shown.is_empty() {
+            return None;
+        }
+        let (replicas, entries) = due.unwrap_or_default();
+        Some(Ack { replicas, entries, held, shown })
+    }
+
+    fn shows_presence(&self) -> bool {
+        self.door.may_send(Action::Presence) && self.door.both_have(Capabilities::PRESENCE)
+    }
+
+    /// When [`Channel::handle_timer`] has something to do.
+    pub(crate) fn deadline(&self) -> Option<Time> {
+        let shown = self.shows_presence().then(|| self.crowd.shown.deadline()).flatten();
+        let ticket = (self.tickets.is_due && self.is_converged).then_some(self.tickets.next_at);
+        [
+            self.door.deadline,
+            self.door.ends,
+            self.door.renew_at,
+            self.sender.deadline(),
+            self.crowd.present.deadline(),
+            shown,
+            ticket,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    pub(crate) fn handle_timer(&mut self, now: Time, out: &mut Outputs) -> Result<(), Fault> {
+        if self.door.deadline.is_some_and(|at| at <= now) {
+            let mut late = fault(ErrorCode::TimedOut, "the handshake took too long");
+            late.retry = Retry::AfterMs(0);
+            return Err(late);
+        }
+        if self.door.side == Side::Accepts && self.door.ends.is_some_and(|at| at <= now) {
+            let mut ended = fault(ErrorCode::TokenEnded, "the token has ended");
+            ended.retry = Retry::AfterMs(0);
+            return Err(ended);
+        }
+        // Who opened the channel does not watch the end: the other end's clock decides.
+        self.door.ends = self.door.ends.filter(|at| *at > now);
+        if self.door.renew_at.take_if(|at| *at <= now).is_some() {
+            out.event(Event::TokenWanted { channel: self.id });
+        }
+        while let Some(from) = self.crowd.present.expire(now) {
+            out.event(Event::Presence { channel: self.id, from, state: None });
+        }
+        self.crowd.shown.repeat(now);
+        self.advance(now, out);
+        Ok(())
+    }
+
+    /// Does what has become possible: asks for deltas and chunks, and says what is new.
+    pub(crate) fn advance(&mut self, now: Time, out: &mut Outputs) {
+        if self.door.phase != Phase::Live || !self.hearing.has_said || !self.hearing.has_heard {
+            return;
+        }
+        self.search_forks(out);
+        if self.may_send_deltas() && out.has_room(self.id) {
+            self.sender.advance(now, &mut self.books, &self.outbox, self.id, out);
+        }
+        if self.door.both_have(Capabilities::BLOBS) {
+            self.blobs.advance(&mut self.outbox, self.id, out);
+        }
+        self.note_convergence(out);
+        self.ask_for_ticket(now, out);
+    }
+
+    fn may_send_deltas(&self) -> bool {
+        self.door.may_send(Action::Delta) && self.forks.is_clear()
+    }
+
+    fn note_convergence(&mut self, out: &mut Outputs) {
+        let is_quiet = self.sender.is_quiet()
+            && self.intake.is_quiet()
+            && self.forks.is_clear()
+            && self.outbox.has_no_deltas()
+            && self.books.owes_nothing();
+        let is_converged = is_quiet && self.books.is_converged(self.door.may_send(Action::Delta));
+        if is_converged && !self.is_converged {
+            self.tickets.is_due = true;
+            out.event(Event::Converged { channel: self.id });
+        }
+        self.is_converged = is_converged;
+    }
+
+    fn ask_for_ticket(&mut self, now: Time, out: &mut Outputs) {
+        let is_due = self.tickets.is_due && self.tickets.asked.is_none();
+        if !is_due
+            || !self.is_converged
+            || self.door.me.role != Role::Relay
+            || !self.door.may_send(Action::Resume)
+            || !self.door.both_have(Capabilities::TICKETS)
+            || self.tickets.next_at > now
+        {
+            return;
+        }
+        self.tickets.is_due = false;
+        self.tickets.next_at = now.after(TICKET_INTERVAL_MS);
+        let basis = Basis { mine: self.books.told.clone(), theirs: self.books.theirs.clone() };
+        self.tickets.asked = Some(basis.clone());
+        out.request(Request::IssueTicket { channel: self.id, basis });
+    }
+
+    /// Says what this end holds; the first time on top of the ticket, if one was taken.
+    fn say_have(&mut self) {
+        let basis = self.hearing.basis.as_ref().filter(|_| !self.hearing.has_said);
+        let is_on_ticket = basis.is_some();
+        let entries = match basis {
+            Some(basis) => difference(&basis.mine, &self.books.mine),
+            None => self.books.mine.iter().collect(),
+        };
+        let mut rest = entries.as_slice();
+        loop {
+            let (now, later) = rest.split_at(rest.len().min(MAX_FRAME_ENTRIES));
+            let has_more = !later.is_empty();
+            let partials = if has_more { Vec::new() } else { std::mem::take(&mut self.partials) };
+            let entries = now.to_vec();
+            self.outbox.push(Frame::Have(Have { has_more, is_on_ticket, entries, partials }));
+            rest = later;
+            if !has_more {
+                break;
+            }
+        }
+        self.books.said_have();
+        self.hearing.has_said = true;
+    }
+
+    /// Both vectors are known: which histories must be compared.
+    fn compare(&mut self, now: Time, out: &mut Outputs) {
+        let asked = self.forks.compare(&self.books.mine, &self.books.theirs);
+        if !asked.is_empty() {
+            self.forks.n_comparing += 1;
+            let question = crate::driver::Question::Compare;
+            out.request(Request::Chains { channel: self.id, question, asked });
+        }
+        self.advance(now, out);
+    }
+
+    fn search_forks(&mut self, out: &mut Outputs) {
+        if self.forks.n_comparing == 0
+            && let Some(step) = self.forks.next()
+        {
+            self.follow(step, out);
+        }
+    }
+
+    fn follow(&mut self, step: Step, out: &mut Outputs) {
+        let channel = self.id;
+        match step {
+            Step::AskPeer(site, versions) => {
+                self.outbox.push(Frame::Chains(crate::frame::Chains::Ask { site, versions }));
+            }
+            Step::AskStore(asked) => {
+                let question = crate::driver::Question::Bisect;
+                out.request(Request::Chains { channel, question, asked });
+            }
+            Step::Found { site, common, ours, theirs } => {
+                self.forks.end_search();
+                self.forks.n_splitting += 1;
+                let found = crate::frame::Chains::Forked { site, common, ours, theirs };
+                self.outbox.push(Frame::Chains(found));
+                out.event(Event::Forked { channel, site, common: Some(common) });
+                out.request(Request::Split { channel, site, common, ours, theirs });
+            }
+        }
+    }
+
+    /// The search under way cannot be ended: what cannot be compared is refused.
+    fn give_up_search(&mut self, out: &mut Outputs) -> Result<(), Fault> {
+        let Some(search) = self.forks.end_search() else { return Ok(()) };
+        let site = search.site;
+        out.event(Event::Forked { channel: self.id, site, common: None });
+        // The site stays open as a fork: nothing is sent until a new Have.
+        self.forks.n_splitting += 1;
+        let text = format!("SiteReused: two histories of site {site} that cannot be compared");
+        self.say_error(ErrorFrame {
+            code: ErrorCode::SiteReused,
+            retry: Retry::Never,
+            closes: Closes::Nothing,
+            about: About::Change(Dot { site, version: 1 }),
+            text,
+        })
+    }
+
+    /// Queues an error that closes nothing.
+    fn say_error(&mut self, error: ErrorFrame) -> Result<(), Fault> {
+        match self.outbox.push_error(error) {
+            true => Ok(()),
+            false => Err(fault(ErrorCode::OverLimit, "too many refusals that nobody reads")),
+        }
+    }
+
+    /// Queues an answer to a question.
+    fn say_answer(&mut self, frame: Frame) -> Result<(), Fault> {
+        if self.outbox.n_control() >= MAX_QUEUED_ANSWERS {
+            return Err(fault(ErrorCode::OverLimit, "too many answers that nobody reads"));
+        }
+        self.outbox.push(frame);
+        Ok(())
+    }
+
+    fn hello(&self, turn: Turn) -> Frame {
+        let End { site, role, capabilities } = self.door.me;
+        Frame::Hello(Hello { capabilities, role, site, store: self.door.store.clone(), turn })
+    }
+
+    /// Notes a Have; `Some` is the whole vector once the last frame of it came.
+    fn hear_have(&mut self, have: &Have) -> Result<Option<VersionVector>, Fault> {
+        let (mut vector, last) = match self.hearing.under_way.take() {
+            Some(under_way) => under_way,
+            None if !have.is_on_ticket => (VersionVector::new(), None),
+            None => match &self.hearing.basis {
+                Some(basis) if !self.hearing.has_heard => (basis.theirs.clone(), None),
+                _ => return Err(fault(ErrorCode::Unexpected, "Have: no ticket was taken")),
+            },
+        };
+        let first = have.entries.first().map(|entry| entry.0);
+        if last.is_some() && first <= last {
+            return Err(fault(ErrorCode::Malformed, "Have: sites out of order"));
+        }
+        have.entries.iter().for_each(|(site, held)| vector.set(*site, *held));
+        if vector.len() > MAX_SITES {
+            return Err(fault(ErrorCode::OverLimit, "Have: too many sites"));
+        }
+        if have.has_more {
+            let last = have.entries.last().map(|entry| entry.0);
+            self.hearing.under_way = Some((vector, last));
+            return Ok(None);
+        }
+        Ok(Some(vector))
+    }
+
+    /// Ends presence: everybody there has left.
+    pub(crate) fn close(&mut self, out: &mut Outputs) {
+        while let Some(from) = self.crowd.present.pop() {
+            out.event(Event::Presence { channel: self.id, from, state: None });
+        }
+        out.request(Request::Close { channel: self.id });
+    }
+
+    /// Whether `basis` is still what both ends have said.
+    fn is_basis(&self, basis: &Basis) -> bool {
+        (&basis.mine, &basis.theirs) == (&self.books.told, &self.books.theirs)
+    }
+
+    /// The digests of [`Basis`] as this end sees it: what it has said, what it has heard.
+    fn digests(&self) -> ([u8; 16], [u8; 16]) {
+        (digest(&self.books.told), digest(&self.books.theirs))
+    }
+}

@@ -1,0 +1,184 @@
+//! The vectors of one channel: what each end holds, what it has been sent and told.
+//!
+//! Invariants: `theirs` grows only by what the peer has said, `told` only by what this end
+//! has on disk and has said; `sent` is at or above `theirs`. Whoever loses these books starts
+//! again from two Haves.
+
+use std::sync::Arc;
+
+use anabranch_core::clock::Chain;
+use anabranch_core::vector::{Held, VersionVector};
+
+use crate::frame::{Ack, Entry};
+use crate::limits::MAX_FRAME_ENTRIES;
+
+#[derive(Debug, Default)]
+pub(super) struct Books {
+    /// What this end holds.
+    pub(super) mine: VersionVector,
+    /// What the peer has said to hold, on its disk.
+    pub(super) theirs: VersionVector,
+    /// What the peer will hold once all that is on its way has arrived.
+    pub(super) sent: VersionVector,
+    /// What the peer knows that this end holds on disk.
+    pub(super) told: VersionVector,
+    /// Acknowledgements owed for this end's own disk.
+    disk: Owed,
+    /// Acknowledgements owed for further disks, and how many those are.
+    replicated: (u64, Owed),
+    /// Whether `mine` has something that `sent` has not; `None`: not looked at.
+    is_behind: Option<bool>,
+}
+
+/// What the peer delivered and was not acknowledged, against what is safe.
+#[derive(Debug, Default)]
+struct Owed {
+    entries: VersionVector,
+    safe: Arc<VersionVector>,
+}
+
+impl Books {
+    /// Starts with what this end holds; `partials` are not its matter.
+    pub(super) fn open(&mut self, vector: &Arc<VersionVector>) {
+        self.mine = (**vector).clone();
+        self.disk.safe = vector.clone();
+        self.is_behind = None;
+    }
+
+    /// This end has said a whole Have.
+    pub(super) fn said_have(&mut self) {
+        self.told = self.mine.clone();
+    }
+
+    /// The peer has said a whole Have.
+    pub(super) fn heard_have(&mut self, vector: VersionVector) {
+        self.sent = vector.clone();
+        self.theirs = vector;
+        self.is_behind = None;
+    }
+
+    /// Whether there is something to be sent that is not on its way.
+    pub(super) fn is_behind(&mut self) -> bool {
+        let compare = || !self.mine.is_at_or_below(&self.sent);
+        *self.is_behind.get_or_insert_with(compare)
+    }
+
+    /// Something became part of the store.
+    pub(super) fn grew(&mut self, to: &VersionVector) {
+        self.mine.join(to);
+        self.is_behind = None;
+    }
+
+    /// Whether a delta may be sent as it is: the peer can take it, and lacks some of it.
+    pub(super) fn fits_live(&mut self, from: &VersionVector, to: &VersionVector) -> bool {
+        from.is_at_or_below(&self.sent) && !to.is_at_or_below(&self.sent)
+    }
+
+    /// A whole delta is on its way.
+    pub(super) fn sending(&mut self, to: &VersionVector) {
+        self.mine.join(to);
+        self.sent.join(to);
+        self.is_behind = None;
+    }
+
+    /// What was on its way does not arrive.
+    pub(super) fn lost(&mut self) {
+        self.sent = self.theirs.clone();
+        self.is_behind = None;
+    }
+
+    /// A delta that the peer delivered was taken: the peer has it on disk, and waits to hear
+    /// that it is on this one.
+    pub(super) fn took(&mut self, to: &VersionVector) {
+        for vector in [&mut self.mine, &mut self.theirs, &mut self.sent] {
+            vector.join(to);
+        }
+        self.disk.entries.join(to);
+        if self.replicated.0 > 0 {
+            self.replicated.1.entries.join(to);
+        }
+        self.is_behind = None;
+    }
+
+    /// The driver says what is safe.
+    pub(super) fn safe(&mut self, replicas: u64, vector: Arc<VersionVector>) {
+        if replicas == 0 {
+            self.disk.safe = vector;
+            return;
+        }
+        if self.replicated.0 == 0 {
+            self.replicated.1.entries = self.disk.entries.clone();
+        }
+        self.replicated.0 = replicas;
+        self.replicated.1.safe = vector;
+    }
+
+    /// The peer acknowledges; `false` if it claims what it was never given.
+    pub(super) fn acked(&mut self, ack: &Ack) -> bool {
+        let is_true = |(site, held): &Entry| match self.mine.get(*site) {
+            Some(mine) if mine.version == held.version => mine.chain == held.chain,
+            mine => mine.is_some_and(|mine| mine.version > held.version),
+        };
+        if !ack.entries.iter().all(is_true) {
+            return false;
+        }
+        for (site, held) in &ack.entries {
+            // Who has taken it from this end knows that this end has it.
+            for vector in [&mut self.theirs, &mut self.sent, &mut self.told] {
+                if vector.version(*site) < held.version {
+                    vector.set(*site, *held);
+                    self.is_behind = None;
+                }
+            }
+        }
+        true
+    }
+
+    /// The next acknowledgement that is due: entries that were delivered and are safe.
+    pub(super) fn take_ack(&mut self) -> Option<(u64, Vec<Entry>)> {
+        let entries = self.disk.take(&self.told);
+        if !entries.is_empty() {
+            entries.iter().for_each(|(site, held)| self.told.set(*site, *held));
+            return Some((0, entries));
+        }
+        let (replicas, owed) = &mut self.replicated;
+        let entries = owed.take(&VersionVector::new());
+        (!entries.is_empty()).then_some((*replicas, entries))
+    }
+
+    /// Whether all that was delivered is acknowledged.
+    pub(super) fn owes_nothing(&self) -> bool {
+        self.disk.entries.is_empty()
+    }
+
+    /// Whether both ends hold the same; `is_sending`: whether this one may send.
+    pub(super) fn is_converged(&self, is_sending: bool) -> bool {
+        self.theirs.is_at_or_below(&self.mine)
+            && (!is_sending || self.mine.is_at_or_below(&self.theirs))
+    }
+}
+
+impl Owed {
+    /// Takes what is safe and above `told`, as far as it is safe.
+    fn take(&mut self, told: &VersionVector) -> Vec<Entry> {
+        let mut due = Vec::new();
+        let mut done = Vec::new();
+        for (site, owed) in self.entries.iter() {
+            let Some(safe) = self.safe.get(site) else { continue };
+            let is_whole = safe.version >= owed.version;
+            let entry = if is_whole { owed } else { safe };
+            if entry.version > told.version(site) {
+                due.push((site, entry));
+            }
+            if is_whole {
+                done.push(site);
+            }
+            if due.len() == MAX_FRAME_ENTRIES {
+                break;
+            }
+        }
+        let gone = Held { version: 0, chain: Chain::default() };
+        done.into_iter().for_each(|site| self.entries.set(site, gone));
+        due
+    }
+}

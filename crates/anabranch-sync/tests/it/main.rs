@@ -1,0 +1,4 @@
+//! Tables, laws and stories of the protocol; every random case names its seed.
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
+mod protocol;
