@@ -12,6 +12,8 @@ mod join;
 mod name;
 mod read;
 mod shelf;
+#[cfg(test)]
+mod tests;
 
 use anabranch_core::vector::VersionVector;
 

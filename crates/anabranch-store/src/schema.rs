@@ -58,7 +58,7 @@ CREATE TABLE IF NOT EXISTS ana_peer(
     url TEXT PRIMARY KEY, role TEXT, site BLOB, held TEXT, durability INTEGER, ticket BLOB,
     seen_ms INTEGER, error TEXT, error_ms INTEGER) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS ana_peer_file(
-    url TEXT, name TEXT, bytes INTEGER, delta BLOB, starts TEXT, ends TEXT,
+    url TEXT, name TEXT, bytes INTEGER, modified_ms INTEGER, delta BLOB, starts TEXT, ends TEXT,
     PRIMARY KEY(url, name)) WITHOUT ROWID;
 ";
 

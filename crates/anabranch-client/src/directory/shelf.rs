@@ -8,7 +8,7 @@ use anabranch_core::wire::{PEEK_BYTES, WireError, peek};
 
 use super::name::{CHANGES, file_name};
 use crate::limits::{MAX_FILE_NAME_BYTES, MAX_FILES};
-use crate::replica::{Replica, StoreError, vector_in};
+use crate::replica::{Replica, StoreError, n_changes_above, vector_in};
 use crate::storage::{Entry, Storage, StorageError};
 
 /// A file that holds a delta, as far as its first bytes tell.
@@ -54,6 +54,14 @@ impl DeltaFile {
         })
     }
 
+    /// Sorts a file behind those it needs: where one vector is below another, so is the
+    /// number of changes in it. Names would do if all clocks were right.
+    fn order(&self) -> (u64, u64, String) {
+        let nothing = VersionVector::new();
+        let n_changes = |vector| n_changes_above(&nothing, vector);
+        (n_changes(&self.from), n_changes(&self.to), self.name.clone())
+    }
+
     pub(super) fn is_verified(&self) -> bool {
         matches!(self.state, State::Verified | State::Refused)
     }
@@ -64,7 +72,7 @@ impl DeltaFile {
     }
 }
 
-/// The files of a directory in one round, by name.
+/// The files of a directory in one round, each behind those it needs.
 pub(super) struct Shelf {
     files: Vec<DeltaFile>,
     /// Files whose first bytes do not tell what they span.
@@ -87,6 +95,7 @@ impl Shelf {
                 None => shelf.look(storage, entry)?,
             }
         }
+        shelf.files.sort_by_cached_key(DeltaFile::order);
         Ok(shelf)
     }
 
@@ -155,9 +164,9 @@ impl Shelf {
         self.files[n].state = State::Refused;
     }
 
-    /// Puts a file where its name belongs.
+    /// Puts a file where it belongs.
     pub(super) fn add(&mut self, file: DeltaFile) {
-        let at = self.files.partition_point(|other| other.name < file.name);
+        let at = self.files.partition_point(|other| other.order() < file.order());
         if self.files.get(at).is_none_or(|other| other.name != file.name) {
             self.files.insert(at, file);
         }
@@ -215,7 +224,8 @@ impl Shelf {
     }
 }
 
-/// Files that were read whole before, so that they are not read again: by name and size.
+/// Files that were read whole before, so that they are not read again while name, size and
+/// time stay.
 #[derive(Default)]
 pub(super) struct Memory {
     is_loaded: bool,
@@ -224,8 +234,10 @@ pub(super) struct Memory {
 
 impl Memory {
     fn recall(&self, entry: &Entry) -> Option<DeltaFile> {
-        let file = self.files.get(&entry.name).filter(|file| file.n_bytes == entry.n_bytes)?;
-        Some(DeltaFile { modified_ms: entry.modified_ms, ..file.clone() })
+        let is_same = |file: &&DeltaFile| {
+            (file.n_bytes, file.modified_ms) == (entry.n_bytes, entry.modified_ms)
+        };
+        self.files.get(&entry.name).filter(is_same).cloned()
     }
 
     /// Reads what earlier processes knew, once.
@@ -234,18 +246,20 @@ impl Memory {
             return Ok(());
         }
         let mut statement = replica.sql().prepare_cached(
-            "SELECT name, bytes, delta, starts, ends FROM main.ana_peer_file WHERE url = ?1",
+            "SELECT name, bytes, modified_ms, delta, starts, ends FROM main.ana_peer_file
+             WHERE url = ?1",
         )?;
         let mut rows = statement.query([url])?;
         while let Some(row) = rows.next()? {
-            let delta = row.get_ref(2)?.as_blob().ok().and_then(|blob| blob.try_into().ok());
-            let vectors = (vector_in(row.get_ref(3)?), vector_in(row.get_ref(4)?));
+            let delta = row.get_ref(3)?.as_blob().ok().and_then(|blob| blob.try_into().ok());
+            let vectors = (vector_in(row.get_ref(4)?), vector_in(row.get_ref(5)?));
             // What is no row of ours is read again from the directory.
             let (Some(delta), (Some(from), Some(to))) = (delta, vectors) else { continue };
             let name: String = row.get(0)?;
             let n_bytes = row.get::<_, i64>(1)?.cast_unsigned();
             let state = State::Verified;
-            let file = DeltaFile { name, n_bytes, modified_ms: 0, delta, from, to, state };
+            let modified_ms = row.get::<_, i64>(2)?.cast_unsigned();
+            let file = DeltaFile { name, n_bytes, modified_ms, delta, from, to, state };
             self.files.insert(file.name.clone(), file);
         }
         self.is_loaded = true;
@@ -265,7 +279,9 @@ impl Memory {
             .map(|file| (file.name.clone(), file.clone()))
             .collect();
         let is_known = |file: &DeltaFile| {
-            self.files.get(&file.name).is_some_and(|known| known.n_bytes == file.n_bytes)
+            self.files.get(&file.name).is_some_and(|known| {
+                (known.n_bytes, known.modified_ms) == (file.n_bytes, file.modified_ms)
+            })
         };
         let gone: Vec<&String> =
             self.files.keys().filter(|name| !kept.contains_key(*name)).collect();
@@ -291,12 +307,14 @@ fn write(
         delete.execute((url, name))?;
     }
     let mut insert = replica.sql().prepare_cached(
-        "INSERT OR REPLACE INTO main.ana_peer_file(url, name, bytes, delta, starts, ends)
-         VALUES(?1, ?2, ?3, ?4, ?5, ?6)",
+        "INSERT OR REPLACE INTO main.ana_peer_file
+             (url, name, bytes, modified_ms, delta, starts, ends)
+         VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)",
     )?;
     for file in news {
         let (from, to) = (file.from.to_json(), file.to.to_json());
-        insert.execute((url, &file.name, file.n_bytes.cast_signed(), &file.delta[..], from, to))?;
+        let (n_bytes, modified) = (file.n_bytes.cast_signed(), file.modified_ms.cast_signed());
+        insert.execute((url, &file.name, n_bytes, modified, &file.delta[..], from, to))?;
     }
     Ok(())
 }
