@@ -7,6 +7,11 @@ pub(crate) const MAX_ENTRY_RECORDS: usize = 4096;
 pub(crate) const MAX_BLOCK_BYTES: usize = 980;
 /// Rows of a clock block: what is decoded to find one key.
 pub(crate) const MAX_BLOCK_ROWS: usize = 128;
+/// Clock blocks that are read ahead of those being merged: what one query is spread over.
+pub(crate) const MAX_READ_AHEAD: usize = 16;
+/// Patterns of clocks that are kept while no row that is being merged has one: more are slower
+/// to look through than to find anew.
+pub(crate) const MAX_KEPT_PATTERNS: usize = 32;
 /// Rows whose clocks live in the log and in memory only, before they are folded.
 pub(crate) const MAX_UNFOLDED_ROWS: usize = 256;
 /// Operations buffered before an early flush: keeps a transaction of any size within memory.

@@ -21,11 +21,15 @@ mod stream;
 mod varint;
 
 mod block;
+mod patterns;
+mod rows;
+
 mod entry;
 mod header;
 mod local;
 
 mod block_merge;
+mod block_walk;
 mod blocks;
 mod cursor;
 mod log;

@@ -15,18 +15,18 @@
 //!
 //! So rows that were written alike cost their key, and what no run describes.
 
+use std::cmp::Ordering;
+use std::ops::Range;
+
 use smallvec::SmallVec;
 
-use super::key_code::{as_number, next_key, put_key, read_key, shared_len};
+use super::key_code::{as_number, put_key, read_key, shared_len};
 use super::mask_code::{put_mask, read_mask};
 use super::row_clock::{Group, RowClock};
+use super::rows::{BlockRow, Rows, address, compare};
 use super::stream::{Stream, packed_at, put_packed, put_stream};
 use super::varint::{Corrupt, Decoded, Reader, put};
-use crate::ids::{Address, EntryId, Key};
-use crate::limits::{MAX_BLOCK_GROUPS, MAX_BLOCK_MASK_WORDS, MAX_BLOCK_ROWS, MAX_ENTRY_RECORDS};
-
-/// A row of a block.
-pub(crate) type BlockRow = (Key, RowClock);
+use crate::limits::{MAX_BLOCK_GROUPS, MAX_BLOCK_MASK_WORDS, MAX_BLOCK_ROWS};
 
 /// Row counts and places of rows are kept in bytes, and places of patterns in seven bits.
 const _: () = assert!(MAX_BLOCK_ROWS <= 1 << 7);
@@ -37,109 +37,138 @@ const OTHERS: u8 = 2;
 /// Encodes blocks; keeps its working space.
 #[derive(Default)]
 pub(crate) struct Encoder {
-    /// Pattern of each row.
-    places: Vec<u32>,
-    /// For each pattern a row that has it.
-    patterns: Vec<usize>,
-    numbers: Vec<u64>,
+    /// The patterns of the block, as the rows call them, by first use.
+    patterns: Vec<u32>,
+    /// What the block calls the rows' patterns, plus one; 0: it has no such.
+    names: Vec<u8>,
+    /// Pattern of each row, as the block calls it.
+    places: Vec<u8>,
+    /// Rows by pattern.
+    members: Members,
     values: Vec<u64>,
     beside: Vec<u64>,
 }
 
 impl Encoder {
-    /// Writes the bytes of a block of at least one row into `out`.
-    pub(crate) fn encode(&mut self, rows: &[BlockRow], out: &mut Vec<u8>) {
-        debug_assert!(!rows.is_empty() && rows.len() <= MAX_BLOCK_ROWS);
+    /// Writes the bytes of a block of some rows, at least one, into `out`.
+    pub(crate) fn encode(&mut self, rows: &Rows, range: Range<usize>, out: &mut Vec<u8>) {
+        debug_assert!(!range.is_empty() && range.len() <= MAX_BLOCK_ROWS);
         out.clear();
-        put(out, rows.len() as u64);
-        self.put_keys(rows, out);
-        self.find_patterns(rows);
+        put(out, range.len() as u64);
+        self.put_keys(rows, range.clone(), out);
+        self.find_patterns(rows, range.clone());
         put(out, self.patterns.len() as u64);
-        for row in &self.patterns {
-            put_pattern(out, &rows[*row].1);
+        for pattern in &self.patterns {
+            put_pattern(out, rows.patterns.get(*pattern));
         }
         if self.patterns.len() > 1 {
             put_places(out, &self.places, self.patterns.len());
         }
-        self.numbers.clear();
-        self.numbers.extend(rows.iter().map(|row| row.1.number));
-        put_stream(out, &self.numbers, None);
-        self.put_addresses(rows, out);
-    }
-
-    fn put_keys(&mut self, rows: &[BlockRow], out: &mut Vec<u8>) {
-        let Some(first) = as_number(&rows[0].0).filter(|_| rows.iter().all(|r| r.0.len() == 8))
-        else {
-            out.push(OTHERS);
-            for pair in rows.windows(2) {
-                put_key(out, &pair[0].0, &pair[1].0);
-            }
-            return;
-        };
-        out.push(NUMBERS);
-        self.values.clear();
-        let beyond = rows[1..].iter().filter_map(|row| as_number(&row.0)).map(|key| key - first);
-        self.values.extend(beyond);
-        put_stream(out, &self.values, None);
-    }
-
-    fn find_patterns(&mut self, rows: &[BlockRow]) {
-        self.places.clear();
-        self.patterns.clear();
-        let mut last = 0;
-        for (i, (_, clock)) in rows.iter().enumerate() {
-            let has = |row: &usize| is_alike(&rows[*row].1, clock);
-            let place = match self.patterns.get(last) {
-                Some(row) if has(row) => Some(last),
-                _ => self.patterns.iter().position(has),
-            };
-            last = place.unwrap_or_else(|| {
-                self.patterns.push(i);
-                self.patterns.len() - 1
-            });
-            self.places.push(last as u32);
+        put_stream(out, &rows.numbers[range.clone()], None);
+        match self.patterns[..] {
+            [only] => self.put_addresses_of_all(rows, range, rows.patterns.n_groups(only), out),
+            _ => self.put_addresses(rows, range, out),
         }
     }
 
-    fn put_addresses(&mut self, rows: &[BlockRow], out: &mut Vec<u8>) {
-        let is_only = self.patterns.len() == 1;
-        for (pattern, exemplar) in self.patterns.iter().enumerate() {
-            for group in 0..rows[*exemplar].1.groups.len() {
+    fn put_keys(&mut self, rows: &Rows, range: Range<usize>, out: &mut Vec<u8>) {
+        let others = range.start + 1..range.end;
+        let first = as_number(rows.key(range.start)).filter(|_| rows.are_numbers(others.clone()));
+        let Some(first) = first else {
+            out.push(OTHERS);
+            return others.for_each(|i| put_key(out, rows.key(i - 1), rows.key(i)));
+        };
+        out.push(NUMBERS);
+        self.values.clear();
+        let numbers = others.filter_map(|i| as_number(rows.key(i)));
+        self.values.extend(numbers.map(|key| key - first));
+        put_stream(out, &self.values, None);
+    }
+
+    fn find_patterns(&mut self, rows: &Rows, range: Range<usize>) {
+        self.patterns.clear();
+        self.places.clear();
+        self.names.clear();
+        self.names.resize(rows.patterns.len(), 0);
+        for place in &rows.places[range] {
+            let name = &mut self.names[*place as usize];
+            if *name == 0 {
+                self.patterns.push(*place);
+                *name = self.patterns.len() as u8;
+            }
+            self.places.push(*name - 1);
+        }
+    }
+
+    /// The addresses of rows of one pattern.
+    fn put_addresses_of_all(
+        &mut self,
+        rows: &Rows,
+        range: Range<usize>,
+        n_groups: usize,
+        out: &mut Vec<u8>,
+    ) {
+        let numbers = &rows.numbers[range.clone()];
+        let at = &rows.at[rows.at_range(range)];
+        if n_groups == 1 {
+            return put_stream(out, at, Some(numbers));
+        }
+        for group in 0..n_groups {
+            self.values.clear();
+            self.values.extend(at.chunks_exact(n_groups).map(|of_row| of_row[group]));
+            put_stream(out, &self.values, Some(numbers));
+        }
+    }
+
+    fn put_addresses(&mut self, rows: &Rows, range: Range<usize>, out: &mut Vec<u8>) {
+        self.members.sort(&self.places, self.patterns.len());
+        for (name, pattern) in self.patterns.iter().enumerate() {
+            let members = self.members.of(name);
+            let row = |member: &u8| range.start + usize::from(*member);
+            self.beside.clear();
+            self.beside.extend(members.iter().map(|member| rows.numbers[row(member)]));
+            for group in 0..rows.patterns.n_groups(*pattern) {
                 self.values.clear();
-                self.beside.clear();
-                for (place, (_, clock)) in self.places.iter().zip(rows) {
-                    if is_only || *place == pattern as u32 {
-                        self.values.push(linear(clock.groups[group].at));
-                        self.beside.push(clock.number);
-                    }
-                }
+                let starts = members.iter().map(|m| rows.at_range(row(m)..row(m) + 1).start);
+                self.values.extend(starts.map(|start| rows.at[start + group]));
                 put_stream(out, &self.values, Some(&self.beside));
             }
         }
     }
 }
 
-/// An index in an entry takes the low twelve bits of an address.
-const _: () = assert!(MAX_ENTRY_RECORDS <= 1 << 12);
-
-/// An address as one number.
-fn linear(at: Address) -> u64 {
-    at.entry.0 << 12 | u64::from(at.index)
+/// The rows of a block by their patterns.
+#[derive(Default)]
+struct Members {
+    rows: Vec<u8>,
+    /// Where the rows of each pattern end.
+    ends: Vec<usize>,
 }
 
-fn address(linear: u64) -> Address {
-    Address { entry: EntryId(linear >> 12), index: (linear & 0xfff) as u32 }
-}
+impl Members {
+    /// Sorts rows that have these patterns; all of them are below `n_patterns`.
+    fn sort(&mut self, places: &[u8], n_patterns: usize) {
+        self.ends.clear();
+        self.ends.resize(n_patterns + 1, 0);
+        places.iter().for_each(|place| self.ends[usize::from(*place) + 1] += 1);
+        for i in 1..=n_patterns {
+            self.ends[i] += self.ends[i - 1];
+        }
+        // What says where each begins is moved to where it ends by filling it.
+        self.ends.truncate(n_patterns);
+        self.rows.clear();
+        self.rows.resize(places.len(), 0);
+        for (row, place) in places.iter().enumerate() {
+            let end = &mut self.ends[usize::from(*place)];
+            self.rows[*end] = row as u8;
+            *end += 1;
+        }
+    }
 
-/// Whether two rows differ in nothing but key, number and addresses.
-#[inline]
-fn is_alike(a: &RowClock, b: &RowClock) -> bool {
-    a.causal_length == b.causal_length
-        && a.groups.len() == b.groups.len()
-        && a.groups
-            .iter()
-            .zip(&b.groups)
-            .all(|(a, b)| a.version == b.version && a.is_birth == b.is_birth && a.mask == b.mask)
+    fn of(&self, pattern: usize) -> &[u8] {
+        let start = if pattern == 0 { 0 } else { self.ends[pattern - 1] };
+        &self.rows[start..self.ends[pattern]]
+    }
 }
 
 fn put_pattern(out: &mut Vec<u8>, clock: &RowClock) {
@@ -151,7 +180,7 @@ fn put_pattern(out: &mut Vec<u8>, clock: &RowClock) {
     }
 }
 
-fn put_places(out: &mut Vec<u8>, places: &[u32], n_patterns: usize) {
+fn put_places(out: &mut Vec<u8>, places: &[u8], n_patterns: usize) {
     let width = 32 - (n_patterns as u32 - 1).leading_zeros();
     let n_packed = 1 + (places.len() * width as usize).div_ceil(8);
     let start = out.len();
@@ -240,7 +269,7 @@ fn read_patterns(reader: &mut Reader<'_>, n_rows: usize) -> Decoded<SmallVec<[Ro
                 return Err(Corrupt("a block of too many columns"));
             }
             let raw = reader.number()?;
-            let at = Address { entry: EntryId(0), index: 0 };
+            let at = address(0);
             groups.push(Group { mask, version: raw >> 1, at, is_birth: raw & 1 == 1 });
         }
         patterns.push(RowClock { number: 0, causal_length, groups });
@@ -303,54 +332,67 @@ impl<'a> Places<'a> {
     }
 }
 
-/// Reads a block whose first key is `first`.
+/// Reads a block whose first key is `first`, row by row.
 pub(crate) fn decode(first: &[u8], body: &[u8]) -> Decoded<Vec<BlockRow>> {
+    let mut rows = Rows::default();
+    decode_into(first, body, &mut rows)?;
+    Ok((0..rows.len()).map(|i| rows.row(i)).collect())
+}
+
+/// Reads a block whose first key is `first`; `rows` are empty.
+pub(crate) fn decode_into(first: &[u8], body: &[u8], rows: &mut Rows) -> Decoded<()> {
+    debug_assert_eq!(rows.len(), 0);
     let parts = Parts::read(body)?;
-    let n_rows = parts.n_rows;
-    let mut rows: Vec<BlockRow> = Vec::with_capacity(n_rows);
-    let mut members: SmallVec<[SmallVec<[u8; 128]>; 1]> =
-        (0..parts.patterns.len()).map(|_| SmallVec::new()).collect();
-    let mut n_placed = 0u8;
-    parts.places.each(n_rows, parts.patterns.len(), |place| {
-        members[place].push(n_placed);
-        n_placed += 1;
-    })?;
-    check_size(&parts.patterns, &members)?;
-    parts.places.each(n_rows, parts.patterns.len(), |place| {
-        rows.push((Key::new(), parts.patterns[place].clone()));
-    })?;
-    decode_keys(first, &parts, &mut rows)?;
-    parts.numbers.each(n_rows, |_| 0, |i, number| rows[i].1.number = number)?;
+    let (n_rows, patterns) = (parts.n_rows, &parts.patterns);
+    let mut places: SmallVec<[u8; MAX_BLOCK_ROWS]> = SmallVec::new();
+    parts.places.each(n_rows, patterns.len(), |place| places.push(place as u8))?;
+    let mut members = Members::default();
+    members.sort(&places, patterns.len());
+    check_size(patterns, &members)?;
+    decode_keys(first, &parts, rows)?;
+    parts.numbers.each(n_rows, |_| 0, |_, number| rows.numbers.push(number))?;
+    let names: SmallVec<[u32; 4]> = patterns.iter().map(|p| rows.patterns.intern(p)).collect();
+    rows.places.extend(places.iter().map(|place| names[usize::from(*place)]));
+    let mut end = 0;
+    rows.at_ends.extend(places.iter().map(|place| {
+        end += patterns[usize::from(*place)].groups.len();
+        end
+    }));
+    rows.at.resize(end, 0);
     let mut rest = parts.rest;
-    for (pattern, members) in parts.patterns.iter().zip(&members) {
-        for group in 0..pattern.groups.len() {
-            let stream = Stream::read(&mut rest, members.len())?;
-            let mut numbers = [0; MAX_BLOCK_ROWS];
-            if matches!(stream, Stream::Beside { .. }) {
-                for (number, row) in numbers.iter_mut().zip(members) {
-                    *number = rows[usize::from(*row)].1.number;
-                }
-            }
-            stream.each(
-                members.len(),
-                |i| numbers[i],
-                |i, at| {
-                    rows[usize::from(members[i])].1.groups[group].at = address(at);
-                },
-            )?;
-        }
+    for (name, pattern) in patterns.iter().enumerate() {
+        decode_addresses(&mut rest, members.of(name), pattern.groups.len(), rows)?;
     }
-    rest.end()?;
-    Ok(rows)
+    rest.end()
+}
+
+/// Reads the addresses of the rows of one pattern.
+fn decode_addresses(
+    rest: &mut Reader<'_>,
+    members: &[u8],
+    n_groups: usize,
+    rows: &mut Rows,
+) -> Decoded<()> {
+    let Rows { at, at_ends, numbers, .. } = rows;
+    for group in 0..n_groups {
+        let stream = Stream::read(rest, members.len())?;
+        stream.each(
+            members.len(),
+            |i| numbers[usize::from(members[i])],
+            |i, value| at[at_ends[usize::from(members[i])] - n_groups + group] = value,
+        )?;
+    }
+    Ok(())
 }
 
 /// Refuses patterns that would take much memory once each row has a copy.
-fn check_size(patterns: &[RowClock], members: &[SmallVec<[u8; 128]>]) -> Decoded<()> {
+fn check_size(patterns: &[RowClock], members: &Members) -> Decoded<()> {
     let (mut n_words, mut n_groups) = (0, 0);
-    for (pattern, members) in patterns.iter().zip(members) {
+    for (name, pattern) in patterns.iter().enumerate() {
+        let n_members = members.of(name).len();
         let words: usize = pattern.groups.iter().map(|group| group.mask.words().len()).sum();
-        n_words += words * members.len();
-        n_groups += pattern.groups.len() * members.len();
+        n_words += words * n_members;
+        n_groups += pattern.groups.len() * n_members;
     }
     if n_words > MAX_BLOCK_MASK_WORDS || n_groups > MAX_BLOCK_GROUPS {
         return Err(Corrupt("a block of too many columns"));
@@ -358,8 +400,8 @@ fn check_size(patterns: &[RowClock], members: &[SmallVec<[u8; 128]>]) -> Decoded
     Ok(())
 }
 
-fn decode_keys(first: &[u8], parts: &Parts<'_>, rows: &mut [BlockRow]) -> Decoded<()> {
-    rows[0].0 = Key::from_slice(first);
+fn decode_keys(first: &[u8], parts: &Parts<'_>, rows: &mut Rows) -> Decoded<()> {
+    rows.push_key(first);
     match &parts.keys {
         Keys::Numbers(stream) => {
             let base = as_number(first).ok_or(Corrupt("a number key that is not 8 bytes"))?;
@@ -367,10 +409,10 @@ fn decode_keys(first: &[u8], parts: &Parts<'_>, rows: &mut [BlockRow]) -> Decode
             stream.each(
                 parts.n_rows - 1,
                 |_| 0,
-                |i, beyond| {
+                |_, beyond| {
                     is_sorted &= beyond > last && base.checked_add(beyond).is_some();
                     last = beyond;
-                    rows[i + 1].0 = Key::from_slice(&base.wrapping_add(beyond).to_be_bytes());
+                    rows.push_key(&base.wrapping_add(beyond).to_be_bytes());
                 },
             )?;
             if !is_sorted {
@@ -378,13 +420,13 @@ fn decode_keys(first: &[u8], parts: &Parts<'_>, rows: &mut [BlockRow]) -> Decode
             }
         }
         Keys::Others(reader) => {
-            let (mut reader, mut key) = (*reader, Key::from_slice(first));
-            for i in 1..rows.len() {
-                next_key(&mut reader, &mut key)?;
-                if key <= rows[i - 1].0 {
+            let mut reader = *reader;
+            for i in 1..parts.n_rows {
+                let (shared, suffix) = read_key(&mut reader, rows.key(i - 1).len())?;
+                rows.push_key_after(shared, suffix);
+                if compare(rows.key(i), rows.key(i - 1)) != Ordering::Greater {
                     return Err(Corrupt("keys out of order"));
                 }
-                rows[i].0 = Key::from_slice(&key);
             }
         }
     }
@@ -431,15 +473,7 @@ fn find_key(first: &[u8], parts: &Parts<'_>, key: &[u8]) -> Decoded<Option<usize
             let Some(wanted) = as_number(key).and_then(|key| key.checked_sub(base)) else {
                 return Ok(None);
             };
-            stream.each(
-                parts.n_rows - 1,
-                |_| 0,
-                |i, beyond| {
-                    if beyond == wanted {
-                        found = Some(i + 1);
-                    }
-                },
-            )?;
+            found = stream.find_ascending(parts.n_rows - 1, wanted)?.map(|i| i + 1);
         }
         Keys::Others(reader) => {
             // The first bytes in which the wanted key and the present one agree: a key that

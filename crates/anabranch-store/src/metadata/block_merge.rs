@@ -6,10 +6,13 @@
 //! takes its small neighbour in. A row that alone is past [`MAX_BLOCK_BYTES`] (a long key,
 //! many columns written at different times) is a block of its own, which SQLite spills.
 
-use super::block::BlockRow;
-use super::blocks::Blocks;
+use super::block;
+use super::block_walk::Walk;
+use super::blocks::{Blocks, Raw, place};
 use super::key_code::shared_len;
-use super::row_clock::RowClock;
+use super::patterns::{Patterns, UNKNOWN};
+use super::rows::{Rows, Slot, first_not};
+use super::sql::damaged;
 use crate::error::Result;
 use crate::ids::{Key, TableId};
 use crate::limits::{MAX_BLOCK_BYTES, MAX_BLOCK_ROWS};
@@ -20,8 +23,8 @@ pub(crate) trait Changes {
     fn len(&self) -> usize;
     /// The key of the i-th.
     fn key(&self, i: usize) -> &[u8];
-    /// Changes the clock of the i-th, which is [`RowClock::unknown`] if the row is.
-    fn apply(&mut self, i: usize, clock: &mut RowClock);
+    /// Changes the i-th.
+    fn apply(&mut self, i: usize, row: &mut Slot, patterns: &mut Patterns);
     /// Whether [`Changes::placed`] is wanted.
     fn wants_place(&self) -> bool {
         false
@@ -34,162 +37,160 @@ pub(crate) trait Changes {
 /// The rows that are being merged and not written yet.
 struct Pending {
     table: TableId,
-    rows: Vec<BlockRow>,
+    rows: Rows,
     /// Rows before it are written.
     start: usize,
     /// Blocks that were read: overwritten, or deleted at the end.
     read: Vec<Key>,
-    /// The block that shall take the rows in.
-    join: Option<Key>,
+    /// The next block shall take the rows in.
+    joins: bool,
     /// The last row before those of the present block, and the change it was, if it was one.
     before: Option<Key>,
     changed: Option<usize>,
     /// How many rows the next block probably takes.
     guess: usize,
+    /// The block of the first `n_encoded` rows, if any.
     body: Vec<u8>,
+    n_encoded: usize,
+    /// The row that is being changed.
+    slot: Slot,
+    /// The present block, and what its patterns are called among `rows`.
+    old: Rows,
+    names: Vec<u32>,
 }
 
 impl Blocks {
     /// Changes rows of one table.
     pub(crate) fn update(&mut self, table: TableId, changes: &mut dyn Changes) -> Result<()> {
-        let guess = MAX_BLOCK_ROWS;
-        let body = Vec::with_capacity(MAX_BLOCK_BYTES * 2);
-        let (rows, read) = (Vec::new(), Vec::new());
-        let mut pending = Pending {
-            table,
-            rows,
-            start: 0,
-            read,
-            join: None,
-            before: None,
-            changed: None,
-            guess,
-            body,
-        };
+        let mut pending = Pending::new(table);
+        let mut walk = Walk::new(table);
         let mut done = 0;
         let n_changes = changes.len();
-        while done < n_changes || pending.join.is_some() {
-            let found = match pending.join.take() {
-                Some(next) => self.load(table, &next)?,
-                None => match self.load(table, changes.key(done))? {
-                    Some(block) => Some(block),
-                    None => self.load_from(table, &[])?,
-                },
+        while done < n_changes || pending.joins {
+            let found = match std::mem::take(&mut pending.joins) {
+                true => walk.take_next(),
+                false => walk.take(self, changes.key(done))?,
             };
-            let (mut next, mut old) = (None, Vec::new());
+            pending.old.clear();
             if let Some(block) = found {
-                next = self.neighbour(table, &block.first)?;
-                old = block.rows;
+                block::decode_into(&block.first, &block.body, &mut pending.old)
+                    .map_err(|what| damaged(place(table, &block.first), what))?;
                 pending.read.push(block.first);
             }
-            let end = match &next {
-                Some(next) => {
-                    let in_block = |i: usize| changes.key(i) < next.first.as_slice();
-                    first_not(done, n_changes, in_block)
-                }
-                None => n_changes,
-            };
-            // Where most rows change, the next block is probably read as well.
-            let is_dense = end < n_changes && (end - done) * 2 >= old.len();
-            self.merge(&mut pending, old, changes, done..end)?;
+            let (end, is_dense) = self.end_of_block(&mut walk, &pending, changes, done)?;
+            self.merge(&mut pending, changes, done..end)?;
             done = end;
             let mut carries = false;
             while is_dense && pending.overflows(self) {
                 self.write_full(&mut pending)?;
                 carries = pending.len() > 0;
             }
-            match next {
-                // What is left over goes on with the rows of the next block, so that blocks
-                // stay full.
-                Some(next) if is_dense && carries => pending.join = Some(next.first),
-                next => self.finish(&mut pending, next)?,
+            // What is left over goes on with the rows of the next block, so that blocks stay
+            // full.
+            pending.joins = carries && pending.next_of(self, &mut walk)?.is_some();
+            if !pending.joins {
+                self.finish(&mut pending, &mut walk)?;
             }
         }
         Ok(())
+    }
+
+    /// Which changes from `done` on belong into the block that was read, and whether most of
+    /// its rows change and changes go on, so that the next block is probably read as well.
+    fn end_of_block(
+        &mut self,
+        walk: &mut Walk,
+        pending: &Pending,
+        changes: &dyn Changes,
+        done: usize,
+    ) -> Result<(usize, bool)> {
+        let (old, n_changes) = (&pending.old, changes.len());
+        let Some(last) = old.last_key() else { return Ok((n_changes, false)) };
+        let is_dense = |end: usize| end < n_changes && (end - done) * 2 >= old.len();
+        let end = first_not(done, n_changes, |i| changes.key(i) <= last);
+        if end == n_changes {
+            return Ok((end, false));
+        }
+        let key = changes.key(end);
+        if !walk.belongs(self, old.key(0), key, is_dense(end))? {
+            return Ok((end, is_dense(end)));
+        }
+        let end = match walk.next(self, old.key(0))? {
+            Some(next) => first_not(end, n_changes, |i| changes.key(i) < next.first.as_slice()),
+            None => n_changes,
+        };
+        Ok((end, is_dense(end)))
     }
 
     fn merge(
         &mut self,
         pending: &mut Pending,
-        old: Vec<BlockRow>,
         changes: &mut dyn Changes,
         range: std::ops::Range<usize>,
     ) -> Result<()> {
-        let mut range = range;
-        let mut old = old;
-        if pending.len() == 0 && !changes.wants_place() {
-            // Where every row is known, nothing moves.
-            let n_done = apply_in_place(&mut old, changes, range.clone());
-            range.start += n_done;
-            if range.is_empty() {
-                pending.rows = old;
-                pending.start = 0;
-                return Ok(());
-            }
-        }
-        let mut old = old.into_iter().peekable();
+        pending.rows.patterns.names(&pending.old.patterns, &mut pending.names);
+        let mut at = 0;
         for i in range {
-            while let Some(row) = old.next_if(|row| row.0.as_slice() < changes.key(i)) {
-                pending.push(row, None, changes);
+            let to = pending.old.seek(at, changes.key(i));
+            pending.keep(at..to, changes);
+            at = to;
+            if at < pending.old.len() && pending.old.key(at) == changes.key(i) {
+                let name = pending.names[pending.old.places[at] as usize];
+                pending.old.read(at, name, &mut pending.slot);
+                at += 1;
+            } else {
+                pending.slot.place = UNKNOWN;
+                pending.slot.at.clear();
             }
-            let row = match old.next_if(|row| row.0.as_slice() == changes.key(i)) {
-                Some(known) => known,
-                None => (Key::from_slice(changes.key(i)), RowClock::unknown()),
-            };
-            pending.push(row, Some(i), changes);
-            if let Some((_, clock)) = pending.rows.last_mut() {
-                changes.apply(i, clock);
-            }
+            changes.apply(i, &mut pending.slot, &mut pending.rows.patterns);
+            pending.push(i, changes);
             while pending.len() > 2 * MAX_BLOCK_ROWS {
                 self.write_full(pending)?;
             }
         }
-        if let Some(row) = old.next() {
-            pending.push(row, None, changes);
-        }
-        pending.rows.extend(old);
-        if let Some((last, _)) = pending.rows.last().filter(|_| changes.wants_place()) {
+        pending.keep(at..pending.old.len(), changes);
+        if let Some(last) = pending.rows.last_key().filter(|_| changes.wants_place()) {
             pending.before = Some(Key::from_slice(last));
         }
         Ok(())
     }
 
-    /// Writes what is left, unless it is little and `next` takes it in.
-    fn finish(
-        &mut self,
-        pending: &mut Pending,
-        next: Option<super::blocks::Neighbour>,
-    ) -> Result<()> {
+    /// Writes what is left, unless it is little and the next block takes it in.
+    fn finish(&mut self, pending: &mut Pending, walk: &mut Walk) -> Result<()> {
         while pending.len() > 2 * MAX_BLOCK_ROWS {
             self.write_full(pending)?;
         }
-        let Some(next) = next else {
-            while pending.len() > 0 {
-                self.write_full(pending)?;
-            }
-            return self.delete_read(pending);
-        };
         while pending.len() > 0 {
             let n_rows = pending.len();
+            let mut n_bytes = usize::MAX;
             if n_rows <= MAX_BLOCK_ROWS {
                 pending.encode(self, n_rows);
-                let n_bytes = pending.body.len();
-                let joins = n_bytes + next.n_bytes <= MAX_BLOCK_BYTES * 3 / 4
-                    && n_rows + next.n_rows <= MAX_BLOCK_ROWS * 3 / 4;
-                // Two blocks that share fill better than three halves (Knuth's B*-tree).
-                let shares = n_bytes > MAX_BLOCK_BYTES
-                    && n_bytes + next.n_bytes <= MAX_BLOCK_BYTES * 9 / 5
-                    && n_rows + next.n_rows <= MAX_BLOCK_ROWS * 9 / 5;
-                if joins || shares {
-                    pending.join = Some(next.first);
-                    return Ok(());
-                }
-                if n_bytes <= MAX_BLOCK_BYTES || n_rows == 1 {
-                    self.write_encoded(pending, n_rows)?;
-                    continue;
-                }
+                n_bytes = pending.body.len();
             }
-            self.write_half(pending)?;
+            let is_small = n_bytes <= MAX_BLOCK_BYTES * 3 / 8 && n_rows <= MAX_BLOCK_ROWS * 3 / 8;
+            let fits = n_bytes <= MAX_BLOCK_BYTES || n_rows == 1;
+            if fits && !is_small {
+                self.write_encoded(pending, n_rows)?;
+                continue;
+            }
+            let Some(next) = pending.next_of(self, walk)? else {
+                self.write_full(pending)?;
+                continue;
+            };
+            let (bytes, rows) = (n_bytes.saturating_add(next.body.len()), n_rows + next.n_rows());
+            let joins = bytes <= MAX_BLOCK_BYTES * 3 / 4 && rows <= MAX_BLOCK_ROWS * 3 / 4;
+            // Two blocks that share fill better than three halves (Knuth's B*-tree).
+            let shares = n_bytes > MAX_BLOCK_BYTES
+                && bytes <= MAX_BLOCK_BYTES * 9 / 5
+                && rows <= MAX_BLOCK_ROWS * 9 / 5;
+            if joins || shares {
+                pending.joins = true;
+                return Ok(());
+            }
+            match fits {
+                true => self.write_encoded(pending, n_rows)?,
+                false => self.write_half(pending)?,
+            }
         }
         self.delete_read(pending)
     }
@@ -223,22 +224,16 @@ impl Blocks {
 
     /// Writes the encoded block of the first `n_rows` rows.
     fn write_encoded(&mut self, pending: &mut Pending, n_rows: usize) -> Result<()> {
+        debug_assert_eq!(pending.n_encoded, n_rows);
         // What was read goes first: SQLite would split a page for a row that takes the place
         // of another.
         let read = std::mem::take(&mut pending.read);
-        let first = &pending.rows[pending.start].0;
-        for stale in read.iter().filter(|read| *read != first) {
+        let first = pending.rows.key(pending.start);
+        for stale in read.iter().filter(|read| read.as_slice() != first) {
             self.delete(pending.table, stale)?;
         }
         self.write(pending.table, first, &pending.body)?;
-        pending.start += n_rows;
-        if pending.start == pending.rows.len() {
-            pending.rows.clear();
-            pending.start = 0;
-        } else if pending.start > 8 * MAX_BLOCK_ROWS {
-            pending.rows.drain(..pending.start);
-            pending.start = 0;
-        }
+        pending.written(n_rows);
         Ok(())
     }
 
@@ -252,22 +247,64 @@ impl Blocks {
 }
 
 impl Pending {
+    fn new(table: TableId) -> Pending {
+        Pending {
+            table,
+            rows: Rows::default(),
+            start: 0,
+            read: Vec::new(),
+            joins: false,
+            before: None,
+            changed: None,
+            guess: MAX_BLOCK_ROWS,
+            body: Vec::with_capacity(MAX_BLOCK_BYTES * 2),
+            n_encoded: 0,
+            slot: Slot::default(),
+            old: Rows::default(),
+            names: Vec::new(),
+        }
+    }
+
     fn len(&self) -> usize {
         self.rows.len() - self.start
     }
 
-    /// Adds a row; tells it, and the one before it, what they share, if they were changed.
+    /// The block after all rows that are here or were written.
+    fn next_of<'a>(&self, blocks: &mut Blocks, walk: &'a mut Walk) -> Result<Option<&'a Raw>> {
+        walk.next(blocks, self.rows.last_key().unwrap_or_default())
+    }
+
+    /// Takes rows of the present block over.
+    fn keep(&mut self, range: std::ops::Range<usize>, changes: &mut dyn Changes) {
+        if range.is_empty() {
+            return;
+        }
+        self.meet(range.start, None, changes);
+        self.rows.extend(&self.old, range, &self.names);
+        self.n_encoded = 0;
+    }
+
+    /// Adds the row that was changed.
     #[inline]
-    fn push(&mut self, row: BlockRow, change: Option<usize>, changes: &mut dyn Changes) {
-        if (change.is_some() || self.changed.is_some()) && changes.wants_place() {
-            let before = self.rows.last().map(|row| &row.0).or(self.before.as_ref());
-            let shared = before.map_or(0, |before| shared_len(before, &row.0));
-            for changed in [change, self.changed].into_iter().flatten() {
+    fn push(&mut self, change: usize, changes: &mut dyn Changes) {
+        self.meet(0, Some(change), changes);
+        self.rows.push(changes.key(change), &self.slot);
+        self.n_encoded = 0;
+    }
+
+    /// Tells a row that comes, a change or else that of the present block, and the one before
+    /// it, what they share, if they were changed.
+    #[inline]
+    fn meet(&mut self, kept: usize, change: Option<usize>, changes: &mut dyn Changes) {
+        let before = std::mem::replace(&mut self.changed, change);
+        if changes.wants_place() && (change.is_some() || before.is_some()) {
+            let key = change.map_or_else(|| self.old.key(kept), |change| changes.key(change));
+            let last = self.rows.last_key().or(self.before.as_deref());
+            let shared = last.map_or(0, |last| shared_len(last, key));
+            for changed in [change, before].into_iter().flatten() {
                 changes.placed(changed, shared);
             }
         }
-        self.changed = change;
-        self.rows.push(row);
     }
 
     /// Whether the rows are more than a block takes.
@@ -280,50 +317,24 @@ impl Pending {
     }
 
     fn encode(&mut self, blocks: &mut Blocks, n_rows: usize) {
-        let rows = &self.rows[self.start..self.start + n_rows];
-        blocks.encoder.encode(rows, &mut self.body);
+        if self.n_encoded != n_rows {
+            let range = self.start..self.start + n_rows;
+            blocks.encoder.encode(&self.rows, range, &mut self.body);
+            self.n_encoded = n_rows;
+        }
     }
-}
 
-/// Applies changes of rows that are there, up to the first that is not; how many.
-fn apply_in_place(
-    rows: &mut [BlockRow],
-    changes: &mut dyn Changes,
-    range: std::ops::Range<usize>,
-) -> usize {
-    let (mut at, start) = (0, range.start);
-    for i in range.clone() {
-        let key = changes.key(i);
-        while rows.get(at).is_some_and(|row| row.0.as_slice() < key) {
-            at += 1;
-        }
-        match rows.get_mut(at) {
-            Some((known, clock)) if known.as_slice() == key => changes.apply(i, clock),
-            _ => return i - start,
+    /// The first `n_rows` rows were written.
+    fn written(&mut self, n_rows: usize) {
+        self.start += n_rows;
+        self.n_encoded = 0;
+        if self.start == self.rows.len() {
+            self.rows.clear();
+            self.start = 0;
+        } else if self.start > 8 * MAX_BLOCK_ROWS {
+            self.rows = self.rows.split_off(self.start);
+            self.start = 0;
+            self.rows.patterns.names(&self.old.patterns, &mut self.names);
         }
     }
-    range.len()
-}
-
-/// The first index in the range for which `holds` is false; it holds up to there. Galloping,
-/// for it is mostly near: a block takes few of many changes.
-fn first_not(mut start: usize, mut end: usize, holds: impl Fn(usize) -> bool) -> usize {
-    let mut step = 1;
-    while start + step < end {
-        if !holds(start + step) {
-            end = start + step;
-            break;
-        }
-        start += step + 1;
-        step *= 2;
-    }
-    while start < end {
-        let middle = start + (end - start) / 2;
-        if holds(middle) {
-            start = middle + 1;
-        } else {
-            end = middle;
-        }
-    }
-    start
 }

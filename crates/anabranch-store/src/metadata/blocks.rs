@@ -5,21 +5,21 @@
 //! above it.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 use anabranch_core::value::ValueRef;
 use anabranch_sqlite::{Db, Statement};
 
-use super::block::{self, BlockRow};
+use super::block;
 use super::cursor::KeptBlock;
 use super::row_clock::RowClock;
+use super::rows::BlockRow;
 use super::sql::{Kept, damaged, int, read_blob, read_u32};
 use super::varint::Reader;
 use crate::error::Result;
 use crate::ids::{Key, TableId};
-use crate::limits::MAX_BLOCK_ROWS;
-use crate::limits::MAX_KEPT_ROWS;
+use crate::limits::{MAX_BLOCK_BYTES, MAX_BLOCK_ROWS, MAX_KEPT_ROWS};
 
 /// A decoded block.
 #[derive(Clone, Debug)]
@@ -29,11 +29,23 @@ pub(crate) struct Loaded {
     pub(crate) n_bytes: usize,
 }
 
-/// A block as far as its neighbour wants to know.
-pub(crate) struct Neighbour {
-    pub(crate) first: Key,
-    pub(crate) n_bytes: usize,
-    pub(crate) n_rows: usize,
+/// A block as it is stored.
+pub(super) struct Raw {
+    pub(super) first: Key,
+    pub(super) body: Vec<u8>,
+}
+
+impl Raw {
+    fn read(row: &Statement) -> Result<Raw> {
+        let first = Key::from_slice(read_blob(row, 0, "ana_clock")?);
+        Ok(Raw { first, body: read_blob(row, 1, "ana_clock")?.to_vec() })
+    }
+
+    /// Number of rows. What cannot be read is too many: whoever decodes it says so.
+    pub(super) fn n_rows(&self) -> usize {
+        let n_rows = Reader::new(&self.body).number().unwrap_or(u64::MAX);
+        n_rows.min(2 * MAX_BLOCK_ROWS as u64) as usize
+    }
 }
 
 /// The statements on `ana_clock`.
@@ -89,7 +101,7 @@ impl Blocks {
             ),
             above: Kept::new(
                 "SELECT first, body FROM main.ana_clock WHERE tbl=+?1 AND first>?2
-                 ORDER BY first LIMIT 1",
+                 ORDER BY first",
             ),
             write: Kept::new("REPLACE INTO main.ana_clock(tbl, first, body) VALUES(?1,?2,?3)"),
             delete: Kept::new("DELETE FROM main.ana_clock WHERE tbl=+?1 AND first=?2"),
@@ -129,8 +141,8 @@ impl Blocks {
         }
         let (first, rows, next) = match self.load(table, key)? {
             Some(block) => {
-                let next = self.neighbour(table, &block.first)?;
-                (block.first, block.rows, next.map(|next| next.first))
+                let next = self.next_first(table, &block.first)?;
+                (block.first, block.rows, next)
             }
             None => (Key::new(), Vec::new(), self.load_from(table, &[])?.map(|block| block.first)),
         };
@@ -149,18 +161,44 @@ impl Blocks {
         self.n_kept_rows = 0;
     }
 
-    /// What comes after the block that begins with `first`.
-    pub(super) fn neighbour(&mut self, table: TableId, first: &[u8]) -> Result<Option<Neighbour>> {
+    /// Where the block after the one that begins with `first` begins.
+    pub(super) fn next_first(&mut self, table: TableId, first: &[u8]) -> Result<Option<Key>> {
         let params = [table_id(table), ValueRef::Blob(first)];
-        self.above.first(&self.db, &params, |row| {
-            let first = Key::from_slice(read_blob(row, 0, "ana_clock")?);
-            let body = read_blob(row, 1, "ana_clock")?;
-            // What cannot be read, or holds too much, is no neighbour to join; whoever
-            // decodes it says so.
-            let n_rows = Reader::new(body).number().unwrap_or(u64::MAX);
-            let n_rows = n_rows.min(2 * MAX_BLOCK_ROWS as u64) as usize;
-            Ok(Neighbour { first, n_bytes: body.len(), n_rows })
-        })
+        self.above
+            .first(&self.db, &params, |row| Ok(Key::from_slice(read_blob(row, 0, "ana_clock")?)))
+    }
+
+    /// The block in which `key` is or would be, as it is stored.
+    pub(super) fn raw(&mut self, table: TableId, key: &[u8]) -> Result<Option<Raw>> {
+        self.count();
+        let params = [table_id(table), ValueRef::Blob(key)];
+        self.at_or_below.first(&self.db, &params, Raw::read)
+    }
+
+    /// The first block of a table, as it is stored.
+    pub(super) fn raw_first(&mut self, table: TableId) -> Result<Option<Raw>> {
+        self.count();
+        self.at_or_above.first(&self.db, &[table_id(table), ValueRef::Blob(&[])], Raw::read)
+    }
+
+    /// Appends up to `n` blocks that begin above `key`, at least one if there is one, but
+    /// not many bytes.
+    pub(super) fn raw_above(
+        &mut self,
+        table: TableId,
+        key: &[u8],
+        n: usize,
+        found: &mut VecDeque<Raw>,
+    ) -> Result<()> {
+        let mut n_bytes = 0;
+        self.above.each(&self.db, &[table_id(table), ValueRef::Blob(key)], |row| {
+            let block = Raw::read(row)?;
+            n_bytes += block.first.len() + block.body.len();
+            found.push_back(block);
+            Ok(found.len() < n && n_bytes < 2 * n * MAX_BLOCK_BYTES)
+        })?;
+        self.n_decoded.set(self.n_decoded.get() + found.len() as u64);
+        Ok(())
     }
 
     /// The clock of one row.

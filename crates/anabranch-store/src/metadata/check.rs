@@ -140,8 +140,7 @@ impl Metadata {
         let (mut from, mut last) = (Some(Key::new()), None::<Key>);
         while let Some(first) = from {
             let block = note(report, self.blocks.load_from(table, &first))?;
-            let next = self.blocks.neighbour(table, &first_of(&block, &first))?;
-            from = next.map(|next| next.first);
+            from = self.blocks.next_first(table, &first_of(&block, &first))?;
             let Some(Some(block)) = block else { continue };
             if last.as_ref().is_some_and(|last| *last >= block.first) {
                 let what = "it begins below the end of the block before it";

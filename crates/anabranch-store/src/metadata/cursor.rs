@@ -2,9 +2,9 @@
 
 use std::rc::Rc;
 
-use super::block::BlockRow;
 use super::blocks::Blocks;
 use super::row_clock::RowClock;
+use super::rows::BlockRow;
 use crate::error::Result;
 use crate::ids::{Address, Key, TableId};
 

@@ -5,7 +5,9 @@ use anabranch_core::vector::Held;
 
 use super::Metadata;
 use super::block_merge::Changes;
+use super::patterns::Patterns;
 use super::row_clock::RowClock;
+use super::rows::Slot;
 use super::sql::int;
 use super::state::{Versions, encode_versions};
 use crate::error::Result;
@@ -13,13 +15,13 @@ use crate::ids::{AuthorId, EntryId, Key, TableId};
 use crate::limits::CHAIN_STEP;
 
 /// Clocks that were worked out elsewhere, by ascending key.
-pub(super) struct Rows {
+pub(super) struct Clocks {
     pub(super) rows: Vec<(Key, RowClock)>,
     /// How many leading bytes each key shares with its neighbours, if that is wanted.
     pub(super) shared: Option<Vec<u32>>,
 }
 
-impl Changes for Rows {
+impl Changes for Clocks {
     fn len(&self) -> usize {
         self.rows.len()
     }
@@ -28,8 +30,8 @@ impl Changes for Rows {
         &self.rows[i].0
     }
 
-    fn apply(&mut self, i: usize, clock: &mut RowClock) {
-        *clock = std::mem::replace(&mut self.rows[i].1, RowClock::unknown());
+    fn apply(&mut self, i: usize, row: &mut Slot, patterns: &mut Patterns) {
+        patterns.set(row, &self.rows[i].1);
     }
 
     fn wants_place(&self) -> bool {
@@ -54,7 +56,7 @@ impl Metadata {
         // What was read of the tail is gone from memory until all is written.
         self.is_stale = true;
         for (table, rows) in self.tail.take_sorted() {
-            self.blocks.update(table, &mut Rows { rows, shared: None })?;
+            self.blocks.update(table, &mut Clocks { rows, shared: None })?;
             self.store_number(table)?;
         }
         let heads = std::mem::take(&mut self.tail.heads);

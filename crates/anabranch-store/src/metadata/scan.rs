@@ -317,7 +317,7 @@ fn walk_block(
         None => metadata.blocks.load_from(table, from)?,
     };
     let next = match &block {
-        Some(block) => metadata.blocks.neighbour(table, &block.first)?.map(|next| next.first),
+        Some(block) => metadata.blocks.next_first(table, &block.first)?,
         None => None,
     };
     let mut rows = block.map_or_else(Vec::new, |block| block.rows);

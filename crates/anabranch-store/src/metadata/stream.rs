@@ -9,6 +9,8 @@
 //! 4,096 (form 3), plus the offset.
 //! All arithmetic wraps at 64 bits.
 
+use std::cmp::Ordering;
+
 use super::varint::{Corrupt, Decoded, Reader, put, put_signed};
 
 const PIECES: u8 = 0;
@@ -36,43 +38,67 @@ pub(crate) fn put_stream(out: &mut Vec<u8>, values: &[u64], beside: Option<&[u64
     let shift = if all == 0 { 0 } else { all.trailing_zeros() };
     let width = (64 - (all >> shift).leading_zeros()).max(1);
     let n_packed = (values.len() * width as usize).div_ceil(8) + 4;
-    let start = out.len();
-    out.push(PIECES);
-    if put_pieces(out, values, start + 1 + n_packed) {
-        return;
+    if pieces_len(values, n_packed) <= n_packed {
+        out.push(PIECES);
+        return put_pieces(out, values);
     }
-    out.truncate(start);
     out.push(PACKED);
     put(out, least);
     put(out, u64::from(shift) << 6 | u64::from(width - 1));
     put_packed(out, values.iter().map(|value| (value - least) >> shift), width);
 }
 
-/// Appends pieces; `false` as soon as they take more than up to `limit`.
-fn put_pieces(out: &mut Vec<u8>, values: &[u64], limit: usize) -> bool {
+/// Calls `take` with count, first value beyond the last before, and step of each piece,
+/// until it says `false`.
+#[inline]
+fn each_piece(values: &[u64], mut take: impl FnMut(usize, u64, u64) -> bool) {
     let (mut i, mut last) = (0, 0u64);
     while i < values.len() {
         let step = values.get(i + 1).map_or(0, |next| next.wrapping_sub(values[i]));
-        let mut end = i + 1;
-        while end < values.len() && values[end].wrapping_sub(values[end - 1]) == step {
-            end += 1;
-        }
+        let steps = values[i..].windows(2);
+        let n_steps = steps.take_while(|pair| pair[1].wrapping_sub(pair[0]) == step).count();
         // Two values alone are no progression: the second may begin a longer one.
-        if end - i == 2 && end < values.len() {
-            end -= 1;
+        let is_pair = n_steps == 1 && i + 2 < values.len();
+        let count = if is_pair { 1 } else { n_steps + 1 };
+        if !take(count, values[i].wrapping_sub(last), step) {
+            return;
         }
-        put(out, (end - i - 1) as u64);
-        put_signed(out, values[i].wrapping_sub(last) as i64);
-        if end - i > 1 {
+        i += count;
+        last = values[i - 1];
+    }
+}
+
+/// Bytes of the values as pieces, or anything above `limit` if they are more than that.
+fn pieces_len(values: &[u64], limit: usize) -> usize {
+    let mut len = 0;
+    each_piece(values, |count, first, step| {
+        len += number_len(count as u64 - 1) + number_len(zigzag(first));
+        len += if count > 1 { number_len(zigzag(step)) } else { 0 };
+        len <= limit
+    });
+    len
+}
+
+fn put_pieces(out: &mut Vec<u8>, values: &[u64]) {
+    each_piece(values, |count, first, step| {
+        put(out, count as u64 - 1);
+        put_signed(out, first as i64);
+        if count > 1 {
             put_signed(out, step as i64);
         }
-        last = values[end - 1];
-        i = end;
-        if out.len() > limit {
-            return false;
-        }
-    }
-    true
+        true
+    });
+}
+
+#[inline]
+fn zigzag(value: u64) -> u64 {
+    value << 1 ^ (value as i64 >> 63) as u64
+}
+
+/// Bytes of a number.
+#[inline]
+fn number_len(value: u64) -> usize {
+    ((63 - (value | 1).leading_zeros()) / 7 + 1) as usize
 }
 
 /// Appends values of `width` bits, the lowest bits first.
@@ -81,22 +107,25 @@ pub(crate) fn put_packed(out: &mut Vec<u8>, values: impl Iterator<Item = u64>, w
     for value in values {
         held |= u128::from(value) << n_held;
         n_held += width;
-        while n_held >= 8 {
-            out.push(held as u8);
-            held >>= 8;
-            n_held -= 8;
+        if n_held >= 64 {
+            out.extend_from_slice(&(held as u64).to_le_bytes());
+            held >>= 64;
+            n_held -= 64;
         }
     }
-    if n_held > 0 {
-        out.push(held as u8);
-    }
+    out.extend_from_slice(&(held as u64).to_le_bytes()[..n_held.div_ceil(8) as usize]);
 }
 
 /// A value of packed ones.
+#[inline]
 pub(crate) fn packed_at(bytes: &[u8], width: u32, index: usize) -> u64 {
     let bit = index * width as usize;
-    let mut window = [0; 16];
     let start = bit / 8;
+    // With what is left of a byte, 57 bits are at most eight bytes.
+    if let Some(window) = bytes[start..].first_chunk::<8>().filter(|_| width <= 57) {
+        return u64::from_le_bytes(*window) >> (bit % 8) & ((1 << width) - 1);
+    }
+    let mut window = [0; 16];
     let end = bytes.len().min(start + 9);
     window[..end - start].copy_from_slice(&bytes[start..end]);
     let bits = (u128::from_le_bytes(window) >> (bit % 8)) as u64;
@@ -168,6 +197,35 @@ impl<'a> Stream<'a> {
         }
     }
 
+    /// Where a value stands, if the values ascend; if not, it may be missed. Nothing is
+    /// beside them.
+    pub(crate) fn find_ascending(&self, len: usize, wanted: u64) -> Decoded<Option<usize>> {
+        let Stream::Pieces { bytes, .. } = self else {
+            let (mut start, mut end) = (0, len);
+            while start < end {
+                let middle = start + (end - start) / 2;
+                match self.at(middle, 0)?.cmp(&wanted) {
+                    Ordering::Equal => return Ok(Some(middle)),
+                    Ordering::Less => start = middle + 1,
+                    Ordering::Greater => end = middle,
+                }
+            }
+            return Ok(None);
+        };
+        let (mut reader, mut start, mut last) = (*bytes, 0, 0u64);
+        while start < len {
+            let (count, base, step) = read_piece(&mut reader, len - start)?;
+            let beyond = wanted.wrapping_sub(last.wrapping_add(base));
+            let index = if step == 0 { 0 } else { beyond / step };
+            if index < count as u64 && step.wrapping_mul(index) == beyond {
+                return Ok(Some(start + index as usize));
+            }
+            last = last.wrapping_add(base).wrapping_add(step.wrapping_mul(count as u64 - 1));
+            start += count;
+        }
+        Ok(None)
+    }
+
     /// Hands all values to `take`, in order; `beside(i)`: the number beside the i-th.
     pub(crate) fn each(
         &self,
@@ -189,10 +247,13 @@ impl<'a> Stream<'a> {
                     i += count;
                 }
             }
-            _ => {
-                for i in 0..len {
-                    take(i, self.at(i, beside(i))?);
-                }
+            Stream::Packed { .. } => (0..len).try_for_each(|i| {
+                take(i, self.at(i, 0)?);
+                Ok(())
+            })?,
+            Stream::Beside { scale, offset } => {
+                let value = |i: usize| beside(i).wrapping_mul(*scale).wrapping_add(*offset);
+                (0..len).for_each(|i| take(i, value(i)));
             }
         }
         Ok(())

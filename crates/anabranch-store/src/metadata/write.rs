@@ -9,7 +9,7 @@ use hashbrown::HashMap;
 use smallvec::SmallVec;
 
 use super::entry::{Stamp, Writer};
-use super::fold::Rows;
+use super::fold::Clocks;
 use super::local;
 use super::mask::Mask;
 use super::record::RecordKind;
@@ -308,7 +308,7 @@ impl Metadata {
                 changed.push((key, clock));
             }
             let places = vec![0; changed.len()];
-            let mut changed = Rows { rows: changed, shared: Some(places) };
+            let mut changed = Clocks { rows: changed, shared: Some(places) };
             self.blocks.update(table, &mut changed)?;
             self.store_number(table)?;
             for (i, len) in indexes.iter().zip(changed.shared.unwrap_or_default()) {

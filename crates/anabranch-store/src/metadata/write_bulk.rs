@@ -4,7 +4,8 @@
 use super::block_merge::Changes;
 use super::local::{self, Outcome};
 use super::mask::Mask;
-use super::row_clock::RowClock;
+use super::patterns::{Op, Patterns, UNKNOWN};
+use super::rows::Slot;
 use super::write::{Addresses, Window, prefix_len, record_kind, stamped, take_seqs};
 use super::{Metadata, PendingChange};
 use crate::buffer::{LocalBuffer, LocalKind};
@@ -36,7 +37,24 @@ struct TableOps<'a> {
     is_out_of_bounds: bool,
 }
 
-impl TableOps<'_> {
+impl<'a> TableOps<'a> {
+    /// An operation; `is_unknown`: its row gets a number.
+    #[inline]
+    fn op(&mut self, index: usize, is_unknown: bool) -> Op<'a> {
+        let op = &self.ops.ops[index];
+        let number = match op.kind {
+            _ if !is_unknown => 0,
+            LocalKind::Insert => self.first_number + u64::from(self.ranks[index]),
+            _ => {
+                self.spare_number += 1;
+                self.spare_number - 1
+            }
+        };
+        let columns = &self.ops.masks[op.mask as usize];
+        let at = self.addresses.at[index];
+        Op { kind: record_kind(op.kind), name: op.mask, columns, at, number }
+    }
+
     /// The operations on the i-th key, as places in `order`.
     #[inline]
     fn range(&self, i: usize) -> std::ops::Range<usize> {
@@ -61,26 +79,24 @@ impl Changes for TableOps<'_> {
         self.ops.key(&self.ops.ops[op as usize])
     }
 
-    fn apply(&mut self, i: usize, clock: &mut RowClock) {
-        for place in self.range(i) {
-            let index = self.order[place] as usize;
-            let op = &self.ops.ops[index];
-            let mut number = 0;
-            if clock.is_unknown() {
-                number = match op.kind {
-                    LocalKind::Insert => self.first_number + u64::from(self.ranks[index]),
-                    _ => {
-                        self.spare_number += 1;
-                        self.spare_number - 1
-                    }
-                };
+    fn apply(&mut self, i: usize, row: &mut Slot, patterns: &mut Patterns) {
+        let range = self.range(i);
+        if range.len() == 1 {
+            let index = self.order[range.start] as usize;
+            let op = self.op(index, row.place == UNKNOWN);
+            self.outcomes[index] = pack(patterns.apply(row, &op));
+        } else {
+            // What each of many operations on one row makes of it is no pattern of rows.
+            let mut clock = patterns.clock(row);
+            for place in range {
+                let index = self.order[place] as usize;
+                let Op { kind, columns, at, number, .. } = self.op(index, clock.is_unknown());
+                let outcome = local::apply_to(&mut clock, kind, columns, at, number);
+                self.outcomes[index] = pack(outcome);
             }
-            let columns = &self.ops.masks[op.mask as usize];
-            let at = self.addresses.at[index];
-            let outcome = local::apply_to(clock, record_kind(op.kind), columns, at, number);
-            self.outcomes[index] = pack(outcome);
+            patterns.set(row, &clock);
         }
-        self.is_out_of_bounds |= local::is_out_of_bounds(clock);
+        self.is_out_of_bounds |= patterns.is_out_of_bounds(row.place);
     }
 
     fn wants_place(&self) -> bool {

@@ -5,7 +5,7 @@ use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 
 use super::*;
-use crate::ids::ColumnId;
+use crate::ids::{ColumnId, Key};
 
 fn mask(columns: &[u16]) -> Mask {
     let mut mask = Mask::new();
@@ -17,7 +17,8 @@ use super::super::mask::Mask;
 
 fn encoded(rows: &[BlockRow]) -> Vec<u8> {
     let mut out = Vec::new();
-    Encoder::default().encode(rows, &mut out);
+    let rows = Rows::of(rows);
+    Encoder::default().encode(&rows, 0..rows.len(), &mut out);
     out
 }
 

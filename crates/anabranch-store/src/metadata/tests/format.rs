@@ -6,11 +6,12 @@ use smallvec::smallvec;
 
 use super::*;
 use crate::ids::{Address, AuthorId, EntryId, Key, LocalDot, Ordinal};
-use crate::metadata::block::{self, BlockRow};
+use crate::metadata::block;
 use crate::metadata::entry::{self, Stamp, Writer};
 use crate::metadata::header::{self, StoredDep, StoredHeader};
 use crate::metadata::record::RecordKind;
 use crate::metadata::row_clock::{Group, RowClock};
+use crate::metadata::rows::{BlockRow, Rows};
 
 const FORMAT: &str = include_str!("../../../../../docs/format.md");
 
@@ -122,7 +123,8 @@ fn row(key: i64, update: Option<u64>) -> BlockRow {
 fn blocks() {
     let rows = [row(0, None), row(1, None), row(2, Some(9)), row(3, None)];
     let mut body = Vec::new();
-    block::Encoder::default().encode(&rows, &mut body);
+    let sheet = Rows::of(&rows);
+    block::Encoder::default().encode(&sheet, 0..rows.len(), &mut body);
     check("block", &[("four rows, one updated", body.clone())]);
     assert_eq!(block::decode(&rows[0].0, &body).unwrap(), rows);
 }
