@@ -344,20 +344,23 @@ pub(crate) fn decode_into(first: &[u8], body: &[u8], rows: &mut Rows) -> Decoded
     debug_assert_eq!(rows.len(), 0);
     let parts = Parts::read(body)?;
     let (n_rows, patterns) = (parts.n_rows, &parts.patterns);
+    decode_keys(first, &parts, rows)?;
+    parts.numbers.each(n_rows, |_| 0, |_, number| rows.numbers.push(number))?;
+    if let [only] = &parts.patterns[..] {
+        return decode_alike(only, &parts, rows);
+    }
     let mut places: SmallVec<[u8; MAX_BLOCK_ROWS]> = SmallVec::new();
     parts.places.each(n_rows, patterns.len(), |place| places.push(place as u8))?;
     let mut members = Members::default();
     members.sort(&places, patterns.len());
-    check_size(patterns, &members)?;
-    decode_keys(first, &parts, rows)?;
-    parts.numbers.each(n_rows, |_| 0, |_, number| rows.numbers.push(number))?;
+    check_size(patterns.iter().enumerate().map(|(name, p)| (p, members.of(name).len())))?;
     let names: SmallVec<[u32; 4]> = patterns.iter().map(|p| rows.patterns.intern(p)).collect();
-    rows.places.extend(places.iter().map(|place| names[usize::from(*place)]));
     let mut end = 0;
-    rows.at_ends.extend(places.iter().map(|place| {
+    for place in &places {
+        rows.places.push(names[usize::from(*place)]);
         end += patterns[usize::from(*place)].groups.len();
-        end
-    }));
+        rows.at_ends.push(end);
+    }
     rows.at.resize(end, 0);
     let mut rest = parts.rest;
     for (name, pattern) in patterns.iter().enumerate() {
@@ -385,11 +388,28 @@ fn decode_addresses(
     Ok(())
 }
 
-/// Refuses patterns that would take much memory once each row has a copy.
-fn check_size(patterns: &[RowClock], members: &Members) -> Decoded<()> {
+/// Reads patterns and addresses where all rows have one pattern.
+fn decode_alike(only: &RowClock, parts: &Parts<'_>, rows: &mut Rows) -> Decoded<()> {
+    let (n_rows, n_groups) = (parts.n_rows, only.groups.len());
+    check_size([(only, n_rows)].into_iter())?;
+    let name = rows.patterns.intern(only);
+    rows.places.resize(n_rows, name);
+    rows.at_ends.extend((1..=n_rows).map(|i| i * n_groups));
+    rows.at.resize(n_rows * n_groups, 0);
+    let Rows { at, numbers, .. } = rows;
+    let mut rest = parts.rest;
+    for group in 0..n_groups {
+        let stream = Stream::read(&mut rest, n_rows)?;
+        stream.each(n_rows, |i| numbers[i], |i, value| at[i * n_groups + group] = value)?;
+    }
+    rest.end()
+}
+
+/// Refuses patterns, with how many rows have each, that would take much memory once each row
+/// has a copy.
+fn check_size<'a>(patterns: impl Iterator<Item = (&'a RowClock, usize)>) -> Decoded<()> {
     let (mut n_words, mut n_groups) = (0, 0);
-    for (name, pattern) in patterns.iter().enumerate() {
-        let n_members = members.of(name).len();
+    for (pattern, n_members) in patterns {
         let words: usize = pattern.groups.iter().map(|group| group.mask.words().len()).sum();
         n_words += words * n_members;
         n_groups += pattern.groups.len() * n_members;

@@ -6,12 +6,14 @@
 //! takes its small neighbour in. A row that alone is past [`MAX_BLOCK_BYTES`] (a long key,
 //! many columns written at different times) is a block of its own, which SQLite spills.
 
+use std::cmp::Ordering;
+
 use super::block;
 use super::block_walk::Walk;
 use super::blocks::{Blocks, Raw, place};
 use super::key_code::shared_len;
 use super::patterns::{Patterns, UNKNOWN};
-use super::rows::{Rows, Slot, first_not};
+use super::rows::{Rows, Slot, compare, first_not};
 use super::sql::damaged;
 use crate::error::Result;
 use crate::ids::{Key, TableId};
@@ -33,6 +35,10 @@ pub(crate) trait Changes {
     /// as they were seen; called again when it is more.
     fn placed(&mut self, _i: usize, _shared: usize) {}
 }
+
+/// In a block with so many rows for each one that changes, they are changed where they are;
+/// where more change, all move.
+const SPARSE: usize = 4;
 
 /// The rows that are being merged and not written yet.
 struct Pending {
@@ -61,7 +67,7 @@ struct Pending {
 
 impl Blocks {
     /// Changes rows of one table.
-    pub(crate) fn update(&mut self, table: TableId, changes: &mut dyn Changes) -> Result<()> {
+    pub(crate) fn update(&mut self, table: TableId, changes: &mut impl Changes) -> Result<()> {
         let mut pending = Pending::new(table);
         let mut walk = Walk::new(table);
         let mut done = 0;
@@ -101,13 +107,14 @@ impl Blocks {
         &mut self,
         walk: &mut Walk,
         pending: &Pending,
-        changes: &dyn Changes,
+        changes: &impl Changes,
         done: usize,
     ) -> Result<(usize, bool)> {
         let (old, n_changes) = (&pending.old, changes.len());
         let Some(last) = old.last_key() else { return Ok((n_changes, false)) };
         let is_dense = |end: usize| end < n_changes && (end - done) * 2 >= old.len();
-        let end = first_not(done, n_changes, |i| changes.key(i) <= last);
+        let end =
+            first_not(done, n_changes, |i| compare(changes.key(i), last) != Ordering::Greater);
         if end == n_changes {
             return Ok((end, false));
         }
@@ -125,33 +132,44 @@ impl Blocks {
     fn merge(
         &mut self,
         pending: &mut Pending,
-        changes: &mut dyn Changes,
+        changes: &mut impl Changes,
         range: std::ops::Range<usize>,
     ) -> Result<()> {
+        let mut range = range;
+        if pending.len() == 0 && range.len() * SPARSE <= pending.old.len() {
+            std::mem::swap(&mut pending.rows, &mut pending.old);
+            range.start += pending.apply_in_place(changes, range.clone());
+            if range.is_empty() {
+                pending.meet_end(changes);
+                return Ok(());
+            }
+            std::mem::swap(&mut pending.rows, &mut pending.old);
+        }
         pending.rows.patterns.names(&pending.old.patterns, &mut pending.names);
         let mut at = 0;
         for i in range {
-            let to = pending.old.seek(at, changes.key(i));
+            let key = changes.key(i);
+            let (to, is_known) = pending.old.find(at, key);
             pending.keep(at..to, changes);
-            at = to;
-            if at < pending.old.len() && pending.old.key(at) == changes.key(i) {
-                let name = pending.names[pending.old.places[at] as usize];
-                pending.old.read(at, name, &mut pending.slot);
-                at += 1;
+            pending.meet(0, Some(i), changes);
+            pending.rows.push_key(changes.key(i));
+            if is_known {
+                let name = pending.names[pending.old.places[to] as usize];
+                pending.old.read(to, name, &mut pending.slot);
             } else {
                 pending.slot.place = UNKNOWN;
                 pending.slot.at.clear();
             }
+            at = to + usize::from(is_known);
             changes.apply(i, &mut pending.slot, &mut pending.rows.patterns);
-            pending.push(i, changes);
+            pending.rows.push(&pending.slot);
+            pending.n_encoded = 0;
             while pending.len() > 2 * MAX_BLOCK_ROWS {
                 self.write_full(pending)?;
             }
         }
         pending.keep(at..pending.old.len(), changes);
-        if let Some(last) = pending.rows.last_key().filter(|_| changes.wants_place()) {
-            pending.before = Some(Key::from_slice(last));
-        }
+        pending.meet_end(changes);
         Ok(())
     }
 
@@ -275,7 +293,7 @@ impl Pending {
     }
 
     /// Takes rows of the present block over.
-    fn keep(&mut self, range: std::ops::Range<usize>, changes: &mut dyn Changes) {
+    fn keep(&mut self, range: std::ops::Range<usize>, changes: &mut impl Changes) {
         if range.is_empty() {
             return;
         }
@@ -284,18 +302,38 @@ impl Pending {
         self.n_encoded = 0;
     }
 
-    /// Adds the row that was changed.
-    #[inline]
-    fn push(&mut self, change: usize, changes: &mut dyn Changes) {
-        self.meet(0, Some(change), changes);
-        self.rows.push(changes.key(change), &self.slot);
+    /// Applies few changes of rows that are all of the present block, up to the first whose
+    /// row is not there; how many.
+    fn apply_in_place(
+        &mut self,
+        changes: &mut impl Changes,
+        range: std::ops::Range<usize>,
+    ) -> usize {
         self.n_encoded = 0;
+        let (mut at, start) = (0, range.start);
+        for i in range.clone() {
+            let (to, is_known) = self.rows.find(at, changes.key(i));
+            if !is_known {
+                return i - start;
+            }
+            at = to;
+            self.rows.read(at, self.rows.places[at], &mut self.slot);
+            changes.apply(i, &mut self.slot, &mut self.rows.patterns);
+            self.rows.set(at, &self.slot);
+            if changes.wants_place() {
+                let neighbours = [at.checked_sub(1), Some(at + 1).filter(|i| *i < self.rows.len())];
+                let shared = |other| shared_len(self.rows.key(other), self.rows.key(at));
+                let shared = neighbours.into_iter().flatten().map(shared).max();
+                changes.placed(i, shared.unwrap_or(0));
+            }
+        }
+        range.len()
     }
 
     /// Tells a row that comes, a change or else that of the present block, and the one before
     /// it, what they share, if they were changed.
     #[inline]
-    fn meet(&mut self, kept: usize, change: Option<usize>, changes: &mut dyn Changes) {
+    fn meet(&mut self, kept: usize, change: Option<usize>, changes: &mut impl Changes) {
         let before = std::mem::replace(&mut self.changed, change);
         if changes.wants_place() && (change.is_some() || before.is_some()) {
             let key = change.map_or_else(|| self.old.key(kept), |change| changes.key(change));
@@ -304,6 +342,13 @@ impl Pending {
             for changed in [change, before].into_iter().flatten() {
                 changes.placed(changed, shared);
             }
+        }
+    }
+
+    /// Keeps what the next block's first row may be compared with.
+    fn meet_end(&mut self, changes: &impl Changes) {
+        if let Some(last) = self.rows.last_key().filter(|_| changes.wants_place()) {
+            self.before = Some(Key::from_slice(last));
         }
     }
 

@@ -156,16 +156,10 @@ impl Patterns {
         let known = known.unwrap_or_else(|| self.add_step(row.place, op));
         let step = &self.list[row.place as usize].steps[known];
         row.place = step.to;
-        match step.from.as_slice() {
-            [OWN] => {
-                row.at.clear();
-                row.at.push(at);
-            }
-            from => {
-                let former = std::mem::take(&mut row.at);
-                let new = |from: &u32| if *from == OWN { at } else { former[*from as usize] };
-                row.at.extend(from.iter().map(new));
-            }
+        std::mem::swap(&mut row.at, &mut row.former);
+        row.at.clear();
+        for from in &step.from {
+            row.at.push(if *from == OWN { at } else { row.former[*from as usize] });
         }
         step.outcome
     }

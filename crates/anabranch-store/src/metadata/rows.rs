@@ -5,10 +5,8 @@
 //! group of that. So a row costs no memory of its own, and what rows have in common is there
 //! once. Who reads clocks one by one asks for a [`BlockRow`].
 
-use std::cmp::Ordering;
+use std::cmp::Ordering::{self, Equal, Greater, Less};
 use std::ops::Range;
-
-use smallvec::SmallVec;
 
 use super::key_code::as_number;
 use super::patterns::{Patterns, UNKNOWN};
@@ -26,7 +24,9 @@ pub(crate) struct Slot {
     pub(super) place: u32,
     pub(super) number: u64,
     /// An address for each group, as one number.
-    pub(super) at: SmallVec<[u64; 4]>,
+    pub(super) at: Vec<u64>,
+    /// Those before the last change: their room is used again.
+    pub(super) former: Vec<u64>,
 }
 
 /// Rows by ascending key.
@@ -110,9 +110,22 @@ impl Rows {
 
     /// The first row from `from` on whose key is not below `key`: galloping, for changes
     /// mostly meet row after row, or few.
-    pub(super) fn seek(&self, from: usize, key: &[u8]) -> usize {
-        let is_below = |i: usize| compare(self.key(i), key) == Ordering::Less;
+    fn seek(&self, from: usize, key: &[u8]) -> usize {
+        let is_below = |i: usize| compare(self.key(i), key) == Less;
         first_not(from, self.len(), is_below)
+    }
+
+    /// As [`Rows::seek`], and whether the row has that key.
+    #[inline]
+    pub(super) fn find(&self, from: usize, key: &[u8]) -> (usize, bool) {
+        let order = |i: usize| if i < self.len() { compare(self.key(i), key) } else { Greater };
+        match order(from) {
+            Less => {
+                let i = self.seek(from + 1, key);
+                (i, order(i) == Equal)
+            }
+            order => (from, order == Equal),
+        }
     }
 
     /// Drops all rows. Patterns stay as long as they are few, and with them what is known
@@ -142,17 +155,27 @@ impl Rows {
         self.push_key(suffix);
     }
 
-    /// Adds a row.
+    /// Adds all of a row but its key.
     #[inline]
-    pub(super) fn push(&mut self, key: &[u8], row: &Slot) {
-        self.push_key(key);
+    pub(super) fn push(&mut self, row: &Slot) {
         self.numbers.push(row.number);
         self.places.push(row.place);
-        match row.at.as_slice() {
-            [only] => self.at.push(*only),
-            all => self.at.extend_from_slice(all),
-        }
+        row.at.iter().for_each(|at| self.at.push(*at));
         self.at_ends.push(self.at.len());
+    }
+
+    /// Makes the i-th row another one of the same key.
+    pub(super) fn set(&mut self, i: usize, row: &Slot) {
+        let at = self.at_range(i..i + 1);
+        let (before, after) = (at.len(), row.at.len());
+        if before == after {
+            self.at[at].copy_from_slice(&row.at);
+        } else {
+            self.at.splice(at, row.at.iter().copied());
+            self.at_ends[i..].iter_mut().for_each(|end| *end = *end + after - before);
+        }
+        self.numbers[i] = row.number;
+        self.places[i] = row.place;
     }
 
     /// Adds rows of other ones, whose patterns are called `names` here.
@@ -175,7 +198,8 @@ impl Rows {
         let (mut rows, mut slot) = (Rows::default(), Slot::default());
         for (key, clock) in all {
             rows.patterns.set(&mut slot, clock);
-            rows.push(key, &slot);
+            rows.push_key(key);
+            rows.push(&slot);
         }
         rows
     }
@@ -200,7 +224,7 @@ impl Rows {
         row.place = place;
         row.number = self.numbers[i];
         row.at.clear();
-        row.at.extend_from_slice(&self.at[self.at_range(i..i + 1)]);
+        self.at[self.at_range(i..i + 1)].iter().for_each(|at| row.at.push(*at));
     }
 
     /// The i-th by itself.

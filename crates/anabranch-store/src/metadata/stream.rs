@@ -17,6 +17,8 @@ const PIECES: u8 = 0;
 const PACKED: u8 = 1;
 const BESIDE: u8 = 2;
 const BESIDE_SCALED: u8 = 3;
+/// So many values in one progression are never fewer bytes packed.
+const LONG: usize = 16;
 /// Scale of form 3: what one log row is in addresses.
 const SCALE: u64 = 4096;
 
@@ -31,6 +33,15 @@ pub(crate) fn put_stream(out: &mut Vec<u8>, values: &[u64], beside: Option<&[u64
                 out.push(form);
                 return put_signed(out, base as i64);
             }
+        }
+    }
+    if values.len() >= LONG {
+        let step = values[1].wrapping_sub(*first);
+        if values.windows(2).all(|pair| pair[1].wrapping_sub(pair[0]) == step) {
+            out.push(PIECES);
+            put(out, values.len() as u64 - 1);
+            put_signed(out, *first as i64);
+            return put_signed(out, step as i64);
         }
     }
     let least = values.iter().copied().min().unwrap_or(*first);

@@ -3,7 +3,6 @@
 
 use super::block_merge::Changes;
 use super::local::{self, Outcome};
-use super::mask::Mask;
 use super::patterns::{Op, Patterns, UNKNOWN};
 use super::rows::Slot;
 use super::write::{Addresses, Window, prefix_len, record_kind, stamped, take_seqs};
@@ -179,32 +178,36 @@ impl Metadata {
         key_lens: &[u32],
     ) -> Result<()> {
         let dot = self.pending_dot();
-        let (mut window, mut start) = (Window::default(), 0);
-        // Operations often come alike, one after the other: the columns are worked out anew
-        // only when they do not.
-        let mut last: Option<(LocalKind, u32, u8)> = None;
-        let mut mask = Mask::new();
+        let (mut window, mut index) = (Window::default(), 0);
         for end in &addresses.ends {
-            for index in start..*end {
+            while index < *end {
+                // Operations often come alike, one after the other.
                 let op = &ops.ops[index];
-                let kind = record_kind(op.kind);
-                let outcome = unpack(outcomes[index]);
-                let present = (op.kind, op.mask, outcomes[index]);
-                if last != Some(present) {
-                    mask = stamped(kind, &ops.masks[op.mask as usize], outcome);
-                    last = Some(present);
-                }
-                let stamp = take_seqs(change, kind, &mask, outcome, dot);
-                let key = ops.key(op);
-                let key_len = match key.len() {
-                    8 => 8,
-                    _ => key_lens[index].max(prefix_len(key, 0)) as usize,
+                let is_alike = |i: &usize| {
+                    let other = &ops.ops[*i];
+                    let are_of_one = (other.table, other.kind) == (op.table, op.kind);
+                    are_of_one && other.mask == op.mask && outcomes[*i] == outcomes[index]
                 };
-                window.entry(op.table).1.push(&stamp, key, key_len);
+                let n = (index..*end).take_while(is_alike).count();
+                let (kind, outcome) = (record_kind(op.kind), unpack(outcomes[index]));
+                let mask = stamped(kind, &ops.masks[op.mask as usize], outcome);
+                let stamp = take_seqs(change, kind, &mask, outcome, dot);
+                let skipped = u64::from(outcome.skips_seq);
+                change.next_seq += (u64::from(mask.len()) + skipped) * (n as u64 - 1);
+                let writer = window.entry(op.table).1;
+                writer.push_stamps(&stamp, n, skipped);
+                for index in index..index + n {
+                    let key = ops.key(&ops.ops[index]);
+                    let key_len = match key.len() {
+                        8 => 8,
+                        _ => key_lens[index].max(prefix_len(key, 0)) as usize,
+                    };
+                    writer.push_key_of(key, key_len);
+                }
                 window.note_own(op.table);
+                index += n;
             }
             self.write_window(change, &mut window)?;
-            start = *end;
         }
         Ok(())
     }

@@ -17,10 +17,10 @@ struct Run<T> {
 }
 
 /// Appends to runs.
-fn extend<T: PartialEq>(runs: &mut Vec<Run<T>>, of: T) {
+fn extend<T: PartialEq>(runs: &mut Vec<Run<T>>, of: T, count: u64) {
     match runs.last_mut() {
-        Some(run) if run.of == of => run.count += 1,
-        _ => runs.push(Run { count: 1, of }),
+        Some(run) if run.of == of => run.count += count,
+        _ => runs.push(Run { count, of }),
     }
 }
 
@@ -36,6 +36,7 @@ struct Op {
 #[derive(Debug, Default)]
 pub(crate) struct Writer {
     n_records: usize,
+    n_keys: usize,
     first_seq: u64,
     /// `seq` that the next record has if none is consumed between.
     next_seq: u64,
@@ -62,9 +63,16 @@ impl Writer {
     }
 
     /// Adds a record; its key is kept up to `key_len` bytes.
-    #[inline]
     pub(crate) fn push(&mut self, stamp: &Stamp<'_>, key: &[u8], key_len: usize) {
-        if self.n_records == 0 {
+        self.push_stamps(stamp, 1, 0);
+        self.push_key_of(key, key_len);
+    }
+
+    /// Adds `n` records, at least one, that are all like `stamp`; before each of them but the
+    /// first so many `seq`s are consumed. Their keys must follow, each by itself.
+    pub(crate) fn push_stamps(&mut self, stamp: &Stamp<'_>, n: usize, skipped: u64) {
+        let count = n as u64;
+        if self.n_keys == 0 {
             self.first_seq = stamp.first_seq;
             self.next_seq = stamp.first_seq;
             self.are_numbers = true;
@@ -75,23 +83,34 @@ impl Writer {
                     && run.of.is_birth == stamp.is_birth
                     && run.of.mask == *stamp.mask =>
             {
-                run.count += 1;
+                run.count += count;
             }
             _ => {
                 let (kind, is_birth, mask) = (stamp.kind, stamp.is_birth, stamp.mask.clone());
-                self.ops.push(Run { count: 1, of: Op { kind, is_birth, mask } });
+                self.ops.push(Run { count, of: Op { kind, is_birth, mask } });
             }
         }
-        extend(&mut self.seqs, stamp.first_seq.wrapping_sub(self.next_seq) as i64);
-        self.next_seq = stamp.first_seq.wrapping_add(u64::from(stamp.mask.len()));
-        extend(&mut self.dots, stamp.dot);
-        extend(&mut self.origins, stamp.origin);
-        extend(&mut self.arrivals, stamp.db_version);
+        let n_columns = u64::from(stamp.mask.len());
+        extend(&mut self.seqs, stamp.first_seq.wrapping_sub(self.next_seq) as i64, 1);
+        if n > 1 {
+            extend(&mut self.seqs, skipped as i64, count - 1);
+        }
+        let beyond = n_columns + (n_columns + skipped) * (count - 1);
+        self.next_seq = stamp.first_seq.wrapping_add(beyond);
+        extend(&mut self.dots, stamp.dot, count);
+        extend(&mut self.origins, stamp.origin, count);
+        extend(&mut self.arrivals, stamp.db_version, count);
+        self.n_records += n;
+    }
+
+    /// Adds the key of the next record that has none, up to `key_len` bytes of it.
+    #[inline]
+    pub(crate) fn push_key_of(&mut self, key: &[u8], key_len: usize) {
         match as_number(key).filter(|_| self.are_numbers && key_len >= 8) {
             Some(number) => self.numbers.push(number),
             None => self.push_other(key, key_len),
         }
-        self.n_records += 1;
+        self.n_keys += 1;
     }
 
     /// Adds a key that is no number, or follows one that is none.
@@ -104,7 +123,7 @@ impl Writer {
             }
         }
         if key_len >= key.len() {
-            self.whole.push(self.n_records as u64);
+            self.whole.push(self.n_keys as u64);
         }
         self.push_key(&key[..key_len.min(key.len())]);
     }
@@ -124,6 +143,7 @@ impl Writer {
 
     /// Notes a cell that does not stand, beside the record added last, whose key is whole.
     pub(crate) fn supersede(&mut self, cell: Superseded) {
+        debug_assert_eq!(self.n_keys, self.n_records);
         debug_assert!(self.are_numbers || self.whole.last() == Some(&(self.n_records as u64 - 1)));
         self.superseded.push((self.n_records as u32 - 1, cell));
     }
@@ -136,6 +156,7 @@ impl Writer {
     /// The bytes, and back to empty. `own_version`: of this copy's change that writes it;
     /// `states_version`: the row has no head that says so.
     pub(crate) fn finish(&mut self, own_version: u64, states_version: bool, dbv: u64) -> Vec<u8> {
+        debug_assert_eq!(self.n_keys, self.n_records);
         let own = LocalDot { author: AuthorId(0), version: own_version };
         let are_whole = self.whole.len() == self.n_records;
         let keys = match (self.are_numbers, are_whole) {
