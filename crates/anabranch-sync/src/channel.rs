@@ -251,7 +251,7 @@ impl Channel {
     /// When [`Channel::handle_timer`] has something to do.
     pub(crate) fn deadline(&self) -> Option<Time> {
         let shown = self.shows_presence().then(|| self.crowd.shown.deadline()).flatten();
-        let ticket = (self.tickets.is_due && self.is_converged).then_some(self.tickets.next_at);
+        let ticket = self.wants_ticket().then_some(self.tickets.next_at);
         [
             self.door.deadline,
             self.door.ends,
@@ -324,15 +324,18 @@ impl Channel {
         self.is_converged = is_converged;
     }
 
+    /// Whether a ticket would be true and new.
+    fn wants_ticket(&self) -> bool {
+        self.tickets.is_due
+            && self.tickets.asked.is_none()
+            && self.is_converged
+            && self.door.me.role == Role::Relay
+            && self.door.may_send(Action::Resume)
+            && self.door.both_have(Capabilities::TICKETS)
+    }
+
     fn ask_for_ticket(&mut self, now: Time, out: &mut Outputs) {
-        let is_due = self.tickets.is_due && self.tickets.asked.is_none();
-        if !is_due
-            || !self.is_converged
-            || self.door.me.role != Role::Relay
-            || !self.door.may_send(Action::Resume)
-            || !self.door.both_have(Capabilities::TICKETS)
-            || self.tickets.next_at > now
-        {
+        if !self.wants_ticket() || self.tickets.next_at > now {
             return;
         }
         self.tickets.is_due = false;

@@ -1,4 +1,7 @@
 //! Tables, laws and stories of the protocol; every random case names its seed.
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
+mod pair;
 mod protocol;
+mod toy;
+mod world;
