@@ -350,8 +350,8 @@ impl Channel {
         let basis = self.hearing.basis.as_ref().filter(|_| !self.hearing.has_said);
         let is_on_ticket = basis.is_some();
         let entries = match basis {
-            Some(basis) => difference(&basis.mine, &self.books.mine),
-            None => self.books.mine.iter().collect(),
+            Some(basis) => difference(&basis.mine, self.books.on_disk()),
+            None => self.books.on_disk().iter().collect(),
         };
         let mut rest = entries.as_slice();
         loop {

@@ -45,9 +45,15 @@ impl Books {
         self.is_behind = None;
     }
 
+    /// What this end has on disk: what a Have may say. Deltas that were taken and are not
+    /// synced are in `mine` already.
+    pub(super) fn on_disk(&self) -> &VersionVector {
+        &self.disk.safe
+    }
+
     /// This end has said a whole Have.
     pub(super) fn said_have(&mut self) {
-        self.told = self.mine.clone();
+        self.told = (*self.disk.safe).clone();
     }
 
     /// The peer has said a whole Have.
@@ -63,9 +69,12 @@ impl Books {
         *self.is_behind.get_or_insert_with(compare)
     }
 
-    /// Something became part of the store.
+    /// Something became part of the store, and is on its disk.
     pub(super) fn grew(&mut self, to: &VersionVector) {
         self.mine.join(to);
+        if !to.is_at_or_below(&self.disk.safe) {
+            Arc::make_mut(&mut self.disk.safe).join(to);
+        }
         self.is_behind = None;
     }
 

@@ -23,6 +23,8 @@ pub(super) struct Sender {
     is_asked: bool,
     /// Whether what it answers is for a vector that is out of date.
     is_stale: bool,
+    /// Whether it was asked to go on with a delta that the peer has in part.
+    is_resuming: bool,
     /// The delta of several parts that is being sent.
     current: Option<Current>,
     /// Deltas sent whole, and not acknowledged.
@@ -136,6 +138,7 @@ impl Sender {
         if !self.is_asked && has_room && !self.has_nothing && books.is_behind() {
             self.is_asked = true;
             let (above, partial) = (books.sent.clone(), self.partials.pop());
+            self.is_resuming = partial.is_some();
             out.request(Request::Export { channel: id, above, partial });
         }
     }
@@ -175,7 +178,10 @@ impl Sender {
         if !std::mem::take(&mut self.is_asked) {
             return;
         }
-        if std::mem::take(&mut self.is_stale) {
+        let leads_nowhere = to.is_at_or_below(&books.sent);
+        if std::mem::take(&mut self.is_stale) || leads_nowhere {
+            // A new delta that leads nowhere would be asked for again without end.
+            self.has_nothing = leads_nowhere && !self.is_resuming;
             if part.of() > 1 {
                 out.request(Request::Forget { channel: id, delta: part.name() });
             }
@@ -196,10 +202,6 @@ impl Sender {
         current.next += 1;
         outbox.push_bulk(Frame::Delta(part));
         if let Some(done) = self.current.take_if(|current| current.next == current.of) {
-            if done.to.is_at_or_below(&books.sent) {
-                // A delta that leads nowhere would be asked for again without end.
-                self.has_nothing = true;
-            }
             books.sending(&done.to);
             let is_kept = done.of > 1;
             self.in_flight.push_back(InFlight { delta: done.delta, to: done.to, is_kept });

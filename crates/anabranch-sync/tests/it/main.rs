@@ -1,7 +1,11 @@
 //! Tables, laws and stories of the protocol; every random case names its seed.
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
+mod blobs;
+mod frames;
 mod pair;
 mod protocol;
+mod scopes;
+mod talk;
 mod toy;
 mod world;

@@ -13,7 +13,9 @@ use crate::world::World;
 /// and nothing was ever acknowledged that was not on a disk.
 #[test]
 fn converges_after_any_cuts_and_crashes() {
-    for seed in 0..400 {
+    // 541: a Have after a refusal named what was not synced. 797: a delta that was resumed
+    // and led nowhere hid that there was more.
+    for seed in (0..300).chain([541, 797]) {
         let print = PrintSeed(seed);
         story(seed, seed % 3 == 2);
         std::mem::forget(print);
@@ -63,8 +65,15 @@ fn story(seed: u64, is_bad: bool) {
         world.sync(which);
     }
     for client in 0..usize::from(n_clients) {
-        world.connect(client);
+        // A transport that lost frames is to be given up; one that did not goes on.
+        let is_up = world.links[client].as_ref().is_some_and(|link| !link.has_ended());
+        if is_bad || !is_up {
+            world.connect(client);
+        }
     }
+    world.settle();
+    // Somebody has done something about what was refused for good.
+    (0..usize::from(n_clients)).for_each(|client| world.retry(client));
     world.settle();
     world.assert_equal("quiet");
     for link in world.links.iter().flatten() {

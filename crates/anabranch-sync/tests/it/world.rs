@@ -30,6 +30,13 @@ pub(crate) struct Link {
     pub(crate) relay: End,
 }
 
+impl Link {
+    /// Whether either end has closed the connection or the channel.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.client.session.channels().count() == 0 || self.relay.session.is_closed()
+    }
+}
+
 pub(crate) struct World {
     pub(crate) now: Time,
     pub(crate) rng: Rng,
@@ -73,6 +80,17 @@ impl World {
         let open = Open { store: name(), site, token: Bytes::new(), ticket: None };
         link.client.channel = Some(link.client.session.open(self.now, open).unwrap());
         self.links[client] = Some(link);
+    }
+
+    /// Sends again what was refused for good.
+    pub(crate) fn retry(&mut self, client: usize) {
+        for is_relay in [false, true] {
+            let end = self.end(client, is_relay);
+            if let Some(channel) = end.channel {
+                // A channel that has ended has nothing to send again.
+                let _ = end.session.retry(channel);
+            }
+        }
     }
 
     pub(crate) fn cut(&mut self, client: usize) {
