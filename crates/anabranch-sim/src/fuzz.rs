@@ -21,6 +21,7 @@ use crate::shapes::{Pool, Taste};
 
 mod damage;
 mod sql;
+mod sync;
 
 /// All values may come.
 pub(crate) const ANY: Taste = Taste { has_spellings: true, is_dense: false };
@@ -40,17 +41,23 @@ pub enum Target {
     Sql,
     /// `INSERT INTO crsql_changes` with random values.
     Changes,
+    /// Frames of the sync protocol.
+    Frame,
+    /// Sessions, in any state.
+    Session,
 }
 
 impl Target {
     /// All targets, by name.
-    pub const ALL: [(&'static str, Target); 6] = [
+    pub const ALL: [(&'static str, Target); 8] = [
         ("delta", Target::Delta),
         ("key", Target::Key),
         ("vector", Target::Vector),
         ("damage", Target::Damage),
         ("sql", Target::Sql),
         ("changes", Target::Changes),
+        ("frame", Target::Frame),
+        ("session", Target::Session),
     ];
 
     /// Most bytes that Rust code may have allocated at once for one input of this target,
@@ -60,7 +67,8 @@ impl Target {
     pub fn cap_bytes(self) -> usize {
         match self {
             Target::Delta => 160 << 20,
-            Target::Key | Target::Vector => 1 << 20,
+            Target::Key | Target::Vector | Target::Frame => 1 << 20,
+            Target::Session => 8 << 20,
             Target::Damage | Target::Sql | Target::Changes => 128 << 20,
         }
     }
@@ -85,7 +93,7 @@ impl Fuzzer {
     /// # Errors
     /// A store that cannot be made.
     pub fn new(target: Target, folder: &Path) -> Result<Fuzzer, String> {
-        let needs_store = !matches!(target, Target::Key | Target::Vector | Target::Damage);
+        let needs_store = matches!(target, Target::Delta | Target::Sql | Target::Changes);
         let store = needs_store.then(|| Subject::new(folder)).transpose()?;
         Ok(Fuzzer { target, store })
     }
@@ -100,6 +108,8 @@ impl Fuzzer {
             (Target::Key, _) => fuzz_key(&mut rng),
             (Target::Vector, _) => fuzz_vector(&mut rng),
             (Target::Damage, _) => damage::fuzz(&mut rng),
+            (Target::Frame, _) => sync::fuzz_frame(&mut rng),
+            (Target::Session, _) => sync::fuzz_session(&mut rng),
             (Target::Delta, Some(subject)) => fuzz_delta(&mut rng, subject),
             (Target::Sql, Some(subject)) => sql::fuzz_functions(&mut rng, subject),
             (Target::Changes, Some(subject)) => sql::fuzz_changes(&mut rng, subject),

@@ -3,38 +3,46 @@
 //! Order of a conversation: Hello, Hello, Have both ways, chains compared, then deltas and
 //! acknowledgements both ways, blobs and presence beside, until either end closes. A Have
 //! may come again at any time and starts the exchange anew; nothing is kept that a Have would
-//! not restore. The parts of the work are files of their own: `door` (handshake and rights),
-//! `books` (vectors), `sender` (deltas out), `intake` (deltas in), `forks` (histories
-//! compared), `blobs`, `outbox` (what waits to be sent), `input` (what comes in).
+//! not restore. The parts of the work are files of their own. What each knows: `door` (who is
+//! there, with which right), `books` (vectors), `sender` (deltas out), `intake` (deltas in),
+//! `forks` (histories compared), `blobs`, `outbox` (what waits to be sent). What comes in:
+//! `greeting` (Hello and Have), `reading` (all frames), `store` (answers), `command`.
 
 use std::collections::VecDeque;
 
-use anabranch_core::limits::MAX_SITES;
 use anabranch_core::site::SiteId;
 use anabranch_core::vector::{Dot, VersionVector};
 
 use crate::driver::{Event, Request};
 use crate::frame::{
-    About, Ack, Capabilities, Closes, ErrorCode, ErrorFrame, Frame, Have, Hello, Partial, Retry,
-    Role, Turn,
+    About, Ack, Capabilities, Closes, ErrorCode, ErrorFrame, Frame, Partial, Retry, Role,
 };
 use crate::limits::{
-    MAX_CHANNELS, MAX_CONNECTION_QUEUED_BYTES, MAX_FRAME_DOTS, MAX_FRAME_ENTRIES,
-    MAX_QUEUED_ANSWERS, TICKET_INTERVAL_MS,
+    MAX_CHANNELS, MAX_CONNECTION_QUEUED_BYTES, MAX_FRAME_DOTS, MAX_QUEUED_ANSWERS,
+    TICKET_INTERVAL_MS,
 };
 use crate::presence::{Present, RateLimit, Shown};
 use crate::scope::Action;
 use crate::session::{Side, Time};
-use crate::ticket::{Basis, difference, digest};
+use crate::ticket::{Basis, digest};
+
+mod door;
+
+mod greeting;
+mod reading;
+mod store;
+
+mod command;
+
+mod books;
+mod sender;
+
+mod intake;
+
+mod forks;
 
 mod blobs;
-mod books;
-mod door;
-mod forks;
-mod input;
-mod intake;
 mod outbox;
-mod sender;
 
 use blobs::Blobs;
 use books::Books;
@@ -286,6 +294,7 @@ impl Channel {
             out.event(Event::Presence { channel: self.id, from, state: None });
         }
         self.crowd.shown.repeat(now);
+        self.sender.tick(now);
         self.advance(now, out);
         Ok(())
     }
@@ -343,30 +352,6 @@ impl Channel {
         let basis = Basis { mine: self.books.told.clone(), theirs: self.books.theirs.clone() };
         self.tickets.asked = Some(basis.clone());
         out.request(Request::IssueTicket { channel: self.id, basis });
-    }
-
-    /// Says what this end holds; the first time on top of the ticket, if one was taken.
-    fn say_have(&mut self) {
-        let basis = self.hearing.basis.as_ref().filter(|_| !self.hearing.has_said);
-        let is_on_ticket = basis.is_some();
-        let entries = match basis {
-            Some(basis) => difference(&basis.mine, self.books.on_disk()),
-            None => self.books.on_disk().iter().collect(),
-        };
-        let mut rest = entries.as_slice();
-        loop {
-            let (now, later) = rest.split_at(rest.len().min(MAX_FRAME_ENTRIES));
-            let has_more = !later.is_empty();
-            let partials = if has_more { Vec::new() } else { std::mem::take(&mut self.partials) };
-            let entries = now.to_vec();
-            self.outbox.push(Frame::Have(Have { has_more, is_on_ticket, entries, partials }));
-            rest = later;
-            if !has_more {
-                break;
-            }
-        }
-        self.books.said_have();
-        self.hearing.has_said = true;
     }
 
     /// Both vectors are known: which histories must be compared.
@@ -441,37 +426,6 @@ impl Channel {
         }
         self.outbox.push(frame);
         Ok(())
-    }
-
-    fn hello(&self, turn: Turn) -> Frame {
-        let End { site, role, capabilities } = self.door.me;
-        Frame::Hello(Hello { capabilities, role, site, store: self.door.store.clone(), turn })
-    }
-
-    /// Notes a Have; `Some` is the whole vector once the last frame of it came.
-    fn hear_have(&mut self, have: &Have) -> Result<Option<VersionVector>, Fault> {
-        let (mut vector, last) = match self.hearing.under_way.take() {
-            Some(under_way) => under_way,
-            None if !have.is_on_ticket => (VersionVector::new(), None),
-            None => match &self.hearing.basis {
-                Some(basis) if !self.hearing.has_heard => (basis.theirs.clone(), None),
-                _ => return Err(fault(ErrorCode::Unexpected, "Have: no ticket was taken")),
-            },
-        };
-        let first = have.entries.first().map(|entry| entry.0);
-        if last.is_some() && first <= last {
-            return Err(fault(ErrorCode::Malformed, "Have: sites out of order"));
-        }
-        have.entries.iter().for_each(|(site, held)| vector.set(*site, *held));
-        if vector.len() > MAX_SITES {
-            return Err(fault(ErrorCode::OverLimit, "Have: too many sites"));
-        }
-        if have.has_more {
-            let last = have.entries.last().map(|entry| entry.0);
-            self.hearing.under_way = Some((vector, last));
-            return Ok(None);
-        }
-        Ok(Some(vector))
     }
 
     /// Ends presence: everybody there has left.

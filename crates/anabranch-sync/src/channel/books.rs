@@ -112,7 +112,9 @@ impl Books {
     /// The driver says what is safe.
     pub(super) fn safe(&mut self, replicas: u64, vector: Arc<VersionVector>) {
         if replicas == 0 {
-            self.disk.safe = vector;
+            if self.disk.safe.is_at_or_below(&vector) {
+                self.disk.safe = vector;
+            }
             return;
         }
         if self.replicated.0 == 0 {

@@ -16,6 +16,9 @@ pub(super) struct Intake {
     n_waiting_bytes: usize,
     /// The delta refused last: its further parts are dropped.
     refused: Option<DeltaName>,
+    /// Whether nothing was applied since a delta was refused: what the peer had sent after it
+    /// will be missing something, and the peer knows.
+    pub(super) is_void: bool,
     /// Changes to be said as held.
     held: VecDeque<Dot>,
     /// Changes to be said as shown after all.
@@ -55,6 +58,7 @@ impl Intake {
 
     /// Notes a refusal; whether it is to be said: once for each delta.
     pub(super) fn refuse(&mut self, delta: DeltaName) -> bool {
+        self.is_void = true;
         self.receiving.take_if(|receiving| receiving.delta == delta);
         self.refused.replace(delta) != Some(delta)
     }

@@ -39,6 +39,11 @@ impl Outbox {
         has_room
     }
 
+    /// Whether refusals that the peer can work out by itself are better left unsaid.
+    pub(super) fn is_short_of_errors(&self) -> bool {
+        self.n_errors >= MAX_QUEUED_ERRORS / 2
+    }
+
     /// Whether bulk may be added.
     pub(super) fn has_room(&self) -> bool {
         self.n_bytes < MAX_QUEUED_BYTES && self.deltas.len() < MAX_QUEUED_FRAMES

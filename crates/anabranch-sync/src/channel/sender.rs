@@ -70,7 +70,9 @@ impl Sender {
     /// The peer has said what it holds: whatever was under way is void.
     pub(super) fn restart(&mut self, partials: Vec<Partial>, id: ChannelId, out: &mut Outputs) {
         self.abandon(id, out);
-        self.pause = Pause::No;
+        if self.is_stalled() {
+            self.pause = Pause::No;
+        }
         self.partials = partials;
         self.has_nothing = false;
     }
@@ -78,6 +80,13 @@ impl Sender {
     /// The store grew or changed.
     pub(super) fn wake(&mut self) {
         self.has_nothing = false;
+    }
+
+    /// Time went on.
+    pub(super) fn tick(&mut self, now: Time) {
+        if matches!(self.pause, Pause::Until(time) if time <= now) {
+            self.pause = Pause::No;
+        }
     }
 
     /// Somebody has done something about a refusal.
@@ -120,9 +129,7 @@ impl Sender {
         id: ChannelId,
         out: &mut Outputs,
     ) {
-        if matches!(self.pause, Pause::Until(time) if time <= now) {
-            self.pause = Pause::No;
-        }
+        self.tick(now);
         if !matches!(self.pause, Pause::No) || !outbox.has_room() {
             return;
         }

@@ -1,7 +1,8 @@
 //! Error: something was refused, and what the receiver can do about it.
 //!
 //! ```text
-//! code (varint) | retry (varint: 0 never, n: after n - 1 ms) | closes (1: 0 nothing, 1 channel, 2 connection)
+//! code (varint) | retry (varint: 0 never, n: after n - 1 ms)
+//! closes (1: 0 nothing, 1 channel, 2 connection)
 //! about (1: 0 nothing, 1 delta (16), 2 change: site | version) | text (at most 1 KiB)
 //! ```
 

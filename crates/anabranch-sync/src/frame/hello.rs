@@ -1,8 +1,8 @@
 //! Hello: who speaks, about which store, with which right.
 //!
 //! ```text
-//! protocol (varint) | capabilities (varint) | role (1: 0 peer, 1 relay) | site (bytes) | store (text)
-//! turn (1)
+//! protocol (varint) | capabilities (varint) | role (1: 0 peer, 1 relay) | site (bytes)
+//! store (text) | turn (1)
 //!   0 opens:    token (bytes, none: 0) | ticket (bytes, none: 0)
 //!   1 answers:  grants (1) | ms until the token ends (varint, 0: it does not) | resumed (1: 0, 1)
 //! ```

@@ -1,7 +1,8 @@
 //! Presence: what is never stored.
 //!
 //! ```text
-//! from (1: 0 the sender, 1 another: site (bytes) | instance (varint)) | state (1: 0 gone, 1 here: bytes)
+//! from (1: 0 the sender, 1 another: site (bytes) | instance (varint))
+//! state (1: 0 gone, 1 here: bytes)
 //! ```
 
 use anabranch_core::site::SiteId;

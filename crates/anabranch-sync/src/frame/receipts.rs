@@ -3,7 +3,8 @@
 //! ```text
 //! turn (1)
 //!   0 asks:   n | (site | version)*
-//!   1 tells:  n | (site | version | n | (site (bytes) | role (1: 0 peer, 1 relay) | reach (1: 0 held, 1 shown))*)*
+//!   1 tells:  n | (site | version | n | place*)*
+//! place: site (bytes) | role (1: 0 peer, 1 relay) | reach (1: 0 held, 1 shown)
 //! ```
 
 use anabranch_core::site::SiteId;

@@ -4,7 +4,8 @@
 //! entry:   site (bytes) | version (varint) | chain (16, absent for version 0)
 //! Have:    flags (1: 1 more follows, 2 on top of the ticket) | n | entry*, by site
 //!          and in the last: n | (delta (16) | of (varint) | next (varint))*
-//! Ack:     replicas (varint) | n | entry* | n | held: (site | version)* | n | shown: (site | version)*
+//! Ack:     replicas (varint) | n | entry* | n | dots held | n | dots shown
+//! dot:     site (bytes) | version (varint)
 //! Chains:  turn (1) | site
 //!   0 asks:    n | versions, ascending
 //!   1 tells:   n | (version | known (1: 0, 1) | chain (16, if known))*, ascending

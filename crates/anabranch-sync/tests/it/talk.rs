@@ -9,12 +9,12 @@ use anabranch_sync::limits::*;
 use anabranch_sync::scope::Scopes;
 use anabranch_sync::ticket::{Basis, digest};
 use anabranch_sync::{
-    ChannelId, CommandError, Config, Event, Open, Question, Refusal, Request, Session, StoreEvent,
-    Time, Verdict,
+    ChannelId, CommandError, Config, Event, Open, Refusal, Request, Session, StoreEvent, Time,
+    Verdict,
 };
 use bytes::Bytes;
 
-use crate::toy::{Rng, parts, site};
+use crate::toy::{parts, site};
 use crate::world::name;
 
 pub(crate) const T: Time = Time(1000);
@@ -28,7 +28,7 @@ pub(crate) fn say(session: &mut Session, frame: Frame) {
     say_on(session, 0, frame);
 }
 
-fn say_on(session: &mut Session, channel: u32, frame: Frame) {
+pub(crate) fn say_on(session: &mut Session, channel: u32, frame: Frame) {
     let channel = ChannelId::new(channel).unwrap();
     session.handle_frame(T, encode(channel, &frame).into_bytes().into());
 }
@@ -52,7 +52,7 @@ pub(crate) fn events(session: &mut Session) -> Vec<Event> {
 }
 
 /// The errors among frames.
-fn errors(frames: &[Frame]) -> Vec<(ErrorCode, Closes)> {
+pub(crate) fn errors(frames: &[Frame]) -> Vec<(ErrorCode, Closes)> {
     let error = |frame: &Frame| match frame {
         Frame::Error(error) => Some((error.code, error.closes)),
         _ => None,
@@ -226,24 +226,6 @@ fn handshakes_and_refusals() {
         },
         &[],
     );
-}
-
-#[test]
-fn a_connection_names_the_stores_it_may() {
-    let only = StoreName::new("other").unwrap();
-    let mut relay = Session::new(T, Config { only_store: Some(only), ..Config::relay() });
-    say(&mut relay, hello(Role::Peer));
-    assert_eq!(errors(&sent(&mut relay)), [(ErrorCode::NoStore, Closes::Channel)]);
-    // Ten thousand stores named by one client, none of them verified.
-    let mut relay = Session::new(T, Config::relay());
-    for channel in 0..1000 {
-        say_on(&mut relay, channel % 1024, hello(Role::Peer));
-        if relay.is_closed() {
-            break;
-        }
-    }
-    assert!(relay.is_closed(), "too many that nobody verifies");
-    assert!(requests(&mut relay).len() <= 2 * MAX_UNVERIFIED_CHANNELS);
 }
 
 /// A token ends, is renewed in place, is taken back.
@@ -518,303 +500,4 @@ fn long_vectors_take_several_frames() {
     let heard = events(&mut relay);
     assert!(heard.contains(&Event::PeerHas { channel: zero(), vector: long }));
     assert!(heard.contains(&Event::Converged { channel: zero() }), "{heard:?}");
-}
-
-#[test]
-fn presence_is_bounded_and_forgotten() {
-    let mut relay = live(Scopes::from_words(["presence"]), &[], &[]);
-    let here = |n: u8| Frame::Presence(Presence { from: None, state: Some(vec![n].into()) });
-    (0..100).for_each(|n| say(&mut relay, here(n)));
-    let seen = events(&mut relay);
-    assert_eq!(seen.len() as u64, PRESENCE_BURST);
-    // The last that was within the rate is repeated: nothing new, but alive.
-    assert_eq!(relay.poll_timeout(), Some(T.after(PRESENCE_MS)));
-    relay.handle_timer(T.after(20_000));
-    relay.handle_frame(T.after(20_000), encode(zero(), &here(39)).into_bytes().into());
-    assert_eq!(events(&mut relay), []);
-    assert_eq!(relay.poll_timeout(), Some(T.after(20_000 + PRESENCE_MS)));
-    relay.handle_timer(T.after(20_000 + PRESENCE_MS));
-    let gone = Event::Presence { channel: zero(), from: None, state: None };
-    assert_eq!(events(&mut relay), std::slice::from_ref(&gone));
-    say(&mut relay, here(1));
-    let _ = events(&mut relay);
-    relay.close(T, zero(), Refusal::new(ErrorCode::Closing, Retry::Never, ""));
-    assert!(events(&mut relay).contains(&gone), "at once on close");
-    // A peer does not speak for others.
-    let mut relay = live(Scopes::from_words(["presence"]), &[], &[]);
-    let from = Some(Participant { site: site(9), instance: 1 });
-    say(&mut relay, Frame::Presence(Presence { from, state: None }));
-    assert_eq!(errors(&sent(&mut relay)), [(ErrorCode::Forbidden, Closes::Nothing)]);
-    // To a slow reader goes the latest of each.
-    for n in 0..200 {
-        let who = Participant { site: site(9), instance: n % 3 };
-        relay.pass_presence(zero(), who, Some(vec![n as u8].into())).unwrap();
-    }
-    let latest = sent(&mut relay);
-    let states = latest.iter().map(|frame| match frame {
-        Frame::Presence(Presence { state: Some(state), .. }) => state[0],
-        other => panic!("{other:?}"),
-    });
-    assert_eq!(states.collect::<Vec<_>>(), [198, 199, 197]);
-}
-
-#[test]
-fn own_presence_is_repeated_until_taken_back() {
-    let mut relay = live(Scopes::ALL, &[], &[]);
-    relay.set_presence(zero(), Some(Bytes::from_static(b"x"))).unwrap();
-    assert_eq!(sent(&mut relay).len(), 1);
-    relay.handle_timer(T.after(HEARTBEAT_MS - 1));
-    assert_eq!(sent(&mut relay).len(), 0);
-    relay.handle_timer(T.after(HEARTBEAT_MS));
-    assert_eq!(sent(&mut relay).len(), 1);
-    relay.set_presence(zero(), None).unwrap();
-    assert_eq!(sent(&mut relay).len(), 1);
-    relay.handle_timer(T.after(10 * HEARTBEAT_MS));
-    assert_eq!(sent(&mut relay).len(), 0);
-}
-
-/// A blob comes in windows, each chunk proven, and is done when the store has kept the last.
-#[test]
-fn blobs_come_in_windows() {
-    let bytes = vec![5; 40 * CHUNK_BYTES + 3];
-    let (blob, chunks) = crate::blobs::chunks_of(&bytes);
-    let mut relay = live(Scopes::ALL, &[], &[]);
-    relay.want_blob(zero(), blob, 2).unwrap();
-    let mut wanted: Vec<u64> = Vec::new();
-    let mut kept = 2;
-    loop {
-        for frame in sent(&mut relay) {
-            let Frame::BlobWant(want) = frame else { panic!("{frame:?}") };
-            wanted.extend(want.first..want.first + want.count);
-            assert!(wanted.len() as u64 + 2 - kept <= MAX_CHUNKS_IN_FLIGHT as u64);
-        }
-        let Some(chunk) = chunks.get(kept as usize) else { break };
-        let chunk = Some(chunk.clone());
-        say(&mut relay, Frame::BlobChunk(BlobChunk { blob, chunk }));
-        assert!(matches!(requests(&mut relay)[..], [Request::StoreChunk { .. }]));
-        let refusal = None;
-        let stored = StoreEvent::ChunkStored { blob, index: kept, refusal };
-        relay.handle_store_event(T, zero(), stored);
-        kept += 1;
-    }
-    assert!(events(&mut relay).contains(&Event::BlobDone { channel: zero(), blob }));
-    assert_eq!(wanted, (2..41).collect::<Vec<u64>>());
-    // A lie ends the blob, not the channel.
-    relay.want_blob(zero(), blob, 0).unwrap();
-    let chunk = Some(Chunk { path: vec![[0; 32]; 6], ..chunks[0].clone() });
-    say(&mut relay, Frame::BlobChunk(BlobChunk { blob, chunk }));
-    let failed = events(&mut relay);
-    assert!(
-        matches!(&failed[..], [Event::BlobFailed { refusal, .. }]
-        if refusal.code == ErrorCode::Damaged),
-        "{failed:?}"
-    );
-    relay.want_blob(zero(), blob, 0).unwrap();
-    say(&mut relay, Frame::BlobChunk(BlobChunk { blob, chunk: None }));
-    assert!(matches!(&events(&mut relay)[..], [Event::BlobFailed { .. }]));
-}
-
-#[test]
-fn blobs_are_served_one_by_one() {
-    let (blob, chunks) = crate::blobs::chunks_of(&vec![5; 3 * CHUNK_BYTES]);
-    let mut relay = live(Scopes::ALL, &[], &[]);
-    for _ in 0..3 {
-        say(&mut relay, Frame::BlobWant(BlobWant { blob, first: 1, count: 16 }));
-        for chunk in &chunks[1..] {
-            let asked = requests(&mut relay);
-            assert!(
-                matches!(asked[..], [Request::ReadChunk { index, .. }] if index == chunk.index)
-            );
-            let chunk = Some(chunk.clone());
-            relay.handle_store_event(T, zero(), StoreEvent::Chunk { blob, chunk });
-        }
-        assert_eq!(requests(&mut relay), [], "beyond the end");
-        assert_eq!(sent(&mut relay).len(), 2);
-    }
-}
-
-#[test]
-fn receipts_are_asked_and_told() {
-    let mut relay = live(Scopes::from_words(["read"]), &[], &[]);
-    let change = Dot { site: site(1), version: 4 };
-    say(&mut relay, Frame::Receipts(Receipts::Ask(vec![change])));
-    let asked = Request::Receipts { channel: zero(), changes: vec![change] };
-    assert_eq!(requests(&mut relay), [asked]);
-    let place = Place { site: site(3), role: Role::Peer, reach: Reach::Held };
-    let receipts = vec![Receipt { change, places: vec![place; 100] }];
-    relay.handle_store_event(T, zero(), StoreEvent::Receipts(receipts));
-    let frames = sent(&mut relay);
-    let [Frame::Receipts(Receipts::Tell(told))] = &frames[..] else { panic!("{frames:?}") };
-    assert_eq!(told[0].places.len(), MAX_PLACES);
-    // A relay does not ask a peer that may not answer.
-    assert_eq!(relay.ask_receipts(zero(), vec![change]), Err(CommandError::NotAllowed));
-}
-
-/// Questions whose answers nobody reads, and refusals that nobody reads, end the channel.
-#[test]
-fn a_peer_that_asks_and_does_not_read_is_ended() {
-    let mut relay = live(Scopes::ALL, &[(1, 3)], &[(1, 3)]);
-    for n in 0.. {
-        assert!(n < 200, "answers pile up");
-        say(&mut relay, Frame::Chains(Chains::Ask { site: site(1), versions: vec![1] }));
-        let chains = vec![None];
-        let answer = StoreEvent::Chains { question: Question::Peer, chains };
-        relay.handle_store_event(T, zero(), answer);
-        if relay.channels().count() == 0 {
-            break;
-        }
-    }
-    let mut relay = live(Scopes::NONE, &[], &[]);
-    for n in 0.. {
-        assert!(n < 200, "refusals pile up");
-        say(&mut relay, Frame::Ack(Ack::default()));
-        if relay.channels().count() == 0 {
-            break;
-        }
-    }
-}
-
-/// A driver that does not answer stops the reading; one that reads on is cut off.
-#[test]
-fn parts_that_the_store_does_not_take_stay_in_the_socket() {
-    let mut relay = live(Scopes::ALL, &[], &[]);
-    let part = parts(&vec![0; 1 << 20], 1 << 20).remove(0);
-    let mut n = 0;
-    while relay.is_reading() {
-        say(&mut relay, Frame::Delta(part.clone()));
-        n += 1;
-    }
-    assert!(n <= 17, "{n} MiB");
-    while !relay.is_closed() {
-        say(&mut relay, Frame::Delta(part.clone()));
-        n += 1;
-    }
-    assert!(n <= 34, "{n} MiB");
-}
-
-/// Many channels share what a connection may queue, and all come to their turn.
-#[test]
-fn channels_share_a_connection() {
-    let mut relay = Session::new(T, Config::relay());
-    let n_channels = 40;
-    let part = parts(&vec![0; 3 << 20], 3 << 20).remove(0);
-    let to = Arc::new(vector(&[(2, 1)]));
-    for n in 0..n_channels {
-        let channel = ChannelId::new(n).unwrap();
-        say_on(&mut relay, n, hello(Role::Peer));
-        relay.handle_token(T, channel, Verdict::Granted { scopes: Scopes::ALL, ends: None });
-        relay.handle_store_event(T, channel, opened(&[(2, 1)]));
-        say_on(&mut relay, n, have(&[]));
-    }
-    let mut queued = 0;
-    let mut n_sent = 0;
-    loop {
-        while let Some(request) = relay.poll_request() {
-            if let Request::Export { channel, .. } = request {
-                queued += part.part().len();
-                let exported = StoreEvent::Exported { part: part.clone(), to: to.clone() };
-                relay.handle_store_event(T, channel, exported);
-            }
-        }
-        let most = MAX_CONNECTION_QUEUED_BYTES + n_channels as usize * 100;
-        assert!(queued <= most + 40 * (3 << 20), "{queued} bytes queued");
-        let Some(transmit) = relay.poll_transmit() else { break };
-        let is_delta = transmit.len_bytes() > 1 << 20;
-        n_sent += usize::from(is_delta);
-        queued -= if is_delta { part.part().len() } else { 0 };
-    }
-    assert_eq!(n_sent, n_channels as usize);
-}
-
-/// Any frames in any state, any answers of the store, any words on tokens: nothing panics, and
-/// what is queued stays bounded.
-#[test]
-fn anything_in_any_state_is_survived() {
-    for seed in 0..1_500 {
-        let mut rng = Rng::new(seed);
-        let mut session = any_session(&mut rng);
-        for _ in 0..rng.below(60) {
-            any_input(&mut rng, &mut session);
-            if rng.one_in(3) {
-                drop((requests(&mut session), events(&mut session)));
-            }
-            if rng.one_in(3) {
-                let _ = session.poll_transmit();
-            }
-        }
-        let total: usize = std::iter::from_fn(|| session.poll_transmit())
-            .map(|transmit| transmit.len_bytes())
-            .sum();
-        assert!(total < 1 << 20, "seed {seed}: {total} bytes out of nothing");
-    }
-}
-
-fn any_session(rng: &mut Rng) -> Session {
-    match rng.below(4) {
-        0 => Session::new(T, Config::relay()),
-        1 => {
-            let mut client = Session::new(T, Config::client());
-            let open = Open { store: name(), site: site(1), token: Bytes::new(), ticket: None };
-            client.open(T, open).unwrap();
-            if rng.one_in(2) {
-                client.handle_store_event(T, zero(), opened(&[(1, 2)]));
-            }
-            if rng.one_in(2) {
-                say(&mut client, answer_hello(Scopes::ALL));
-            }
-            client
-        }
-        2 => live(Scopes::ALL, &[(1, 3), (2, 2)], &[(1, 2)]),
-        _ => live(Scopes::from_words(["read"]), &[(1, 3)], &[(1, 3)]),
-    }
-}
-
-fn any_input(rng: &mut Rng, session: &mut Session) {
-    let now = Time(1000 + rng.below(1 << 12));
-    match rng.below(8) {
-        0 => session.handle_frame(now, rng.bytes(40).into()),
-        1..4 => {
-            let (_, frame) = crate::frames::any_frame(rng);
-            let channel = ChannelId::new(rng.below(2) as u32).unwrap();
-            session.handle_frame(now, encode(channel, &frame).into_bytes().into());
-        }
-        4 => {
-            let ends = rng.one_in(2).then(|| Time(rng.below(4000)));
-            let verdict = Verdict::Granted { scopes: Scopes::ALL, ends };
-            session.handle_token(now, zero(), verdict);
-        }
-        5 => session.handle_timer(now),
-        _ => session.handle_store_event(now, zero(), any_store_event(rng)),
-    }
-}
-
-fn any_store_event(rng: &mut Rng) -> StoreEvent {
-    let blob = BlobId([1; 32]);
-    let some = vector(&[(1, 1 + rng.below(4)), (2, 1 + rng.below(4))]);
-    let some = Arc::new(some);
-    let content = rng.bytes(50);
-    let mut all = parts(&[&[1][..], &content].concat(), 20);
-    let part = all.swap_remove(rng.below(all.len() as u64) as usize);
-    let delta = part.name();
-    let retry = if rng.one_in(2) { Retry::Never } else { Retry::AfterMs(0) };
-    let refusal = Refusal::new(ErrorCode::of(rng.below(23)), retry, "any");
-    match rng.below(18) {
-        0 => opened(&[(1, 3)]),
-        1 => StoreEvent::Committed { from: some.clone(), to: some, part: Some(part) },
-        2 | 3 => StoreEvent::Exported { part, to: some },
-        4 => StoreEvent::NothingAbove,
-        5 => StoreEvent::ExportFailed(refusal),
-        6 => StoreEvent::Part(part),
-        7 => StoreEvent::Staged { delta },
-        8 => StoreEvent::Applied { delta, to: some, held: Vec::new() },
-        9 => StoreEvent::Refused { delta, refusal },
-        10 => StoreEvent::Durable { replicas: rng.below(3), vector: some },
-        11 => StoreEvent::Chains { question: Question::Compare, chains: vec![None] },
-        12 => StoreEvent::Chains { question: Question::Bisect, chains: vec![None, None] },
-        13 => StoreEvent::Chains { question: Question::Peer, chains: Vec::new() },
-        14 => StoreEvent::Replaced { vector: some },
-        15 => StoreEvent::Chunk { blob, chunk: None },
-        16 => StoreEvent::ChunkStored { blob, index: rng.below(3), refusal: None },
-        _ => StoreEvent::Ticket(Some(rng.bytes(9).into())),
-    }
 }
