@@ -127,10 +127,11 @@ impl Encoder {
             let row = |member: &u8| range.start + usize::from(*member);
             self.beside.clear();
             self.beside.extend(members.iter().map(|member| rows.numbers[row(member)]));
-            for group in 0..rows.patterns.n_groups(*pattern) {
+            let n_groups = rows.patterns.n_groups(*pattern);
+            for group in 0..n_groups {
                 self.values.clear();
-                let starts = members.iter().map(|m| rows.at_range(row(m)..row(m) + 1).start);
-                self.values.extend(starts.map(|start| rows.at[start + group]));
+                let ends = members.iter().map(|member| rows.at_ends[row(member)]);
+                self.values.extend(ends.map(|end| rows.at[end - (n_groups - group)]));
                 put_stream(out, &self.values, Some(&self.beside));
             }
         }
@@ -349,14 +350,18 @@ pub(crate) fn decode_into(first: &[u8], body: &[u8], rows: &mut Rows) -> Decoded
     if let [only] = &parts.patterns[..] {
         return decode_alike(only, &parts, rows);
     }
-    let mut places: SmallVec<[u8; MAX_BLOCK_ROWS]> = SmallVec::new();
-    parts.places.each(n_rows, patterns.len(), |place| places.push(place as u8))?;
+    let (mut all, mut n_placed) = ([0; MAX_BLOCK_ROWS], 0);
+    parts.places.each(n_rows, patterns.len(), |place| {
+        all[n_placed] = place as u8;
+        n_placed += 1;
+    })?;
+    let places = &all[..n_placed];
     let mut members = Members::default();
-    members.sort(&places, patterns.len());
+    members.sort(places, patterns.len());
     check_size(patterns.iter().enumerate().map(|(name, p)| (p, members.of(name).len())))?;
     let names: SmallVec<[u32; 4]> = patterns.iter().map(|p| rows.patterns.intern(p)).collect();
     let mut end = 0;
-    for place in &places {
+    for place in places {
         rows.places.push(names[usize::from(*place)]);
         end += patterns[usize::from(*place)].groups.len();
         rows.at_ends.push(end);

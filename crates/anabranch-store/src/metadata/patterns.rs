@@ -35,14 +35,56 @@ struct Step {
     kind: RecordKind,
     name: u32,
     to: u32,
-    /// For each group of the new pattern, which address it takes: that of a former group, or
-    /// the operation's.
-    from: SmallVec<[u32; 4]>,
+    moves: Moves,
     outcome: Outcome,
 }
 
-/// In [`Step::from`]: the address of the operation.
+/// Which addresses the groups of a changed row have.
+#[derive(Debug)]
+enum Moves {
+    /// One group, which has that of the operation: an insert, a delete.
+    Replace,
+    /// All as before, and the operation's: the first update of a column.
+    Append,
+    /// For each group that of a former one, or the operation's.
+    Mix(SmallVec<[u32; 4]>),
+}
+
+/// In [`Moves::Mix`]: the address of the operation.
 const OWN: u32 = u32::MAX;
+
+impl Moves {
+    fn of(from: SmallVec<[u32; 4]>, n_former: usize) -> Moves {
+        let is_append = from.len() == n_former + 1
+            && from.iter().enumerate().all(|(i, from)| match i == n_former {
+                true => *from == OWN,
+                false => *from == i as u32,
+            });
+        match from.as_slice() {
+            [OWN] => Moves::Replace,
+            _ if is_append => Moves::Append,
+            _ => Moves::Mix(from),
+        }
+    }
+
+    #[inline]
+    fn apply(&self, row: &mut Slot, at: u64) {
+        match self {
+            Moves::Replace => {
+                row.at.clear();
+                row.at.push(at);
+            }
+            Moves::Append => row.at.push(at),
+            Moves::Mix(from) => {
+                std::mem::swap(&mut row.at, &mut row.former);
+                row.at.clear();
+                for from in from {
+                    row.at.push(if *from == OWN { at } else { row.former[*from as usize] });
+                }
+            }
+        }
+    }
+}
 
 #[derive(Debug)]
 struct Pattern {
@@ -142,9 +184,12 @@ impl Patterns {
     #[inline]
     pub(crate) fn apply(&mut self, row: &mut Slot, op: &Op<'_>) -> Outcome {
         let at = linear(op.at);
-        let last = row.at.last().copied();
         // Where addresses ascend, groups keep their order whatever the addresses are.
-        let ascend = last.is_none_or(|last| last < at) && row.at.is_sorted_by(|a, b| a < b);
+        let ascend = match row.at.as_slice() {
+            [] => true,
+            [only] => *only < at,
+            all => all[all.len() - 1] < at && all.is_sorted_by(|a, b| a < b),
+        };
         if !ascend {
             return self.apply_to_clock(row, op);
         }
@@ -156,11 +201,7 @@ impl Patterns {
         let known = known.unwrap_or_else(|| self.add_step(row.place, op));
         let step = &self.list[row.place as usize].steps[known];
         row.place = step.to;
-        std::mem::swap(&mut row.at, &mut row.former);
-        row.at.clear();
-        for from in &step.from {
-            row.at.push(if *from == OWN { at } else { row.former[*from as usize] });
-        }
+        step.moves.apply(row, at);
         step.outcome
     }
 
@@ -181,9 +222,10 @@ impl Patterns {
         let outcome = local::apply_to(&mut clock, op.kind, op.columns, own, op.number);
         let from = |at: Address| if at == own { OWN } else { at.index };
         let from = clock.groups.iter().map(|group| from(group.at)).collect();
+        let moves = Moves::of(from, self.n_groups(place));
         let to = self.intern(&clock);
         let steps = &mut self.list[place as usize].steps;
-        steps.push(Step { kind: op.kind, name: op.name, to, from, outcome });
+        steps.push(Step { kind: op.kind, name: op.name, to, moves, outcome });
         steps.len() - 1
     }
 }

@@ -184,6 +184,7 @@ impl<'a> Stream<'a> {
     }
 
     /// The value at `index`, below the length; `beside`: the number beside it.
+    #[inline]
     pub(crate) fn at(&self, index: usize, beside: u64) -> Decoded<u64> {
         match self {
             Stream::Pieces { bytes, len } => {
@@ -238,6 +239,7 @@ impl<'a> Stream<'a> {
     }
 
     /// Hands all values to `take`, in order; `beside(i)`: the number beside the i-th.
+    #[inline]
     pub(crate) fn each(
         &self,
         len: usize,
@@ -272,6 +274,7 @@ impl<'a> Stream<'a> {
 }
 
 /// Count, first and step of a piece of at most `left` values.
+#[inline]
 fn read_piece(reader: &mut Reader<'_>, left: usize) -> Decoded<(usize, u64, u64)> {
     let more = reader.number()?;
     if more >= left as u64 {

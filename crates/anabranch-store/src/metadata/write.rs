@@ -85,7 +85,7 @@ impl Addresses {
         let mut at = Vec::with_capacity(records.size_hint().0);
         let mut ends = Vec::new();
         let mut tables: SmallVec<[(TableId, u32); 4]> = SmallVec::new();
-        let (mut id, mut n_records, mut n_bytes) = (first.0, 0, 0);
+        let (mut id, mut n_records, mut n_bytes, mut place) = (first.0, 0, 0, 0);
         for (table, key_len) in records {
             if n_records == MAX_ENTRY_RECORDS || n_bytes > MAX_ENTRY_KEY_BYTES {
                 ends.push(at.len());
@@ -93,11 +93,13 @@ impl Addresses {
                 tables.clear();
                 (n_records, n_bytes) = (0, 0);
             }
-            let place = tables.iter().position(|(known, _)| *known == table);
-            let place = place.unwrap_or_else(|| {
-                tables.push((table, 0));
-                tables.len() - 1
-            });
+            if tables.get(place).is_none_or(|(known, _)| *known != table) {
+                let known = tables.iter().position(|(known, _)| *known == table);
+                place = known.unwrap_or_else(|| {
+                    tables.push((table, 0));
+                    tables.len() - 1
+                });
+            }
             at.push(Address { entry: EntryId(id + place as u64), index: tables[place].1 });
             tables[place].1 += 1;
             n_records += 1;
@@ -329,11 +331,13 @@ impl Metadata {
 /// How much of a key that shares so much with its neighbours is written to the log: two bytes
 /// more than tells it from them, so that rows that come later seldom begin alike. Number
 /// keys pack better whole.
+#[inline]
 pub(super) fn prefix_len(key: &[u8], shared: u32) -> u32 {
     let len = key.len() as u32;
     if len == 8 { len } else { len.min(shared + 3) }
 }
 
+#[inline]
 pub(super) fn record_kind(kind: LocalKind) -> RecordKind {
     match kind {
         LocalKind::Insert => RecordKind::Insert,
@@ -353,6 +357,7 @@ pub(super) fn stamped(kind: RecordKind, columns: &Mask, outcome: local::Outcome)
 }
 
 /// The stamp of a local record, with the next `seq`s of the change.
+#[inline]
 pub(super) fn take_seqs<'a>(
     change: &mut PendingChange,
     kind: RecordKind,

@@ -78,6 +78,7 @@ impl Changes for TableOps<'_> {
         self.ops.key(&self.ops.ops[op as usize])
     }
 
+    #[inline]
     fn apply(&mut self, i: usize, row: &mut Slot, patterns: &mut Patterns) {
         let range = self.range(i);
         if range.len() == 1 {
@@ -112,6 +113,7 @@ impl Changes for TableOps<'_> {
     }
 }
 
+#[inline]
 fn pack(outcome: Outcome) -> u8 {
     let bit = |is_set: bool, bit: u8| if is_set { bit } else { 0 };
     bit(outcome.has_sentinel, HAS_SENTINEL)
@@ -119,6 +121,7 @@ fn pack(outcome: Outcome) -> u8 {
         | bit(outcome.is_birth, IS_BIRTH)
 }
 
+#[inline]
 fn unpack(bits: u8) -> Outcome {
     Outcome {
         has_sentinel: bits & HAS_SENTINEL != 0,
