@@ -15,6 +15,8 @@
 //!
 //! So rows that were written alike cost their key, and what no run describes.
 
+mod edit;
+
 use std::cmp::Ordering;
 use std::ops::Range;
 
@@ -199,8 +201,11 @@ fn put_places(out: &mut Vec<u8>, places: &[u8], n_patterns: usize) {
 }
 
 /// A block whose parts are found, but whose rows are not built.
-struct Parts<'a> {
-    n_rows: usize,
+pub(crate) struct Parts<'a> {
+    pub(crate) n_rows: usize,
+    /// The bytes up to the patterns, and those of the numbers.
+    key_bytes: &'a [u8],
+    number_bytes: &'a [u8],
     keys: Keys<'a>,
     patterns: SmallVec<[RowClock; 4]>,
     places: Places<'a>,
@@ -222,7 +227,7 @@ enum Places<'a> {
 }
 
 impl<'a> Parts<'a> {
-    fn read(body: &'a [u8]) -> Decoded<Parts<'a>> {
+    pub(crate) fn read(body: &'a [u8]) -> Decoded<Parts<'a>> {
         let mut reader = Reader::new(body);
         let n_rows = reader.number()? as usize;
         if n_rows == 0 || n_rows > MAX_BLOCK_ROWS {
@@ -241,10 +246,24 @@ impl<'a> Parts<'a> {
             }
             _ => return Err(Corrupt("keys of unknown form")),
         };
+        let key_bytes = &body[..body.len() - reader.len()];
         let patterns = read_patterns(&mut reader, n_rows)?;
         let places = Places::read(&mut reader, n_rows, patterns.len())?;
+        let start = reader.rest();
         let numbers = Stream::read(&mut reader, n_rows)?;
-        Ok(Parts { n_rows, keys, patterns, places, numbers, rest: reader })
+        let number_bytes = &start[..start.len() - reader.len()];
+        let rest = reader;
+        Ok(Parts { n_rows, key_bytes, number_bytes, keys, patterns, places, numbers, rest })
+    }
+
+    /// The pattern of each row.
+    fn all_places(&self) -> Decoded<[u8; MAX_BLOCK_ROWS]> {
+        let (mut all, mut n_placed) = ([0; MAX_BLOCK_ROWS], 0);
+        self.places.each(self.n_rows, self.patterns.len(), |place| {
+            all[n_placed] = place as u8;
+            n_placed += 1;
+        })?;
+        Ok(all)
     }
 }
 
@@ -350,12 +369,7 @@ pub(crate) fn decode_into(first: &[u8], body: &[u8], rows: &mut Rows) -> Decoded
     if let [only] = &parts.patterns[..] {
         return decode_alike(only, &parts, rows);
     }
-    let (mut all, mut n_placed) = ([0; MAX_BLOCK_ROWS], 0);
-    parts.places.each(n_rows, patterns.len(), |place| {
-        all[n_placed] = place as u8;
-        n_placed += 1;
-    })?;
-    let places = &all[..n_placed];
+    let places = &parts.all_places()?[..n_rows];
     let mut members = Members::default();
     members.sort(places, patterns.len());
     check_size(patterns.iter().enumerate().map(|(name, p)| (p, members.of(name).len())))?;

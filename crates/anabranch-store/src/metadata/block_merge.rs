@@ -8,7 +8,7 @@
 
 use std::cmp::Ordering;
 
-use super::block;
+use super::block::{self, Parts};
 use super::block_walk::Walk;
 use super::blocks::{Blocks, Raw, place};
 use super::key_code::shared_len;
@@ -37,7 +37,7 @@ pub(crate) trait Changes {
 }
 
 /// In a block with so many rows for each one that changes, they are changed where they are;
-/// where more change, all move.
+/// where more change, all are decoded.
 const SPARSE: usize = 4;
 
 /// The rows that are being merged and not written yet.
@@ -78,12 +78,20 @@ impl Blocks {
                 false => walk.take(self, changes.key(done))?,
             };
             pending.old.clear();
+            let (mut end, mut is_dense) = (n_changes, false);
             if let Some(block) = found {
+                let is_broken = |what| damaged(place(table, &block.first), what);
+                let parts = Parts::read(&block.body).map_err(is_broken)?;
+                (end, is_dense) = self.end_of_block(&mut walk, &block, &parts, changes, done)?;
+                pending.read.push(block.first.clone());
+                if self.edit(&mut pending, &block, &parts, changes, done..end)? {
+                    done = end;
+                    self.finish_edited(&mut pending, &block, &mut walk)?;
+                    continue;
+                }
                 block::decode_into(&block.first, &block.body, &mut pending.old)
-                    .map_err(|what| damaged(place(table, &block.first), what))?;
-                pending.read.push(block.first);
+                    .map_err(is_broken)?;
             }
-            let (end, is_dense) = self.end_of_block(&mut walk, &pending, changes, done)?;
             self.merge(&mut pending, changes, done..end)?;
             done = end;
             let mut carries = false;
@@ -106,27 +114,76 @@ impl Blocks {
     fn end_of_block(
         &mut self,
         walk: &mut Walk,
-        pending: &Pending,
+        block: &Raw,
+        parts: &Parts<'_>,
         changes: &impl Changes,
         done: usize,
     ) -> Result<(usize, bool)> {
-        let (old, n_changes) = (&pending.old, changes.len());
-        let Some(last) = old.last_key() else { return Ok((n_changes, false)) };
-        let is_dense = |end: usize| end < n_changes && (end - done) * 2 >= old.len();
-        let end =
-            first_not(done, n_changes, |i| compare(changes.key(i), last) != Ordering::Greater);
+        let last = parts.last_key(&block.first);
+        let last = last.map_err(|what| damaged(place(walk.table(), &block.first), what))?;
+        let n_changes = changes.len();
+        let is_dense = |end: usize| end < n_changes && (end - done) * 2 >= parts.n_rows;
+        let is_below = |i: usize| compare(changes.key(i), &last) != Ordering::Greater;
+        let end = first_not(done, n_changes, is_below);
         if end == n_changes {
             return Ok((end, false));
         }
         let key = changes.key(end);
-        if !walk.belongs(self, old.key(0), key, is_dense(end))? {
+        if !walk.belongs(self, &block.first, key, is_dense(end))? {
             return Ok((end, is_dense(end)));
         }
-        let end = match walk.next(self, old.key(0))? {
+        let end = match walk.next(self, &block.first)? {
             Some(next) => first_not(end, n_changes, |i| changes.key(i) < next.first.as_slice()),
             None => n_changes,
         };
         Ok((end, is_dense(end)))
+    }
+
+    /// Changes few rows of a block that are all there, and makes its new bytes; `false`: it
+    /// is not so, and nothing was done.
+    fn edit(
+        &mut self,
+        pending: &mut Pending,
+        block: &Raw,
+        parts: &Parts<'_>,
+        changes: &mut impl Changes,
+        range: std::ops::Range<usize>,
+    ) -> Result<bool> {
+        if pending.len() > 0 || range.is_empty() || range.len() * SPARSE > parts.n_rows {
+            return Ok(false);
+        }
+        let is_broken = |what| damaged(place(pending.table, &block.first), what);
+        let start = range.start;
+        let found = parts.find_all(&block.first, range.len(), |i| changes.key(start + i));
+        let Some(found) = found.map_err(is_broken)? else { return Ok(false) };
+        let Pending { rows, slot, body, .. } = pending;
+        let apply = |i: usize, slot: &mut Slot, patterns: &mut Patterns| {
+            changes.apply(start + i, slot, patterns);
+        };
+        let edited = self.encoder.edit(parts, &found, &mut rows.patterns, slot, apply, body);
+        edited.map_err(|what| damaged(place(pending.table, &block.first), what))?;
+        if changes.wants_place() {
+            for (i, (_, shared)) in found.iter().enumerate() {
+                changes.placed(start + i, *shared);
+            }
+        }
+        pending.changed = None;
+        Ok(true)
+    }
+
+    /// Writes a block that was edited, if it has the right size; else its rows go on as if
+    /// they had been merged.
+    fn finish_edited(&mut self, pending: &mut Pending, block: &Raw, walk: &mut Walk) -> Result<()> {
+        let (n_bytes, n_rows) = (pending.body.len(), block.n_rows());
+        if n_bytes <= MAX_BLOCK_BYTES && !is_small(n_bytes, n_rows) {
+            pending.read.clear();
+            return self.write(pending.table, &block.first, &pending.body);
+        }
+        pending.rows.clear();
+        block::decode_into(&block.first, &pending.body, &mut pending.rows)
+            .map_err(|what| damaged(place(pending.table, &block.first), what))?;
+        pending.n_encoded = n_rows;
+        self.finish(pending, walk)
     }
 
     fn merge(
@@ -135,16 +192,6 @@ impl Blocks {
         changes: &mut impl Changes,
         range: std::ops::Range<usize>,
     ) -> Result<()> {
-        let mut range = range;
-        if pending.len() == 0 && range.len() * SPARSE <= pending.old.len() {
-            std::mem::swap(&mut pending.rows, &mut pending.old);
-            range.start += pending.apply_in_place(changes, range.clone());
-            if range.is_empty() {
-                pending.meet_end(changes);
-                return Ok(());
-            }
-            std::mem::swap(&mut pending.rows, &mut pending.old);
-        }
         pending.rows.patterns.names(&pending.old.patterns, &mut pending.names);
         let mut at = 0;
         for i in range {
@@ -185,9 +232,8 @@ impl Blocks {
                 pending.encode(self, n_rows);
                 n_bytes = pending.body.len();
             }
-            let is_small = n_bytes <= MAX_BLOCK_BYTES * 3 / 8 && n_rows <= MAX_BLOCK_ROWS * 3 / 8;
             let fits = n_bytes <= MAX_BLOCK_BYTES || n_rows == 1;
-            if fits && !is_small {
+            if fits && !is_small(n_bytes, n_rows) {
                 self.write_encoded(pending, n_rows)?;
                 continue;
             }
@@ -264,6 +310,11 @@ impl Blocks {
     }
 }
 
+/// Whether a block may be joined with the next.
+fn is_small(n_bytes: usize, n_rows: usize) -> bool {
+    n_bytes <= MAX_BLOCK_BYTES * 3 / 8 && n_rows <= MAX_BLOCK_ROWS * 3 / 8
+}
+
 impl Pending {
     fn new(table: TableId) -> Pending {
         Pending {
@@ -300,34 +351,6 @@ impl Pending {
         self.meet(range.start, None, changes);
         self.rows.extend(&self.old, range, &self.names);
         self.n_encoded = 0;
-    }
-
-    /// Applies few changes of rows that are all of the present block, up to the first whose
-    /// row is not there; how many.
-    fn apply_in_place(
-        &mut self,
-        changes: &mut impl Changes,
-        range: std::ops::Range<usize>,
-    ) -> usize {
-        self.n_encoded = 0;
-        let (mut at, start) = (0, range.start);
-        for i in range.clone() {
-            let (to, is_known) = self.rows.find(at, changes.key(i));
-            if !is_known {
-                return i - start;
-            }
-            at = to;
-            self.rows.read(at, self.rows.places[at], &mut self.slot);
-            changes.apply(i, &mut self.slot, &mut self.rows.patterns);
-            self.rows.set(at, &self.slot);
-            if changes.wants_place() {
-                let neighbours = [at.checked_sub(1), Some(at + 1).filter(|i| *i < self.rows.len())];
-                let shared = |other| shared_len(self.rows.key(other), self.rows.key(at));
-                let shared = neighbours.into_iter().flatten().map(shared).max();
-                changes.placed(i, shared.unwrap_or(0));
-            }
-        }
-        range.len()
     }
 
     /// Tells a row that comes, a change or else that of the present block, and the one before

@@ -29,6 +29,11 @@ impl Walk {
         Walk { table, ahead: VecDeque::new(), is_next: false, is_found: false, n_ahead: 1 }
     }
 
+    /// The table.
+    pub(super) fn table(&self) -> TableId {
+        self.table
+    }
+
     /// The block in which `key` is or would be, which may also lie above it.
     pub(super) fn take(&mut self, blocks: &mut Blocks, key: &[u8]) -> Result<Option<Raw>> {
         if self.is_next {

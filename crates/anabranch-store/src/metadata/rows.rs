@@ -164,20 +164,6 @@ impl Rows {
         self.at_ends.push(self.at.len());
     }
 
-    /// Makes the i-th row another one of the same key.
-    pub(super) fn set(&mut self, i: usize, row: &Slot) {
-        let at = self.at_range(i..i + 1);
-        let (before, after) = (at.len(), row.at.len());
-        if before == after {
-            self.at[at].copy_from_slice(&row.at);
-        } else {
-            self.at.splice(at, row.at.iter().copied());
-            self.at_ends[i..].iter_mut().for_each(|end| *end = *end + after - before);
-        }
-        self.numbers[i] = row.number;
-        self.places[i] = row.place;
-    }
-
     /// Adds rows of other ones, whose patterns are called `names` here.
     pub(super) fn extend(&mut self, other: &Rows, range: Range<usize>, names: &[u32]) {
         let (keys, at) = (start(&other.key_ends, range.start), start(&other.at_ends, range.start));

@@ -46,6 +46,11 @@ impl<'a> Reader<'a> {
         self.rest.len()
     }
 
+    /// The bytes left.
+    pub(crate) fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
     /// One byte.
     #[inline]
     pub(crate) fn byte(&mut self) -> Decoded<u8> {

@@ -6,6 +6,8 @@ use rand::{RngExt, SeedableRng};
 
 use super::*;
 use crate::ids::{ColumnId, Key};
+use crate::metadata::patterns::Patterns;
+use crate::metadata::rows::Slot;
 
 fn mask(columns: &[u16]) -> Mask {
     let mut mask = Mask::new();
@@ -115,6 +117,70 @@ fn damaged_bytes_never_panic() {
             damaged.truncate(rng.random_range(0..=damaged.len()));
             let _ = decode(&rows[0].0, &damaged);
             let _ = find(&rows[0].0, &damaged, &keys[20]);
+            if let Ok(parts) = Parts::read(&damaged) {
+                let _ = parts.last_key(&rows[0].0);
+                let (mut patterns, mut slot) = (Patterns::default(), Slot::default());
+                let row = rng.random_range(0..parts.n_rows);
+                let mut out = Vec::new();
+                let mut encoder = Encoder::default();
+                let apply = |_: usize, slot: &mut Slot, patterns: &mut Patterns| {
+                    patterns.set(slot, &rows[20].1);
+                };
+                let _ =
+                    encoder.edit(&parts, &[(row, 0)], &mut patterns, &mut slot, apply, &mut out);
+            }
         }
+    }
+}
+
+/// What is copied and what is put anew are together what encoding all rows would hold.
+#[test]
+fn edited_rows_are_changed_and_others_stay() {
+    let mut rng = StdRng::seed_from_u64(9);
+    let (mut encoder, mut patterns, mut slot) =
+        (Encoder::default(), Patterns::default(), Slot::default());
+    for case in 0..200 {
+        let mut keys: Vec<Key> = (0..rng.random_range(1..=128))
+            .map(|_| match case % 2 {
+                0 => Key::from_slice(&rng.random_range(0..5000u64).to_be_bytes()),
+                _ => (0..rng.random_range(0..40)).map(|_| rng.random_range(0..3)).collect(),
+            })
+            .collect();
+        keys.sort_unstable();
+        keys.dedup();
+        let is_regular = case % 3 > 0;
+        let mut rows: Vec<_> = keys
+            .iter()
+            .enumerate()
+            .map(|(i, key)| match is_regular {
+                true => fresh_row(key, i as u64 + 1, 8192 + i as u64),
+                false => random_row(&mut rng, key.clone()),
+            })
+            .collect();
+        let mut body = encoded(&rows);
+        for _ in 0..4 {
+            let some: Vec<usize> =
+                (0..rows.len()).filter(|_| rng.random_range(0..20) == 0).collect();
+            for row in &some {
+                let number = rows[*row].1.number;
+                rows[*row] = random_row(&mut rng, keys[*row].clone());
+                rows[*row].1.number = number;
+            }
+            let parts = Parts::read(&body).unwrap();
+            assert_eq!(parts.last_key(&keys[0]), Ok(keys[keys.len() - 1].clone()));
+            let found = parts.find_all(&keys[0], some.len(), |i| &keys[some[i]]).unwrap().unwrap();
+            assert!(found.iter().map(|row| &row.0).eq(&some));
+            let apply = |i: usize, slot: &mut Slot, patterns: &mut Patterns| {
+                assert_eq!(slot.number, rows[some[i]].1.number);
+                patterns.set(slot, &rows[some[i]].1);
+            };
+            let mut edited = Vec::new();
+            encoder.edit(&parts, &found, &mut patterns, &mut slot, apply, &mut edited).unwrap();
+            assert_eq!(decode(&keys[0], &edited).unwrap(), rows);
+            body = edited;
+        }
+        let absent = [&keys[keys.len() - 1][..], &[1]].concat();
+        let parts = Parts::read(&body).unwrap();
+        assert_eq!(parts.find_all(&keys[0], 1, |_| &absent), Ok(None));
     }
 }
