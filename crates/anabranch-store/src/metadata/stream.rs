@@ -228,7 +228,7 @@ impl<'a> Stream<'a> {
         while start < len {
             let (count, base, step) = read_piece(&mut reader, len - start)?;
             let beyond = wanted.wrapping_sub(last.wrapping_add(base));
-            let index = if step == 0 { 0 } else { beyond / step };
+            let index = beyond.checked_div(step).unwrap_or(0);
             if index < count as u64 && step.wrapping_mul(index) == beyond {
                 return Ok(Some(start + index as usize));
             }

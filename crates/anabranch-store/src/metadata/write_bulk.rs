@@ -199,11 +199,12 @@ impl Metadata {
                 change.next_seq += (u64::from(mask.len()) + skipped) * (n as u64 - 1);
                 let writer = window.entry(op.table).1;
                 writer.push_stamps(&stamp, n, skipped);
-                for index in index..index + n {
-                    let key = ops.key(&ops.ops[index]);
+                let alike = index..index + n;
+                for (op, key_len) in ops.ops[alike.clone()].iter().zip(&key_lens[alike]) {
+                    let key = ops.key(op);
                     let key_len = match key.len() {
                         8 => 8,
-                        _ => key_lens[index].max(prefix_len(key, 0)) as usize,
+                        _ => (*key_len).max(prefix_len(key, 0)) as usize,
                     };
                     writer.push_key_of(key, key_len);
                 }
