@@ -6,6 +6,7 @@
 //! All unsafe code of the engine lives in this crate and in the extension's entry points.
 #![deny(unsafe_op_in_unsafe_fn)]
 
+#[cfg(feature = "testing")]
 pub mod alloc_fault;
 mod close;
 pub mod db;
@@ -16,6 +17,7 @@ pub mod function;
 mod poison;
 mod raw_value;
 pub mod statement;
+#[cfg(feature = "testing")]
 pub mod vfs;
 pub mod vtab;
 
