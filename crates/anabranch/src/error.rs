@@ -18,6 +18,18 @@ pub enum Error {
         /// Why.
         source: rusqlite::Error,
     },
+    /// A program died while it wrote, and its transaction cannot be undone here: open the file
+    /// where it, its folder and the journal beside it may be written.
+    #[error(
+        "{path} was left in the middle of a write, which must be undone by opening it where it \
+         and the journal beside it may be written: {source}"
+    )]
+    HotJournal {
+        /// The path given.
+        path: std::path::PathBuf,
+        /// Why it cannot be undone here.
+        source: rusqlite::Error,
+    },
     /// The database is no store and cannot become one; or a newer version wrote it.
     #[error("cannot load the store: {0}")]
     Load(SqlError),

@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use anabranch_core::vector::VersionVector;
-use anabranch_sqlite::Embedded;
+use anabranch_sqlite::{Embedded, SqlError};
 use rusqlite::OpenFlags;
+use rusqlite::ffi::SQLITE_READONLY_ROLLBACK;
 
 use crate::error::{Error, Result};
 use crate::identity;
@@ -31,13 +32,24 @@ impl Store {
 
     /// Opens a database that exists, read-only.
     ///
+    /// If a program died while it wrote, its transaction is undone first, for which the file is
+    /// opened for writing.
+    ///
     /// # Errors
-    /// [`Error::Open`]; [`Error::Load`], also for a database that is no store yet.
+    /// [`Error::Open`]; [`Error::Load`], also for a database that is no store yet;
+    /// [`Error::HotJournal`].
     pub fn open_read_only(path: impl AsRef<Path>) -> Result<Store> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
             | OpenFlags::SQLITE_OPEN_NO_MUTEX
             | OpenFlags::SQLITE_OPEN_URI;
-        Store::open_with(path.as_ref(), flags)
+        let path = path.as_ref();
+        match Store::open_with(path, flags) {
+            Err(Error::Load(SqlError { code, .. })) if code == SQLITE_READONLY_ROLLBACK => {
+                undo_unfinished(path)?;
+                Store::open_with(path, flags)
+            }
+            opened => opened,
+        }
     }
 
     /// Takes over a rusqlite connection (any VFS, any flags). The site id stays, whatever
@@ -107,4 +119,18 @@ impl Store {
         let digest: Vec<u8> = self.sql().query_row("SELECT ana_digest()", [], |row| row.get(0))?;
         digest.try_into().map_err(|_| Error::Answer("ana_digest"))
     }
+}
+
+/// Lets SQLite undo the transaction of a program that died: it does so at the first reading of
+/// a connection that may write.
+fn undo_unfinished(path: &Path) -> Result<()> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX
+        | OpenFlags::SQLITE_OPEN_URI;
+    let read = |connection: rusqlite::Connection| {
+        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))
+    };
+    rusqlite::Connection::open_with_flags(path, flags)
+        .and_then(read)
+        .map_err(|source| Error::HotJournal { path: path.to_owned(), source })
 }

@@ -207,3 +207,30 @@ fn parts_that_do_not_belong_together() {
     // Complete by count, and not what was sealed: the last one is refused, the first stays.
     refuses(&b, &half(&delta, [7; 16], 1, 2), "");
 }
+
+/// A program died while it wrote: what it left is undone by whoever may write, also for a
+/// reader.
+#[test]
+fn a_file_with_a_hot_journal_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let a = Store::open(path("a.db")).unwrap();
+    run(&a, "PRAGMA cache_size = 1; CREATE TABLE t(a INTEGER PRIMARY KEY NOT NULL, b)");
+    a.make_conflict_free("t").unwrap();
+    run(&a, "INSERT INTO t VALUES(1, 'before')");
+    run(&a, "BEGIN; UPDATE t SET b = 'during'");
+    run(
+        &a,
+        "WITH RECURSIVE n(i) AS (VALUES(2) UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+             INSERT INTO t SELECT i, randomblob(1000) FROM n",
+    );
+    for (from, to) in [("a.db", "b.db"), ("a.db-journal", "b.db-journal")] {
+        std::fs::copy(path(from), path(to)).unwrap();
+    }
+    run(&a, "ROLLBACK");
+    let b = Store::open_read_only(path("b.db")).unwrap();
+    assert_eq!(rows(&b, "SELECT * FROM t"), rows(&a, "SELECT * FROM t"));
+    is_clean(&b);
+    let folder = path("gone.db");
+    assert!(matches!(Store::open_read_only(folder), Err(Error::Open { .. })));
+}
