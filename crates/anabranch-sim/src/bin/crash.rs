@@ -1,5 +1,6 @@
 //! `crash [--seed S] [--rows N]`: every fault at every k, in both journal modes, then
-//! deltas in parts; `crash --kill N`: kills a writing process N times instead.
+//! deltas in parts (`--parts`: these only); `crash --kill N`: kills a writing process N times
+//! instead.
 
 use anabranch_sim::{crash, kill};
 use anabranch_sqlite::vfs::Fault;
@@ -13,7 +14,10 @@ fn main() {
     let seed = number("--seed").unwrap_or(1);
     let end = match number("--kill") {
         Some(n_cycles) => kill_writers(n_cycles, seed),
-        None => crash_all(number("--rows").unwrap_or(2000), seed),
+        None => {
+            let n_rows = number("--rows").unwrap_or(2000);
+            crash_all(n_rows, args.iter().any(|arg| arg == "--parts"), seed)
+        }
     };
     if let Err(what) = end {
         println!("{what}");
@@ -21,9 +25,12 @@ fn main() {
     }
 }
 
-fn crash_all(n_rows: u64, seed: u64) -> Result<(), String> {
+fn crash_all(n_rows: u64, is_parts_only: bool, seed: u64) -> Result<(), String> {
     for journal in ["WAL", "DELETE"] {
         for (has_parts, n_rows) in [(false, n_rows), (true, 10)] {
+            if is_parts_only && !has_parts {
+                continue;
+            }
             for fault in [Fault::Die, Fault::IoError, Fault::Torn, Fault::Full] {
                 let report = crash::run(crash::Plan { journal, n_rows, has_parts }, fault, seed)?;
                 println!("{journal}, {fault:?}, parts: {has_parts}: {report:?}");
