@@ -14,7 +14,7 @@ mod affinity;
 mod fold;
 
 pub use affinity::apply_affinity;
-pub use fold::{fold, fold_into, is_spelling_unique, unfold};
+pub use fold::{fold, fold_into, is_spelling_unique, rowid_of, unfold};
 
 /// How a key column compares text, as declared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -116,6 +116,13 @@ impl Db {
         Ok(Some(statement.try_column(0)?.into()))
     }
 
+    /// Whether the connection knows a function; asked without calling it, for a call of one
+    /// that is not there goes to the host's error log.
+    pub fn has_function(&self, name: &str) -> Result<bool> {
+        let sql = "SELECT 1 FROM pragma_function_list WHERE name = ?1";
+        Ok(self.query_value(sql, &[ValueRef::Text(name.as_bytes())])?.is_some())
+    }
+
     /// All rows.
     pub fn query_rows(&self, sql: &str, params: &[ValueRef<'_>]) -> Result<Vec<Vec<Value>>> {
         let mut statement = self.prepare_one(sql, 0)?;

@@ -71,9 +71,7 @@ fn this_copy() -> i64 {
 
 /// Which copy this connection knows.
 fn loaded_copy(db: &Db) -> Result<Option<i64>> {
-    // Asked first, because calling a function that is not there goes to the host's error log.
-    let listed = format!("SELECT 1 FROM pragma_function_list WHERE name = '{MARKER}'");
-    if db.query_value(&listed, &[])?.is_none() {
+    if !db.has_function(MARKER)? {
         return Ok(None);
     }
     match db.query_value(&format!("SELECT {MARKER}()"), &[])? {

@@ -19,7 +19,7 @@ use crate::registry::TableInfo;
 
 mod sql;
 
-pub(crate) use sql::{quote_name, quote_text};
+pub(crate) use sql::{quote_name, quote_text, show_key};
 
 /// The kept statements of a connection, by table. Those of a table are dropped when the
 /// registry has read the table anew.
@@ -266,7 +266,7 @@ fn ignored(table: &TableInfo, key: &[ValueRef<'_>]) -> StoreError {
     StoreError::Refused(format!(
         "a trigger ignored the write (table {}, row {})",
         table.name,
-        sql::show_key(key)
+        show_key(key)
     ))
 }
 
@@ -303,12 +303,10 @@ enum KeyValues {
 
 impl KeyValues {
     fn of(table: &TableInfo, key: &[u8]) -> Result<KeyValues> {
-        if let ([part], Ok(bytes)) = (table.key.as_slice(), <[u8; 8]>::try_from(key))
-            && part.column.is_rowid
-        {
-            return Ok(KeyValues::Rowid((u64::from_be_bytes(bytes) ^ (1 << 63)) as i64));
+        match anabranch_core::key::rowid_of(key, &table.key_columns) {
+            Some(rowid) => Ok(KeyValues::Rowid(rowid)),
+            None => Ok(KeyValues::Values(table.unfold(key)?)),
         }
-        Ok(KeyValues::Values(table.unfold(key)?))
     }
 
     fn params(&self) -> Params<'_> {
@@ -324,7 +322,7 @@ fn at_row(error: StoreError, table: &TableInfo, key: &[ValueRef<'_>]) -> StoreEr
     match error {
         StoreError::Sql(SqlError { code, message }) => StoreError::Sql(SqlError {
             code,
-            message: format!("{message} (table {}, row {})", table.name, sql::show_key(key)),
+            message: format!("{message} (table {}, row {})", table.name, show_key(key)),
         }),
         other => other,
     }

@@ -23,6 +23,8 @@ pub(crate) enum LocalKind {
     Rekey,
     /// Second half of an update of the key: the new key, and which columns changed.
     Rekeyed,
+    /// The same, where the new key took the place of a live row that spelled it otherwise.
+    RekeyedAnew,
 }
 
 /// A captured operation; its key lies in the arena.

@@ -42,8 +42,8 @@ pub(crate) struct CaptureState {
     generation: Cell<u64>,
     /// What the calls before the last one of a trigger brought.
     partial: RefCell<Partial>,
-    /// The key under which a row is about to be inserted, as the row there spells it.
-    replaced: RefCell<Option<Vec<Value>>>,
+    /// The key under which a row is about to be written, as the row there spells it.
+    replaced: RefCell<Option<spelling::Replaced>>,
 }
 
 impl CaptureState {
@@ -245,12 +245,15 @@ fn push_update(
         return record(cx, table, &[(LocalKind::Insert, new, &table.mask)]);
     }
     refuse_null(table, new)?;
-    cx.capture.replaced.take();
     if table.has_spellings && folds_alike(table, new, old)? {
         return push_respelled(cx, table, new);
     }
     let none = Mask::new();
-    record(cx, table, &[(LocalKind::Rekey, old, &none), (LocalKind::Rekeyed, new, mask)])
+    let arrival = match table.has_spellings && spelling::is_replaced(cx, table, new)? {
+        true => LocalKind::RekeyedAnew,
+        false => LocalKind::Rekeyed,
+    };
+    record(cx, table, &[(LocalKind::Rekey, old, &none), (arrival, new, mask)])
 }
 
 fn folds_alike(table: &TableInfo, new: &[ValueRef<'_>], old: &[ValueRef<'_>]) -> Result<bool> {
@@ -295,7 +298,9 @@ fn record(
         match (kind, is_there(cx, table, key)?) {
             (LocalKind::Insert | LocalKind::Update, true) => push(cx, table, &[(*kind, key, mask)]),
             // The columns may have been told under a key that came between.
-            (LocalKind::Rekeyed, true) => push(cx, table, &[(LocalKind::Insert, key, &table.mask)]),
+            (LocalKind::Rekeyed | LocalKind::RekeyedAnew, true) => {
+                push(cx, table, &[(LocalKind::Insert, key, &table.mask)])
+            }
             (LocalKind::Delete | LocalKind::Rekey, false) => {
                 push(cx, table, &[(LocalKind::Delete, key, &none)])
             }

@@ -19,7 +19,11 @@ use crate::identity::Identity;
 use crate::ids::TableId;
 use crate::metadata::Metadata;
 use crate::registry::Registry;
+use crate::settings::Settings;
 use crate::transaction::{Transaction, TransactionStatements};
+
+/// A function that only we have: the connection is known by it.
+const OURS: &str = "ana_version_vector";
 
 /// The state of one connection, shared by all functions and tables registered on it.
 pub(crate) struct Context {
@@ -35,8 +39,8 @@ pub(crate) struct Context {
     pub(crate) sync_bit: Cell<bool>,
     /// `crsql_rows_impacted`.
     pub(crate) impacted: Cell<u64>,
-    /// `merge-equal-values`.
-    pub(crate) ties: Cell<anabranch_core::merge::Ties>,
+    /// Settings in the file.
+    pub(crate) settings: Settings,
     /// `ana_author`: who, in every change of this connection.
     pub(crate) author: RefCell<Option<String>>,
     /// The present transaction is enrolled: SQLite will tell its end.
@@ -59,7 +63,9 @@ impl Context {
     pub(crate) fn refresh(&self) -> Result<()> {
         self.settle();
         self.registry.borrow_mut().refresh(&self.db, self.is_followed.get())?;
-        self.metadata.borrow_mut().refresh()
+        self.metadata.borrow_mut().refresh()?;
+        self.settings.follow(self.metadata.borrow().commits_noticed());
+        Ok(())
     }
 
     /// Makes metadata and registry forget, if something was undone, as soon as nobody uses
@@ -70,6 +76,7 @@ impl Context {
         }
         let (metadata, registry) = (self.metadata.try_borrow_mut(), self.registry.try_borrow_mut());
         if let (Ok(mut metadata), Ok(mut registry)) = (metadata, registry) {
+            self.settings.forget();
             metadata.invalidate();
             registry.invalidate();
             self.must_forget.set(false);
@@ -100,7 +107,8 @@ pub fn install(db: &Db) -> std::result::Result<(), SqlError> {
 /// # Errors
 /// As [`install`].
 pub fn install_with_clock(db: &Db, clock: Clock) -> std::result::Result<(), SqlError> {
-    if !is_installed(db) {
+    // Another copy of this library may have taught it.
+    if !db.has_function(OURS)? {
         teach(db, clock)?;
     }
     Ok(())
@@ -119,7 +127,7 @@ pub(crate) fn teach(db: &Db, clock: Clock) -> Result<Rc<Context>> {
         base: RefCell::default(),
         sync_bit: Cell::new(false),
         impacted: Cell::new(0),
-        ties: Cell::new(crate::functions::stored_ties(db)?),
+        settings: Settings::read(db)?,
         author: RefCell::new(None),
         is_followed: Cell::new(false),
         must_forget: Cell::new(false),
@@ -130,12 +138,6 @@ pub(crate) fn teach(db: &Db, clock: Clock) -> Result<Rc<Context>> {
     });
     register(&cx)?;
     Ok(cx)
-}
-
-/// Whether this connection knows our functions: another copy of this library may have
-/// taught it.
-fn is_installed(db: &Db) -> bool {
-    db.query_value("SELECT ana_internal_installed()", &[]).is_ok()
 }
 
 fn register(cx: &Rc<Context>) -> Result<()> {

@@ -239,7 +239,7 @@ fn reread(cx: &Context, name: &str) -> Result<Rc<TableInfo>> {
 
 fn make_triggers(cx: &Context, shape: &TableShape, token: i64, max_args: usize) -> Result<()> {
     let texts = TriggerTexts::of(shape, token, max_args);
-    for kind in ["btrig", "itrig", "utrig", "dtrig"] {
+    for kind in ["btrig", "ktrig", "itrig", "utrig", "dtrig"] {
         // The name is reserved; whatever stands there calls for no table of ours.
         let name = quote_name(&format!("{}__crsql_{kind}", shape.name));
         cx.db.execute(&format!("DROP TRIGGER IF EXISTS main.{name}"), &[])?;

@@ -2,6 +2,9 @@
 
 use anabranch_sqlite::SqlError;
 
+use crate::ids::{ColumnId, TableId};
+use crate::limits::MAX_COLUMN_VERSION;
+
 /// Extended result codes of ours: SQLITE_ERROR with a number of our own above it, so that a
 /// program need not read messages.
 pub mod code {
@@ -31,9 +34,22 @@ pub enum StoreError {
     /// A delta that is not taken.
     #[error(transparent)]
     Delta(#[from] crate::delta::DeltaError),
+    /// A write to what has reached the largest version.
+    #[error("a row that is written has reached the largest version, {MAX_COLUMN_VERSION}")]
+    VersionSpent(Box<SpentVersion>),
     /// A refused argument or state; the message says what to do.
     #[error("{0}")]
     Refused(String),
+}
+
+/// What has reached the largest version.
+#[derive(Debug)]
+pub struct SpentVersion {
+    pub(crate) table: TableId,
+    /// Folded.
+    pub(crate) key: Vec<u8>,
+    /// The sentinel: the row's causal length.
+    pub(crate) column: ColumnId,
 }
 
 impl From<StoreError> for SqlError {

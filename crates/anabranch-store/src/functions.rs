@@ -6,8 +6,8 @@ use anabranch_core::limits::{MAX_AUTHOR_BYTES, MAX_MESSAGE_BYTES, MAX_VERSION};
 use anabranch_core::merge::Ties;
 use anabranch_core::value::{Value, ValueRef};
 use anabranch_core::{key, words};
+use anabranch_sqlite::SqlError;
 use anabranch_sqlite::function::{Call, Flags};
-use anabranch_sqlite::{Db, SqlError};
 
 use crate::context::Context;
 use crate::crr;
@@ -19,11 +19,9 @@ mod unpack;
 /// The one setting.
 const MERGE_EQUAL_VALUES: &[u8] = b"merge-equal-values";
 
-/// Commit of this build, 40 hexadecimal digits; zeros when the build was not told.
-const COMMIT: &str = match option_env!("ANABRANCH_COMMIT") {
-    Some(commit) => commit,
-    None => "0000000000000000000000000000000000000000",
-};
+/// Commit of this build, 40 hexadecimal digits; zeros, as git writes a commit that is not
+/// there, when the build script found none.
+const COMMIT: &str = env!("ANABRANCH_COMMIT");
 
 const PLAIN: Flags = Flags { deterministic: false, direct_only: false, innocuous: false };
 const INNOCUOUS: Flags = Flags { innocuous: true, ..PLAIN };
@@ -53,7 +51,6 @@ const FUNCTIONS: &[(&str, i32, Flags, Function)] = &[
     ("ana_words", 1, CONSTANT, ana_words),
     ("ana_author", 1, DIRECT_ONLY, author),
     ("ana_message", 1, DIRECT_ONLY, message),
-    ("ana_internal_installed", 0, CONSTANT, installed),
 ];
 
 /// Registers the functions, and `crsql_unpack_columns`.
@@ -65,25 +62,6 @@ pub(crate) fn register(cx: &Rc<Context>) -> std::result::Result<(), SqlError> {
             .create_function(name, *n_args, *flags, move |call| Ok(function(&cx, call)?))?;
     }
     cx.db.create_table("crsql_unpack_columns", true, unpack::UnpackColumns)
-}
-
-/// What the file says about ties.
-///
-/// # Errors
-/// A value that is no integer.
-pub(crate) fn stored_ties(db: &Db) -> Result<Ties> {
-    let sql = "SELECT value FROM main.crsql_master WHERE key = 'config.merge-equal-values'";
-    match db.query_value(sql, &[])? {
-        None => Ok(Ties::KeepLocal),
-        Some(Value::Integer(value)) => Ok(ties_of(value)),
-        Some(_) => Err(StoreError::Refused(
-            "crsql_master: config.merge-equal-values is not an integer".to_string(),
-        )),
-    }
-}
-
-fn ties_of(value: i64) -> Ties {
-    if value == 0 { Ties::KeepLocal } else { Ties::LargerSite }
 }
 
 fn site_id(cx: &Context, _: &Call<'_>) -> Result<Value> {
@@ -159,7 +137,8 @@ fn sync_bit(cx: &Context, call: &Call<'_>) -> Result<Value> {
 
 fn config_get(cx: &Context, call: &Call<'_>) -> Result<Value> {
     check_setting(call.arg(0))?;
-    Ok(Value::Integer(i64::from(cx.ties.get() == Ties::LargerSite)))
+    cx.refresh()?;
+    Ok(Value::Integer(i64::from(cx.settings.ties(&cx.db)? == Ties::LargerSite)))
 }
 
 fn config_set(cx: &Context, call: &Call<'_>) -> Result<Value> {
@@ -170,11 +149,10 @@ fn config_set(cx: &Context, call: &Call<'_>) -> Result<Value> {
         );
     };
     let rowid = cx.db.last_insert_rowid();
-    let sql = "INSERT OR REPLACE INTO main.crsql_master VALUES ('config.merge-equal-values', ?1)";
-    let stored = cx.db.execute(sql, &[ValueRef::Integer(value)]);
+    // What is undone is told only to who takes part.
+    let stored = transaction::enrol(cx).and_then(|()| cx.settings.set_ties(&cx.db, value));
     cx.db.set_last_insert_rowid(rowid);
     stored?;
-    cx.ties.set(ties_of(value));
     Ok(Value::Integer(value))
 }
 
@@ -273,10 +251,6 @@ fn text_argument(value: ValueRef<'_>, function: &str, max_bytes: usize) -> Resul
         },
         _ => refused(format!("{function}: the argument must be a text or NULL")),
     }
-}
-
-fn installed(_: &Context, _: &Call<'_>) -> Result<Value> {
-    Ok(Value::Integer(1))
 }
 
 fn integer(number: u64) -> Value {

@@ -22,6 +22,7 @@ mod identity;
 mod kept;
 mod registry;
 mod schema;
+mod settings;
 mod shape;
 mod triggers;
 

@@ -24,6 +24,10 @@ pub(crate) const MAX_KEPT_STATEMENTS: usize = 64;
 /// Versions of an author between stored chains and log positions: what is walked to find
 /// one change.
 pub(crate) const CHAIN_STEP: u64 = 64;
+/// Versions of an author that are walked from a stored chain to one that is asked for: a sound
+/// file needs some hundreds ([`CHAIN_STEP`], and as many as are unfolded), a damaged one ends
+/// with an error within a second.
+pub(crate) const MAX_CHAIN_WALK: u64 = 1 << 16;
 /// Operations of a local transaction that may stay unfolded: more are cheaper to fold at
 /// once, sorted, than one by one through memory.
 pub(crate) const MAX_UNFOLDED_OPS: usize = 64;

@@ -191,6 +191,8 @@ pub(crate) struct Metadata {
     /// The salt of this connection.
     drawn_salt: Option<u64>,
     data_version: i64,
+    /// How often others' commits were noticed.
+    n_commits_noticed: u64,
     /// All but `committed` must be read anew.
     is_stale: bool,
     /// So must `committed`: a commit came while the rest was stale.
@@ -226,6 +228,7 @@ impl Metadata {
             pending_own: None,
             drawn_salt: None,
             data_version: PRAGMA_UNKNOWN,
+            n_commits_noticed: 0,
             is_stale: true,
             is_commit_unread: false,
         };
@@ -247,10 +250,16 @@ impl Metadata {
         let version = self.read_data_version()?;
         if version != self.data_version || self.is_commit_unread {
             self.take_commits()?;
+            self.n_commits_noticed += 1;
             self.data_version = version;
             self.is_commit_unread = false;
         }
         self.ensure()
+    }
+
+    /// How often [`Metadata::refresh`] noticed commits.
+    pub(crate) fn commits_noticed(&self) -> u64 {
+        self.n_commits_noticed
     }
 
     /// Forgets all that was read: something written was rolled back.

@@ -62,9 +62,16 @@ CREATE TABLE IF NOT EXISTS ana_peer_file(
     PRIMARY KEY(url, name)) WITHOUT ROWID;
 ";
 
-/// Whether a table is one of ours, which never becomes conflict-free.
-pub(crate) fn is_own(name: &str) -> bool {
-    OBJECTS.iter().any(|own| own.eq_ignore_ascii_case(name))
+/// What names of our tables, and of SQLite's, begin with.
+const RESERVED: [&str; 3] = ["ana_", "crsql_", "sqlite_"];
+
+/// The beginning of a name that no table of a user's has: it never becomes conflict-free, for
+/// later versions may have a table of that name.
+pub(crate) fn reserved_prefix(name: &str) -> Option<&'static str> {
+    let begins = |prefix: &str| {
+        name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+    };
+    RESERVED.into_iter().find(|prefix| begins(prefix))
 }
 
 /// Checks that this version can read the file, and makes what is missing.

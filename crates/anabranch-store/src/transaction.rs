@@ -11,14 +11,17 @@
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 
+use anabranch_core::value::{Value, ValueRef};
 use anabranch_sqlite::{Db, SqlError};
 
 use crate::buffer::{LocalBuffer, MergedBuffer, MergedRecord};
 use crate::context::Context;
 use crate::error::{Result, StoreError};
-use crate::ids::TableId;
+use crate::ids::{ColumnId, TableId};
 use crate::kept::Kept;
-use crate::limits::{MAX_BUFFERED_BYTES, MAX_BUFFERED_MERGED, MAX_BUFFERED_OPS};
+use crate::limits::{
+    MAX_BUFFERED_BYTES, MAX_BUFFERED_MERGED, MAX_BUFFERED_OPS, MAX_COLUMN_VERSION,
+};
 use crate::metadata::PendingChange;
 use crate::metadata::row_clock::RowClock;
 
@@ -277,7 +280,8 @@ impl Work {
         let mut metadata = cx.metadata.borrow_mut();
         if !self.local.is_empty() {
             self.change.is_edit = true;
-            metadata.write_local(&mut self.change, &self.local)?;
+            let written = metadata.write_local(&mut self.change, &self.local);
+            written.map_err(|error| named(cx, error))?;
         }
         if !self.merged.is_empty() {
             metadata.write_merged(&mut self.change, &self.merged)?;
@@ -306,6 +310,30 @@ impl Work {
             other => SqlError::new(other.to_string()),
         });
     }
+}
+
+/// The error of a write past the largest version, with the names of what has reached it.
+fn named(cx: &Context, error: StoreError) -> StoreError {
+    let StoreError::VersionSpent(spent) = error else { return error };
+    let Some(table) = cx.registry.borrow().by_id(spent.table) else {
+        return StoreError::VersionSpent(spent);
+    };
+    let what = match table.column(spent.column) {
+        Some(column) => format!("column {}", column.name),
+        None => "its causal length".to_string(),
+    };
+    let key = table.unfold(&spent.key).unwrap_or_default();
+    let key: Vec<ValueRef<'_>> = key.iter().map(Value::as_ref).collect();
+    let key = crate::base::show_key(&key);
+    let name = &table.name;
+    StoreError::Refused(format!(
+        "table {name}, row {key}, {what}: it has reached the largest version, \
+         {MAX_COLUMN_VERSION}, which no honest history does{}",
+        match spent.column {
+            ColumnId::SENTINEL => "",
+            _ => "; delete the row and insert it again to go on",
+        }
+    ))
 }
 
 /// Whether the host set `PRAGMA query_only` since this transaction was enrolled.

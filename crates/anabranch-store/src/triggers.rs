@@ -8,10 +8,11 @@
 //! A key column whose index takes several spellings for one (NOCASE, RTRIM) needs a fourth,
 //! `BEFORE INSERT`: REPLACE reports the row it replaces to no trigger, and its spelling would
 //! be gone. It hands over what is there under the new key: `ana_internal_old(token, key…)`.
+//! Updates of any key that has spellings have the same, `BEFORE UPDATE OF` the key's columns.
 //!
 //! A stored text that differs from the one made here says that the table was altered.
 
-use anabranch_core::key::Collation;
+use anabranch_core::key::{Collation, is_spelling_unique};
 
 use crate::base::quote_name;
 use crate::shape::TableShape;
@@ -26,6 +27,8 @@ pub(crate) const MIN_ARGS: usize = 4;
 pub(crate) struct TriggerTexts {
     /// Empty: not needed.
     pub(crate) before: String,
+    /// Before an update of the key; empty: not needed.
+    pub(crate) before_key: String,
     pub(crate) insert: String,
     pub(crate) update: String,
     pub(crate) delete: String,
@@ -53,13 +56,19 @@ impl TriggerTexts {
         let insert = writer.calls("crsql_internal_ins", &new_key, &[]);
         let update = writer.calls("crsql_internal_upd", &both, &pairs);
         let delete = writer.calls("crsql_internal_del", &old_key, &[]);
-        let has_spellings = table.key.iter().any(|part| part.column.collation != Collation::Binary);
-        let before = match has_spellings && table.key.len() < max_args {
-            true => text("btrig", "BEFORE INSERT", writer.old_key(table)),
+        let is_collated = table.key.iter().any(|part| part.column.collation != Collation::Binary);
+        let key_columns: Vec<_> = table.key.iter().map(|part| part.column).collect();
+        let told = |is_needed: bool, kind: &str, event: &str| match is_needed
+            && table.key.len() < max_args
+        {
+            true => text(kind, event, writer.old_key(table)),
             false => String::new(),
         };
+        let names: Vec<String> = table.key.iter().map(|part| quote_name(&part.name)).collect();
+        let of_key = format!("BEFORE UPDATE OF {}", names.join(", "));
         TriggerTexts {
-            before,
+            before: told(is_collated, "btrig", "BEFORE INSERT"),
+            before_key: told(!is_spelling_unique(&key_columns), "ktrig", &of_key),
             insert: text("itrig", "AFTER INSERT", insert),
             update: text("utrig", "AFTER UPDATE", update),
             delete: text("dtrig", "AFTER DELETE", delete),
@@ -68,7 +77,7 @@ impl TriggerTexts {
 
     /// The texts in the order in which they are made.
     pub(crate) fn all(&self) -> impl Iterator<Item = &String> {
-        let all = [&self.before, &self.insert, &self.update, &self.delete];
+        let all = [&self.before, &self.before_key, &self.insert, &self.update, &self.delete];
         all.into_iter().filter(|text| !text.is_empty())
     }
 }

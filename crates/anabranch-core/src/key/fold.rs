@@ -71,17 +71,25 @@ fn append(
     Ok(())
 }
 
+/// The integer of a folded key that is the rowid; `None` for other keys.
+#[inline]
+pub fn rowid_of(folded: &[u8], columns: &[KeyColumn]) -> Option<i64> {
+    let [KeyColumn { is_rowid: true, .. }] = columns else { return None };
+    let bytes = folded.try_into().ok()?;
+    Some((u64::from_be_bytes(bytes) ^ SIGN) as i64)
+}
+
 /// Values of a folded key, spelled as the columns' affinity stores them.
 ///
 /// # Errors
 /// [`KeyError::Malformed`] if the bytes are no folded key of these columns.
 pub fn unfold(folded: &[u8], columns: &[KeyColumn]) -> Result<Vec<Value>, KeyError> {
     if let [KeyColumn { is_rowid: true, .. }] = columns {
-        let bytes = folded.try_into().map_err(|_| KeyError::Malformed {
+        let rowid = rowid_of(folded, columns).ok_or(KeyError::Malformed {
             at: folded.len().min(8),
             reason: "a folded integer key has 8 bytes",
         })?;
-        return Ok(vec![Value::Integer((u64::from_be_bytes(bytes) ^ SIGN) as i64)]);
+        return Ok(vec![Value::Integer(rowid)]);
     }
     let mut rest = folded;
     let mut values = Vec::with_capacity(columns.len());

@@ -17,6 +17,11 @@ fn story(folder: &Path, broken: Broken) -> Result<(), String> {
     write(&mut b, "INSERT OR REPLACE INTO tn VALUES('kEY', 2, 2)")?;
     meet(&mut a, &mut b)?;
     write(&mut b, "INSERT OR REPLACE INTO tn VALUES('KEY', 2, 3), ('other', 1, 1)")?;
+    meet(&mut a, &mut b)?;
+    write(&mut a, "UPDATE OR REPLACE tn SET k = 'OTHER' WHERE k = 'key'")?;
+    meet(&mut a, &mut b)?;
+    write(&mut a, "INSERT INTO tn VALUES('third', 1, 1)")?;
+    write(&mut a, "UPDATE OR REPLACE tn SET k = 'OTHER' WHERE k = 'third'")?;
     meet(&mut a, &mut b)
 }
 

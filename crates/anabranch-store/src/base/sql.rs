@@ -85,7 +85,7 @@ fn column_name(table: &TableInfo, id: ColumnId) -> String {
 const MAX_SHOWN_BYTES: usize = 40;
 
 /// A key for people: `1`, or `('a', 2)`.
-pub(super) fn show_key(key: &[ValueRef<'_>]) -> String {
+pub(crate) fn show_key(key: &[ValueRef<'_>]) -> String {
     let values: Vec<String> = key.iter().map(|value| show(*value)).collect();
     match values.as_slice() {
         [one] => one.clone(),

@@ -28,8 +28,10 @@ pub(super) fn check(cx: &Context, schema: Option<&str>, name: &str) -> Result<Ta
     if !object.is_ordinary {
         return Err(no_key(name));
     }
-    if schema::is_own(name) {
-        return refused(format!("table {name} is one of the engine's own"));
+    if let Some(prefix) = schema::reserved_prefix(name) {
+        return refused(format!(
+            "table {name}: names that begin with {prefix} are the engine's own; rename the table"
+        ));
     }
     let shape = TableShape::read(&cx.db, name)?;
     check_key(&shape)?;

@@ -166,7 +166,7 @@ impl<'a> Merge<'a> {
             Ordering::Less => return Ok(false),
             Ordering::Equal => {}
         }
-        let ties = self.cx.ties.get();
+        let ties = self.cx.settings.ties(&self.cx.db)?;
         let local_origin = match ties {
             anabranch_core::merge::Ties::KeepLocal => self.cx.metadata.borrow().own_site(),
             anabranch_core::merge::Ties::LargerSite => {

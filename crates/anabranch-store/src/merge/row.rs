@@ -180,7 +180,7 @@ impl<'a> Merge<'a> {
         let local = CellState { version: group.version, value, origin };
         let incoming = CellState { version: cell.version, value: cell.value, origin: cell.origin };
         let is_same = value.is_same(cell.value);
-        match cell_wins(Some(local), incoming, self.cx.ties.get()) {
+        match cell_wins(Some(local), incoming, self.cx.settings.ties(&self.cx.db)?) {
             true if is_same || is_sequel => Ok(Verdict::Wins(None)),
             true => Ok(Verdict::Wins(Some(self.gone(cell.column, group, stamp, value)?))),
             false if is_same || origin == cell.origin => Ok(Verdict::Ties),

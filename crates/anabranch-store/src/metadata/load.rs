@@ -197,9 +197,7 @@ impl Metadata {
             self.numbers.insert(table, number + 1);
         }
         let clock = clock.expect("a row that was written to has a clock");
-        if local::is_out_of_bounds(&clock) {
-            return Err(local::out_of_bounds());
-        }
+        local::check_bounds(table, key, &clock)?;
         self.tail.insert(table, key, clock);
         Ok(outcome)
     }

@@ -6,8 +6,8 @@ use smallvec::{SmallVec, smallvec};
 use super::mask::Mask;
 use super::record::RecordKind;
 use super::row_clock::{Group, RowClock};
-use crate::error::StoreError;
-use crate::ids::{Address, ColumnId};
+use crate::error::{Result, SpentVersion, StoreError};
+use crate::ids::{Address, ColumnId, TableId};
 use crate::limits::MAX_COLUMN_VERSION;
 
 /// What a record of a local operation looks like, beside its columns.
@@ -75,13 +75,18 @@ pub(crate) fn is_out_of_bounds(clock: &RowClock) -> bool {
         || clock.groups.iter().any(|group| group.version > MAX_COLUMN_VERSION)
 }
 
-/// The error of such a write. It is refused here, because no delta could carry it.
-pub(crate) fn out_of_bounds() -> StoreError {
-    StoreError::Refused(format!(
-        "a row that is written has reached the largest version, {MAX_COLUMN_VERSION}, which no \
-         honest history does: SELECT [table], pk, cid FROM crsql_changes WHERE col_version = \
-         {MAX_COLUMN_VERSION} names it"
-    ))
+/// Refuses such a clock here, because no delta could carry it.
+#[inline]
+pub(crate) fn check_bounds(table: TableId, key: &[u8], clock: &RowClock) -> Result<()> {
+    if is_out_of_bounds(clock) { Err(spent(table, key, clock)) } else { Ok(()) }
+}
+
+#[cold]
+fn spent(table: TableId, key: &[u8], clock: &RowClock) -> StoreError {
+    let group = clock.groups.iter().find(|group| group.version > MAX_COLUMN_VERSION);
+    let column = group.and_then(|group| group.mask.iter().next());
+    let column = column.unwrap_or(ColumnId::SENTINEL);
+    StoreError::VersionSpent(Box::new(SpentVersion { table, key: key.to_vec(), column }))
 }
 
 /// The first life of a row: no sentinel, unless it has no columns at all.

@@ -17,7 +17,7 @@ use super::varint::Corrupt;
 use super::{Metadata, PendingChange};
 use crate::error::{Result, StoreError};
 use crate::ids::{AuthorId, EntryId, LocalDot};
-use crate::limits::CHAIN_STEP;
+use crate::limits::{CHAIN_STEP, MAX_CHAIN_WALK};
 
 /// What the header of the pending change will make of the state, once it is committed.
 #[derive(Clone, Debug)]
@@ -292,6 +292,10 @@ impl Metadata {
         }
         let none = Held { version: 0, chain: Chain::default() };
         let mut at = self.checkpoint(author, version)?.map_or(none, |point| point.held);
+        if version - at.version > MAX_CHAIN_WALK {
+            let place = format!("ana_chain, author {}, version {version}", author.0);
+            return Err(damaged(place, Corrupt("no chain is stored near it")));
+        }
         while at.version < version {
             let next = at.version + 1;
             let salt = self.salt_at(author, next)?.unwrap_or(0);

@@ -343,7 +343,7 @@ pub(super) fn record_kind(kind: LocalKind) -> RecordKind {
         LocalKind::Insert => RecordKind::Insert,
         LocalKind::Update => RecordKind::Update,
         LocalKind::Delete => RecordKind::Delete,
-        LocalKind::Rekey | LocalKind::Rekeyed => RecordKind::Merged,
+        LocalKind::Rekey | LocalKind::Rekeyed | LocalKind::RekeyedAnew => RecordKind::Merged,
     }
 }
 

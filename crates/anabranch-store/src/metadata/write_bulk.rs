@@ -8,7 +8,7 @@ use super::rows::Slot;
 use super::write::{Addresses, Window, prefix_len, record_kind, stamped, take_seqs};
 use super::{Metadata, PendingChange};
 use crate::buffer::{LocalBuffer, LocalKind};
-use crate::error::Result;
+use crate::error::{Result, StoreError};
 use crate::ids::{EntryId, TableId};
 
 /// What came of each operation: bits of an [`Outcome`].
@@ -33,7 +33,9 @@ struct TableOps<'a> {
     /// For unknown rows that something else than an insert wrote to.
     spare_number: u64,
     wants_place: bool,
-    is_out_of_bounds: bool,
+    table: TableId,
+    /// The error of a write that no copy would take.
+    refusal: Option<StoreError>,
 }
 
 impl<'a> TableOps<'a> {
@@ -96,7 +98,10 @@ impl Changes for TableOps<'_> {
             }
             patterns.set(row, &clock);
         }
-        self.is_out_of_bounds |= patterns.is_out_of_bounds(row.place);
+        if patterns.is_out_of_bounds(row.place) {
+            let refused = local::check_bounds(self.table, self.key(i), &patterns.clock(row));
+            self.refusal = self.refusal.take().or(refused.err());
+        }
     }
 
     fn wants_place(&self) -> bool {
@@ -158,11 +163,12 @@ impl Metadata {
                 first_number,
                 spare_number: first_number + n_inserts,
                 wants_place,
-                is_out_of_bounds: false,
+                table,
+                refusal: None,
             };
             self.blocks.update(table, &mut changes)?;
-            if changes.is_out_of_bounds {
-                return Err(local::out_of_bounds());
+            if let Some(refusal) = changes.refusal {
+                return Err(refusal);
             }
             let next_number = changes.spare_number;
             self.numbers.insert(table, next_number);

@@ -65,8 +65,8 @@ impl Metadata {
                 _ => self.apply_in(&mut batch, ops, op)?,
             }
         }
-        if batch.rows.values().any(local::is_out_of_bounds) {
-            return Err(local::out_of_bounds());
+        for ((table, key), clock) in &batch.rows {
+            local::check_bounds(*table, key, clock)?;
         }
         change.next_seq = batch.next_seq;
         let (dot, db_version) = (self.pending_dot(), change.db_version);
@@ -140,7 +140,10 @@ impl Metadata {
         let at = batch.push(table, old_key, sentinel.clone(), true);
         local::delete(&mut old, at);
         let at = batch.push(table, new_key, sentinel, true);
-        local::arrive(&mut new, at);
+        match to.kind {
+            LocalKind::RekeyedAnew => local::raise(&mut new, at),
+            _ => local::arrive(&mut new, at),
+        }
         if !changed.is_empty() {
             let at = batch.push(table, new_key, changed.clone(), false);
             local::stamp(&mut new, changed, at);

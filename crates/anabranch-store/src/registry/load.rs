@@ -131,6 +131,7 @@ fn read_registered(db: &Db) -> Result<Vec<Registered>> {
 enum Part {
     Table,
     Before,
+    BeforeKey,
     Insert,
     Update,
     Delete,
@@ -144,6 +145,7 @@ impl Part {
         match kind {
             b"table" => Part::Table,
             _ if is_named(b"__crsql_btrig") => Part::Before,
+            _ if is_named(b"__crsql_ktrig") => Part::BeforeKey,
             _ if is_named(b"__crsql_itrig") => Part::Insert,
             _ if is_named(b"__crsql_utrig") => Part::Update,
             _ if is_named(b"__crsql_dtrig") => Part::Delete,
@@ -158,6 +160,7 @@ impl Definition {
         match part {
             Part::Table => Some(&mut self.table),
             Part::Before => Some(&mut self.triggers.before),
+            Part::BeforeKey => Some(&mut self.triggers.before_key),
             Part::Insert => Some(&mut self.triggers.insert),
             Part::Update => Some(&mut self.triggers.update),
             Part::Delete => Some(&mut self.triggers.delete),
@@ -170,6 +173,7 @@ impl Definition {
         match part {
             Part::Table => Some(&self.table),
             Part::Before => Some(&self.triggers.before),
+            Part::BeforeKey => Some(&self.triggers.before_key),
             Part::Insert => Some(&self.triggers.insert),
             Part::Update => Some(&self.triggers.update),
             Part::Delete => Some(&self.triggers.delete),

@@ -305,7 +305,19 @@ fn the_setting_is_kept_in_the_file() {
     store.expect(get, "0");
     store.expect("SELECT crsql_config_set('merge-equal-values', 1)", "1");
     store.expect(get, "1");
-    file.open().expect(get, "1");
+    let other = file.open();
+    other.expect(get, "1");
+    // It follows the transaction, and the commits of others.
+    store.run("BEGIN; SELECT crsql_config_set('merge-equal-values', 0)");
+    store.expect(get, "0");
+    store.run("ROLLBACK");
+    store.expect(get, "1");
+    store
+        .run("BEGIN; SAVEPOINT s; SELECT crsql_config_set('merge-equal-values', 0); ROLLBACK TO s");
+    store.expect(get, "1");
+    store.run("COMMIT");
+    other.run("SELECT crsql_config_set('merge-equal-values', 0)");
+    store.expect(get, "0");
     store.run("UPDATE crsql_master SET value = 'x' WHERE key LIKE 'config%'");
     let conn = file.connect(OpenFlags::default());
     let error = anabranch_store::install(conn.db()).unwrap_err();

@@ -104,6 +104,14 @@ fn refused_by_us() {
          CREATE TABLE u(a PRIMARY KEY, b); INSERT INTO u VALUES(NULL, 1)",
         OK,
     );
+    for (name, prefix) in [("ana_mine", "ana_"), ("CRSQL_mine", "crsql_"), ("Ana_", "ana_")] {
+        let store = Store::with(&format!("CREATE TABLE {name}(a PRIMARY KEY NOT NULL, b)"), &[]);
+        let message = store.refuse(&format!("SELECT crsql_as_crr('{name}')"), vec![]);
+        let expected = format!(
+            "table {name}: names that begin with {prefix} are the engine's own; rename the table"
+        );
+        assert_eq!(message, expected);
+    }
     let store = Store::new();
     store.run("CREATE TABLE u(a PRIMARY KEY, b); INSERT INTO u VALUES(1, 1), (NULL, 1)");
     let message = store.refuse("SELECT crsql_as_crr('u')", vec![]);
@@ -148,7 +156,10 @@ fn bad_arguments() {
             "crsql_as_crr('temp', 't')",
             "table t is in the database temp; only tables of main can be conflict-free",
         ),
-        ("crsql_as_crr('ana_entry')", "table ana_entry is one of the engine's own"),
+        (
+            "crsql_as_crr('ana_entry')",
+            "table ana_entry: names that begin with ana_ are the engine's own; rename the table",
+        ),
         ("crsql_as_table(NULL)", "crsql_as_table: the table name must not be NULL"),
         (
             "crsql_next_db_version(9223372036854775807)",
