@@ -3,8 +3,8 @@
 use anyhow::Result;
 use rusqlite::Connection;
 
-use crate::measure::{Cost, cost_of, median};
-use crate::options::{Options, keys};
+use crate::measure::{cost_of, median};
+use crate::options::{Options, keys, wanted};
 use crate::report::{Table, verdict, verdict_rate};
 use crate::side::{KeyKind, Side};
 use crate::workload::{ROWS, fresh, insert_all};
@@ -12,6 +12,9 @@ use crate::workload::{ROWS, fresh, insert_all};
 /// All columns of `crsql_changes`.
 pub const CHANGES: &str = "SELECT [table], pk, cid, val, col_version, db_version, site_id, cl, seq \
                        FROM crsql_changes";
+/// What tells which changes there are, without a look at the user's table.
+const STAMPS: &str = "SELECT [table], pk, cid, col_version, db_version, site_id, cl, seq \
+                      FROM crsql_changes";
 const INSERT_CHANGE: &str = "INSERT INTO crsql_changes VALUES(?,?,?,?,?,?,?,?,?)";
 
 type Change = Vec<rusqlite::types::Value>;
@@ -51,11 +54,49 @@ pub fn doors(options: &Options) -> Result<String> {
     merging.extend(options.against.clone().map(Side::Extension));
     for key in keys(options) {
         for side in &merging {
-            one_side_of_the_doors(options, side, *key, &mut table)?;
+            one_side_of_the_doors(options, side, key, &mut table)?;
         }
     }
     Ok(format!("## Reading and merging\n\n{} changes.\n\n{table}\n", 4 * ROWS))
 }
+
+/// Rates by name of the work, with their bars.
+#[derive(Default)]
+struct Rates {
+    rates: Vec<(&'static str, f64, Vec<f64>)>,
+    firsts: Vec<f64>,
+}
+
+impl Rates {
+    /// Runs a work if it is wanted, and notes how many changes a second it did.
+    fn run<T>(
+        &mut self,
+        options: &Options,
+        name: &'static str,
+        bar: f64,
+        work: impl FnOnce() -> Result<T>,
+    ) -> Result<()> {
+        if !wanted(options, name) {
+            return Ok(());
+        }
+        let rate = 4.0 * ROWS as f64 / cost_of(work)?.0.cpu.as_secs_f64();
+        match self.rates.iter_mut().find(|(known, ..)| *known == name) {
+            Some((.., rates)) => rates.push(rate),
+            None => self.rates.push((name, bar, vec![rate])),
+        }
+        Ok(())
+    }
+}
+
+const READ_ALL: &str = "read all changes";
+const READ_NO_VALUES: &str = "read all changes, all but their values";
+const FIRST: &str = "first change of a full read";
+const MERGE_ROWS: &str = "merge into an empty database, row by row";
+const MERGE_KNOWN: &str = "merge what is already there, row by row";
+const MERGE_CONFLICTS: &str = "conflicting cells, incoming wins";
+const EXPORT: &str = "export as one delta";
+const MERGE_DELTA: &str = "merge into an empty database, as one delta";
+const MERGE_KNOWN_DELTA: &str = "merge what is already there, as one delta";
 
 fn one_side_of_the_doors(
     options: &Options,
@@ -63,86 +104,79 @@ fn one_side_of_the_doors(
     key: KeyKind,
     table: &mut Table,
 ) -> Result<()> {
-    let mut rates: Vec<(&str, f64, Vec<f64>)> = Vec::new();
-    let mut firsts = Vec::new();
-    let mut note = |name: &'static str, bar: f64, cost: Cost| {
-        let rate = 4.0 * ROWS as f64 / cost.cpu.as_secs_f64();
-        match rates.iter_mut().find(|(known, ..)| *known == name) {
-            Some((.., rates)) => rates.push(rate),
-            None => rates.push((name, bar, vec![rate])),
-        }
-    };
+    let mut rates = Rates::default();
     for _ in 0..options.runs {
         let (_folder, source) = fresh(side, key)?;
         insert_all(&source, key, 0)?;
-        let (first, ()) = cost_of(|| Ok(source.query_row(CHANGES, [], |_| Ok(()))?))?;
-        firsts.push(1e3 * first.wall.as_secs_f64());
-        note("read all changes", 1e6, cost_of(|| count_changes(&source))?.0);
-        let changes = read_changes(&source)?;
-        let (_folder, target) = fresh(side, key)?;
-        note(
-            "merge into an empty database, row by row",
-            4e5,
-            cost_of(|| merge_changes(&target, &changes))?.0,
-        );
-        note(
-            "merge what is already there, row by row",
-            1e6,
-            cost_of(|| merge_changes(&target, &changes))?.0,
-        );
-        source.execute_batch("UPDATE t SET a = 7, b = 8, c = 9, d = 10")?;
-        let changes = read_changes(&source)?;
-        note(
-            "conflicting cells, incoming wins",
-            2.5e5,
-            cost_of(|| merge_changes(&target, &changes))?.0,
-        );
+        read(options, &source, &mut rates)?;
+        if [MERGE_ROWS, MERGE_KNOWN, MERGE_CONFLICTS].iter().any(|name| wanted(options, name)) {
+            merge_rows(options, side, key, &source, &mut rates)?;
+        }
         if *side == Side::Ours {
-            let (cost, delta) = cost_of(|| export(&source))?;
-            note("export as one delta", 1e6, cost);
+            rates.run(options, EXPORT, 1e6, || export(&source))?;
+        }
+        if *side == Side::Ours
+            && [MERGE_DELTA, MERGE_KNOWN_DELTA].iter().any(|name| wanted(options, name))
+        {
+            let delta = export(&source)?;
             let (_folder, target) = fresh(side, key)?;
-            note(
-                "merge into an empty database, as one delta",
-                1e6,
-                cost_of(|| apply(&target, &delta))?.0,
-            );
-            note(
-                "merge what is already there, as one delta",
-                1e6,
-                cost_of(|| apply(&target, &delta))?.0,
-            );
+            rates.run(options, MERGE_DELTA, 1e6, || apply(&target, &delta))?;
+            rates.run(options, MERGE_KNOWN_DELTA, 1e6, || apply(&target, &delta))?;
         }
     }
-    for (name, bar, rates) in rates {
-        let rate = median(&rates, |rate| *rate);
-        table.row(vec![
-            name.into(),
-            format!("{key:?}").to_lowercase(),
-            side.name(),
-            format!("{rate:.0}"),
-            format!("{bar:.0}"),
-            verdict_rate(rate, bar),
-        ]);
-    }
-    let first = median(&firsts, |ms| *ms);
-    table.row(vec![
-        "first change of a full read".into(),
-        format!("{key:?}").to_lowercase(),
-        side.name(),
-        format!("{first:.2} ms"),
-        "1 ms".into(),
-        verdict(first, 1.0),
-    ]);
+    report(&rates, side, key, table);
     Ok(())
 }
 
-/// Reads every column of every change, as a client that sends them would.
-fn count_changes(connection: &Connection) -> Result<u64> {
-    let mut select = connection.prepare(CHANGES)?;
+fn read(options: &Options, source: &Connection, rates: &mut Rates) -> Result<()> {
+    if wanted(options, FIRST) {
+        let (first, ()) = cost_of(|| Ok(source.query_row(CHANGES, [], |_| Ok(()))?))?;
+        rates.firsts.push(1e3 * first.wall.as_secs_f64());
+    }
+    rates.run(options, READ_ALL, 1e6, || count_changes(source, CHANGES))?;
+    rates.run(options, READ_NO_VALUES, 1e6, || count_changes(source, STAMPS))
+}
+
+fn merge_rows(
+    options: &Options,
+    side: &Side,
+    key: KeyKind,
+    source: &Connection,
+    rates: &mut Rates,
+) -> Result<()> {
+    let changes = read_changes(source)?;
+    let (_folder, target) = fresh(side, key)?;
+    rates.run(options, MERGE_ROWS, 4e5, || merge_changes(&target, &changes))?;
+    rates.run(options, MERGE_KNOWN, 1e6, || merge_changes(&target, &changes))?;
+    source.execute_batch("UPDATE t SET a = 7, b = 8, c = 9, d = 10")?;
+    let changes = read_changes(source)?;
+    rates.run(options, MERGE_CONFLICTS, 2.5e5, || merge_changes(&target, &changes))
+}
+
+fn report(rates: &Rates, side: &Side, key: KeyKind, table: &mut Table) {
+    let mut row = |name: &str, measured: String, bar: String, verdict: String| {
+        let key = format!("{key:?}").to_lowercase();
+        table.row(vec![name.into(), key, side.name(), measured, bar, verdict]);
+    };
+    for (name, bar, rates) in &rates.rates {
+        let rate = median(rates, |rate| *rate);
+        row(name, format!("{rate:.0}"), format!("{bar:.0}"), verdict_rate(rate, *bar));
+    }
+    if !rates.firsts.is_empty() {
+        let first = median(&rates.firsts, |ms| *ms);
+        row(FIRST, format!("{first:.2} ms"), "1 ms".into(), verdict(first, 1.0));
+    }
+}
+
+/// Reads every column of every row, as a client that sends them would.
+#[inline(never)]
+fn count_changes(connection: &Connection, sql: &str) -> Result<u64> {
+    let mut select = connection.prepare(sql)?;
+    let n_columns = select.column_count();
     let mut rows = select.query([])?;
     let mut n = 0;
     while let Some(row) = rows.next()? {
-        for column in 0..9 {
+        for column in 0..n_columns {
             std::hint::black_box(row.get_ref(column)?);
         }
         n += 1;

@@ -24,8 +24,8 @@ pub fn workloads(options: &Options) -> Result<String> {
     let mut table = Table::new(&header);
     for workload in WORKLOADS.iter().filter(|w| wanted(options, w.name)) {
         for key in keys(options) {
-            let costs = run_sides(options, &sides, workload, *key)?;
-            table.row(workload_row(workload, *key, &costs));
+            let costs = run_sides(options, &sides, workload, key)?;
+            table.row(workload_row(workload, key, &costs));
         }
     }
     Ok(format!(

@@ -10,19 +10,23 @@ const HELP: &str = "\
 cargo xtask bench tables [--runs N] [--quick] [--against EXTENSION] [--write FILE]
 
   --runs N       runs of each workload, alternating between the sides (default 5)
-  --quick        1 run, integer keys only, no million-row part
+  --quick        1 run, integer keys unless --key says so, no million-row part
+  --key KIND     only keys of this kind: integer, text or uuid
   --against P    also measures the extension at P (the same SQL, entry sqlite3_crsqlite_init)
-  --only TEXT    local work whose name holds TEXT, and nothing else
+  --only TEXT    only work whose name holds TEXT; local work, unless --part doors
   --part NAME    only this part: local, doors, sizes, folding or seeks
   --write FILE   writes the report there too
 ";
 
 /// What was asked.
+#[derive(Default)]
 pub struct Options {
     /// Runs of each workload.
     pub runs: usize,
     /// One run, integer keys, nothing that takes minutes.
     pub is_quick: bool,
+    /// The only kind of key wanted.
+    pub key: Option<KeyKind>,
     /// Another extension to measure.
     pub against: Option<PathBuf>,
     /// Part of the names of wanted workloads.
@@ -38,8 +42,7 @@ pub struct Options {
 /// # Errors
 /// An unknown option, or one without its value.
 pub fn options() -> Result<Options> {
-    let mut options =
-        Options { runs: 5, is_quick: false, against: None, only: None, part: None, write: None };
+    let mut options = Options { runs: 5, ..Options::default() };
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         let mut value = || args.next().with_context(|| format!("{arg} needs a value"));
@@ -47,6 +50,7 @@ pub fn options() -> Result<Options> {
             "--runs" => options.runs = value()?.parse().context("--runs needs a number")?,
             "--quick" => (options.is_quick, options.runs) = (true, 1),
             "--against" => options.against = Some(value()?.into()),
+            "--key" => options.key = Some(key_named(&value()?)?),
             "--part" => options.part = Some(value()?),
             "--only" => options.only = Some(value()?),
             "--write" => options.write = Some(value()?.into()),
@@ -58,6 +62,13 @@ pub fn options() -> Result<Options> {
         }
     }
     Ok(options)
+}
+
+const ALL_KEYS: [KeyKind; 3] = [KeyKind::Integer, KeyKind::Text, KeyKind::Uuid];
+
+fn key_named(name: &str) -> Result<KeyKind> {
+    let key = ALL_KEYS.into_iter().find(|key| format!("{key:?}").to_lowercase() == name);
+    key.with_context(|| format!("no kind of key `{name}`: integer, text or uuid"))
 }
 
 /// Whether a workload of this name was asked for.
@@ -73,10 +84,10 @@ pub fn sides(options: &Options) -> Vec<Side> {
 }
 
 /// The kinds of keys to measure.
-pub fn keys(options: &Options) -> &'static [KeyKind] {
-    if options.is_quick {
-        &[KeyKind::Integer]
-    } else {
-        &[KeyKind::Integer, KeyKind::Text, KeyKind::Uuid]
+pub fn keys(options: &Options) -> Vec<KeyKind> {
+    match options.key {
+        Some(key) => vec![key],
+        None if options.is_quick => vec![KeyKind::Integer],
+        None => ALL_KEYS.into(),
     }
 }

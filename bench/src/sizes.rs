@@ -23,15 +23,15 @@ fn metadata_bytes(connection: &Connection) -> Result<f64> {
 pub fn sizes(options: &Options) -> Result<String> {
     let mut table = Table::new(&["metadata of", "key", "bytes each", "bar", ""]);
     for key in keys(options) {
-        let is_uuid = *key == KeyKind::Uuid;
-        let (_folder, c) = fresh(&Side::Ours, *key)?;
+        let is_uuid = key == KeyKind::Uuid;
+        let (_folder, c) = fresh(&Side::Ours, key)?;
         let empty = metadata_bytes(&c)?;
-        insert_all(&c, *key, 0)?;
+        insert_all(&c, key, 0)?;
         let bulk = metadata_bytes(&c)?;
         size_row(
             &mut table,
             "a row inserted in bulk",
-            *key,
+            key,
             (bulk - empty) / ROWS as f64,
             if is_uuid { 26.0 } else { 2.0 },
         );
@@ -40,18 +40,18 @@ pub fn sizes(options: &Options) -> Result<String> {
         size_row(
             &mut table,
             "a tombstone (the row's insert included)",
-            *key,
+            key,
             (dead - empty) / ROWS as f64,
             if is_uuid { 46.0 } else { 20.0 },
         );
         size_row(
             &mut table,
             "a tombstone (what a deletion adds)",
-            *key,
+            key,
             (dead - bulk) / ROWS as f64,
             20.0,
         );
-        let (_folder, c) = fresh(&Side::Ours, *key)?;
+        let (_folder, c) = fresh(&Side::Ours, key)?;
         let empty = metadata_bytes(&c)?;
         let mut insert = c.prepare("INSERT INTO t VALUES(?1, ?2, 2, 3, 4)")?;
         for n in 1..=5_000u64 {
@@ -62,7 +62,7 @@ pub fn sizes(options: &Options) -> Result<String> {
         size_row(
             &mut table,
             "a row inserted alone, header included",
-            *key,
+            key,
             single,
             if is_uuid { 66.0 } else { 48.0 },
         );
