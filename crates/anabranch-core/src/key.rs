@@ -14,7 +14,9 @@ mod affinity;
 mod fold;
 
 pub use affinity::apply_affinity;
-pub use fold::{fold, fold_into, is_spelling_unique, rowid_of, unfold};
+pub use fold::{
+    fold, fold_into, is_spelling_unique, pack_folded, rowid_of, unfold, unfold_bytes,
+};
 
 /// How a key column compares text, as declared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,13 +99,22 @@ const NULL: u8 = 5;
 /// # Errors
 /// [`KeyError::TooMany`].
 pub fn pack(values: &[ValueRef<'_>]) -> Result<Vec<u8>, KeyError> {
+    let mut out = Vec::with_capacity(1 + values.iter().map(packed_len).sum::<usize>());
+    pack_into(values, &mut out)?;
+    Ok(out)
+}
+
+/// Appends packed values to `out`.
+///
+/// # Errors
+/// [`KeyError::TooMany`]; nothing is appended then.
+pub fn pack_into(values: &[ValueRef<'_>], out: &mut Vec<u8>) -> Result<(), KeyError> {
     if values.len() > MAX_KEY_COLUMNS {
         return Err(KeyError::TooMany);
     }
-    let mut out = Vec::with_capacity(1 + values.iter().map(packed_len).sum::<usize>());
     out.push(values.len() as u8);
-    values.iter().for_each(|value| pack_value(&mut out, *value));
-    Ok(out)
+    values.iter().for_each(|value| pack_value(out, *value));
+    Ok(())
 }
 
 /// Reads packed values, strictly: integers and lengths in any number of bytes up to 8

@@ -4,7 +4,7 @@
 //! entered again.
 
 use std::any::Any;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use crate::error::{Result, SqlError};
@@ -13,8 +13,10 @@ use crate::error::{Result, SqlError};
 pub(crate) struct Poison {
     /// For messages: the function's or table's name.
     name: String,
+    /// Asked at every entry: each value of each row is one.
+    has_panicked: Cell<bool>,
     /// The panic's text.
-    panic: RefCell<Option<String>>,
+    panic: RefCell<String>,
 }
 
 /// Payload of an unwinding that is no bug: SQLite had no memory for a text.
@@ -28,13 +30,13 @@ pub(crate) fn unwind_out_of_memory() -> ! {
 
 impl Poison {
     pub(crate) fn new(name: &str) -> Poison {
-        Poison { name: name.into(), panic: RefCell::new(None) }
+        Poison { name: name.into(), has_panicked: Cell::new(false), panic: RefCell::default() }
     }
 
     /// Runs `f` unless an earlier run panicked; a panic becomes an error.
     #[inline]
     pub(crate) fn guard<T>(&self, f: impl FnOnce() -> Result<T>) -> Result<T> {
-        if self.panic.borrow().is_some() {
+        if self.has_panicked.get() {
             return Err(self.refusal());
         }
         // What `f` left half done is behind the poison.
@@ -46,8 +48,7 @@ impl Poison {
 
     #[cold]
     fn refusal(&self) -> SqlError {
-        let panic = self.panic.borrow();
-        let text = panic.as_deref().unwrap_or_default();
+        let text = self.panic.borrow();
         SqlError::new(format!("{}: poisoned by an earlier panic: {text}", self.name))
     }
 
@@ -58,7 +59,8 @@ impl Poison {
         }
         let text = text_of(&*payload);
         let error = SqlError::new(format!("{}: panic: {text}", self.name));
-        *self.panic.borrow_mut() = Some(text);
+        *self.panic.borrow_mut() = text;
+        self.has_panicked.set(true);
         // A payload may panic when it is dropped.
         drop(catch_unwind(AssertUnwindSafe(|| drop(payload))));
         error

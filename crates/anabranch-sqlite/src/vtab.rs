@@ -118,10 +118,10 @@ pub trait Cursor {
     ) -> Result<()>;
     /// Goes to the next row.
     fn next(&mut self) -> Result<()>;
-    /// Whether there is no row.
+    /// Whether there is no row; asked once after each move.
     fn is_eof(&self) -> bool;
     /// Column `index` of the row, from 0.
-    fn column(&self, index: usize) -> Result<ValueRef<'_>>;
+    fn column(&mut self, index: usize) -> Result<ValueRef<'_>>;
     /// The rowid.
     fn rowid(&self) -> Result<i64>;
 }
@@ -190,7 +190,7 @@ impl Cursor for Nothing {
     fn is_eof(&self) -> bool {
         true
     }
-    fn column(&self, _: usize) -> Result<ValueRef<'_>> {
+    fn column(&mut self, _: usize) -> Result<ValueRef<'_>> {
         Ok(ValueRef::Null)
     }
     fn rowid(&self) -> Result<i64> {

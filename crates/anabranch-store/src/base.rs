@@ -6,6 +6,7 @@
 
 use std::rc::Rc;
 
+use anabranch_core::key;
 use anabranch_core::value::{Value, ValueRef};
 use anabranch_sqlite::{SqlError, Statement};
 use hashbrown::HashMap;
@@ -17,8 +18,10 @@ use crate::ids::{ColumnId, TableId};
 use crate::limits::MAX_KEPT_STATEMENTS;
 use crate::registry::TableInfo;
 
+mod rows;
 mod sql;
 
+pub(crate) use rows::RowReader;
 pub(crate) use sql::{quote_name, quote_text, show_key};
 
 /// The kept statements of a connection, by table. Those of a table are dropped when the
@@ -45,6 +48,8 @@ type Columns = SmallVec<[ColumnId; 4]>;
 enum Shape {
     /// The stored key, then all replicated columns.
     Read,
+    /// The same of the row with a key of one column, or the first after it, and on from there.
+    ReadFrom,
     /// One column.
     ReadCell(ColumnId),
     Insert(Columns),
@@ -295,23 +300,39 @@ fn columns_of(cells: &[Cell<'_>]) -> Columns {
 type Params<'a> = SmallVec<[ValueRef<'a>; 8]>;
 
 /// The values of a folded key.
-enum KeyValues {
-    /// An integer key: the one form that needs no allocation.
+enum KeyValues<'k> {
+    /// An integer key.
     Rowid(i64),
+    /// A text or a blob.
+    Bytes(ValueRef<'k>),
+    /// Any other, which needs an allocation.
     Values(Vec<Value>),
 }
 
-impl KeyValues {
-    fn of(table: &TableInfo, key: &[u8]) -> Result<KeyValues> {
-        match anabranch_core::key::rowid_of(key, &table.key_columns) {
-            Some(rowid) => Ok(KeyValues::Rowid(rowid)),
-            None => Ok(KeyValues::Values(table.unfold(key)?)),
+impl<'k> KeyValues<'k> {
+    fn of(table: &TableInfo, key: &'k [u8]) -> Result<KeyValues<'k>> {
+        if let Some(rowid) = key::rowid_of(key, &table.key_columns) {
+            return Ok(KeyValues::Rowid(rowid));
+        }
+        Ok(match key::unfold_bytes(key, &table.key_columns) {
+            Some(value) => KeyValues::Bytes(value),
+            None => KeyValues::Values(table.unfold(key)?),
+        })
+    }
+
+    /// The value, of keys that need no allocation: these have one.
+    fn one(&self) -> Option<ValueRef<'k>> {
+        match self {
+            KeyValues::Rowid(integer) => Some(ValueRef::Integer(*integer)),
+            KeyValues::Bytes(value) => Some(*value),
+            KeyValues::Values(_) => None,
         }
     }
 
     fn params(&self) -> Params<'_> {
         match self {
             KeyValues::Rowid(integer) => SmallVec::from_slice(&[ValueRef::Integer(*integer)]),
+            KeyValues::Bytes(value) => SmallVec::from_slice(&[*value]),
             KeyValues::Values(values) => values.iter().map(Value::as_ref).collect(),
         }
     }

@@ -120,7 +120,7 @@ impl<F: Fn(Arguments) -> Result<Rows>> Cursor for Scan<F> {
         self.row.is_none()
     }
 
-    fn column(&self, index: usize) -> std::result::Result<ValueRef<'_>, SqlError> {
+    fn column(&mut self, index: usize) -> std::result::Result<ValueRef<'_>, SqlError> {
         let value = self.row.as_ref().and_then(|row| row.get(index));
         Ok(value.map_or(ValueRef::Null, Value::as_ref))
     }

@@ -16,7 +16,6 @@ use anabranch_core::key::{self, KeyColumn, KeyError};
 use anabranch_core::value::Value;
 use anabranch_sqlite::Db;
 use hashbrown::{HashMap, HashSet};
-use smallvec::SmallVec;
 
 use crate::base::quote_text;
 use crate::error::{Result, StoreError};
@@ -94,9 +93,17 @@ impl TableInfo {
     /// # Errors
     /// As [`TableInfo::unfold`].
     pub(crate) fn pack_folded(&self, folded: &[u8]) -> Result<Vec<u8>> {
-        let values = self.unfold(folded)?;
-        let values: SmallVec<[_; 4]> = values.iter().map(Value::as_ref).collect();
-        key::pack(&values).map_err(|error| self.damaged_key(&error))
+        let mut packed = Vec::with_capacity(1 + folded.len());
+        self.pack_folded_into(folded, &mut packed)?;
+        Ok(packed)
+    }
+
+    /// Appends a folded key to `out` as its columns' affinity spells it, packed.
+    ///
+    /// # Errors
+    /// As [`TableInfo::unfold`].
+    pub(crate) fn pack_folded_into(&self, folded: &[u8], out: &mut Vec<u8>) -> Result<()> {
+        key::pack_folded(folded, &self.key_columns, out).map_err(|error| self.damaged_key(&error))
     }
 
     fn damaged_key(&self, error: &KeyError) -> StoreError {

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use super::{Affinity, Collation, KeyColumn, KeyError};
 use super::{apply_affinity, pack_value, unpack_value};
+use crate::limits::MAX_KEY_COLUMNS;
 use crate::value::{Value, ValueRef};
 
 const SIGN: u64 = 1 << 63;
@@ -85,26 +86,77 @@ pub fn rowid_of(folded: &[u8], columns: &[KeyColumn]) -> Option<i64> {
 /// [`KeyError::Malformed`] if the bytes are no folded key of these columns.
 pub fn unfold(folded: &[u8], columns: &[KeyColumn]) -> Result<Vec<Value>, KeyError> {
     if let [KeyColumn { is_rowid: true, .. }] = columns {
-        let rowid = rowid_of(folded, columns).ok_or(KeyError::Malformed {
-            at: folded.len().min(8),
-            reason: "a folded integer key has 8 bytes",
-        })?;
-        return Ok(vec![Value::Integer(rowid)]);
+        return Ok(vec![Value::Integer(unfold_rowid(folded, columns)?)]);
     }
-    let mut rest = folded;
     let mut values = Vec::with_capacity(columns.len());
+    each_value(folded, columns, |value, _, column| {
+        values.push(apply_affinity(value, column.affinity));
+    })?;
+    Ok(values)
+}
+
+fn unfold_rowid(folded: &[u8], columns: &[KeyColumn]) -> Result<i64, KeyError> {
+    rowid_of(folded, columns).ok_or(KeyError::Malformed {
+        at: folded.len().min(8),
+        reason: "a folded integer key has 8 bytes",
+    })
+}
+
+/// Appends a folded key to `out` packed, its values spelled as [`unfold`] spells them.
+///
+/// # Errors
+/// As [`unfold`]; what was appended by then is no packed key.
+pub fn pack_folded(
+    folded: &[u8],
+    columns: &[KeyColumn],
+    out: &mut Vec<u8>,
+) -> Result<(), KeyError> {
+    if columns.len() > MAX_KEY_COLUMNS {
+        return Err(KeyError::TooMany);
+    }
+    out.push(columns.len() as u8);
+    if let [KeyColumn { is_rowid: true, .. }] = columns {
+        pack_value(out, ValueRef::Integer(unfold_rowid(folded, columns)?));
+        return Ok(());
+    }
+    each_value(folded, columns, |value, raw, column| match stored(value, column.affinity) {
+        Stored::AsGiven(_) => out.extend_from_slice(raw),
+        Stored::Converted(value) => pack_value(out, value.as_ref()),
+    })
+}
+
+/// The value of a folded key of one column, if it is a text or blob that no affinity
+/// converts.
+pub fn unfold_bytes<'k>(folded: &'k [u8], columns: &[KeyColumn]) -> Option<ValueRef<'k>> {
+    let [KeyColumn { is_rowid: false, affinity: Affinity::Blob | Affinity::Text, .. }] = columns
+    else {
+        return None;
+    };
+    match unpack_value(folded) {
+        Ok((value @ (ValueRef::Text(_) | ValueRef::Blob(_)), [])) => Some(value),
+        _ => None,
+    }
+}
+
+/// Hands each value of a folded key of several columns to `visit`, with its bytes.
+fn each_value<'k>(
+    folded: &'k [u8],
+    columns: &[KeyColumn],
+    mut visit: impl FnMut(ValueRef<'k>, &'k [u8], &KeyColumn),
+) -> Result<(), KeyError> {
+    let mut rest = folded;
     for column in columns {
         let at = folded.len() - rest.len();
         let (value, after) =
             unpack_value(rest).map_err(|reason| KeyError::Malformed { at, reason })?;
-        values.push(apply_affinity(value, column.affinity));
+        visit(value, &rest[..rest.len() - after.len()], column);
         rest = after;
     }
     if !rest.is_empty() {
         let at = folded.len() - rest.len();
         return Err(KeyError::Malformed { at, reason: "bytes after the last value" });
     }
-    Ok(values)
+    Ok(())
 }
 
 /// Whether equal folded keys imply equal stored values, so that no spelling is needed:

@@ -54,7 +54,7 @@ impl<T: Table> Callbacks<T> {
         xClose: Some(close),
         xFilter: Some(filter::<T>),
         xNext: Some(next::<T>),
-        xEof: Some(eof::<T>),
+        xEof: Some(eof),
         xColumn: Some(column::<T>),
         xRowid: Some(rowid::<T>),
         xUpdate: Some(update::<T>),
@@ -77,6 +77,8 @@ impl<T: Table> Callbacks<T> {
 struct Opened {
     base: ffi::sqlite3_vtab_cursor,
     cursor: Box<dyn Cursor>,
+    /// What the cursor said after it last moved: SQLite asks for it after each move.
+    is_eof: bool,
 }
 
 impl Operator {
@@ -181,7 +183,8 @@ unsafe extern "C" fn open<T: Table>(
     unsafe {
         enter::<T>(table, |object| {
             let base = ffi::sqlite3_vtab_cursor { pVtab: ptr::null_mut() };
-            let opened = Box::new(Opened { base, cursor: object.table.open()? });
+            let new = object.table.open()?;
+            let opened = Box::new(Opened { base, cursor: new, is_eof: true });
             *cursor = Box::into_raw(opened).cast();
             Ok(())
         })
@@ -203,14 +206,15 @@ unsafe extern "C" fn close(cursor: *mut ffi::sqlite3_vtab_cursor) -> c_int {
 /// # Safety
 /// `cursor` was opened on a connected `T` and is not closed. SQLite never enters one cursor
 /// twice at a time.
+#[inline]
 unsafe fn on_cursor<T: Table>(
     cursor: *mut ffi::sqlite3_vtab_cursor,
-    f: impl FnOnce(&mut dyn Cursor) -> Result<()>,
+    f: impl FnOnce(&mut Opened) -> Result<()>,
 ) -> c_int {
     // SAFETY: the caller's promise.
     unsafe {
         let table = (*cursor).pVtab;
-        enter::<T>(table, |_| f((*cursor.cast::<Opened>()).cursor.as_mut()))
+        enter::<T>(table, |_| f(&mut *cursor.cast::<Opened>()))
     }
 }
 
@@ -223,7 +227,7 @@ unsafe extern "C" fn filter<T: Table>(
 ) -> c_int {
     // SAFETY: SQLite's arguments; the text is the one that `answer` gave, or null.
     unsafe {
-        on_cursor::<T>(cursor, |cursor| {
+        on_cursor::<T>(cursor, |opened| {
             let text = match index_string.is_null() {
                 true => "",
                 false => CStr::from_ptr(index_string)
@@ -231,8 +235,10 @@ unsafe extern "C" fn filter<T: Table>(
                     .map_err(|_| SqlError::new("index string is not UTF-8"))?,
             };
             with_values(array(argv.cast_const(), argc), |args| {
-                cursor.filter(index_number, text, args)
-            })
+                opened.cursor.filter(index_number, text, args)
+            })?;
+            opened.is_eof = opened.cursor.is_eof();
+            Ok(())
         })
     }
 }
@@ -266,20 +272,18 @@ unsafe fn with_values<R>(
 
 unsafe extern "C" fn next<T: Table>(cursor: *mut ffi::sqlite3_vtab_cursor) -> c_int {
     // SAFETY: an opened cursor of `T`.
-    unsafe { on_cursor::<T>(cursor, |cursor| cursor.next()) }
-}
-
-unsafe extern "C" fn eof<T: Table>(cursor: *mut ffi::sqlite3_vtab_cursor) -> c_int {
-    let mut is_eof = true;
-    // SAFETY: an opened cursor of `T`.
-    let rc = unsafe {
-        on_cursor::<T>(cursor, |cursor| {
-            is_eof = cursor.is_eof();
+    unsafe {
+        on_cursor::<T>(cursor, |opened| {
+            opened.cursor.next()?;
+            opened.is_eof = opened.cursor.is_eof();
             Ok(())
         })
-    };
-    // The end cannot be an error. After a panic there is one more row, and it fails.
-    c_int::from(is_eof && rc == ffi::SQLITE_OK)
+    }
+}
+
+unsafe extern "C" fn eof(cursor: *mut ffi::sqlite3_vtab_cursor) -> c_int {
+    // SAFETY: an opened cursor, which nobody has entered.
+    c_int::from(unsafe { (*cursor.cast::<Opened>()).is_eof })
 }
 
 unsafe extern "C" fn column<T: Table>(
@@ -289,9 +293,9 @@ unsafe extern "C" fn column<T: Table>(
 ) -> c_int {
     // SAFETY: an opened cursor of `T`; the context of this call.
     unsafe {
-        on_cursor::<T>(cursor, |cursor| {
+        on_cursor::<T>(cursor, |opened| {
             let index = usize::try_from(index).map_err(|_| SqlError::new("column below 0"))?;
-            raw_value::set_result(context, cursor.column(index)?);
+            raw_value::set_result(context, opened.cursor.column(index)?);
             Ok(())
         })
     }
@@ -303,8 +307,8 @@ unsafe extern "C" fn rowid<T: Table>(
 ) -> c_int {
     // SAFETY: an opened cursor of `T`, and where SQLite wants the rowid.
     unsafe {
-        on_cursor::<T>(cursor, |cursor| {
-            *rowid = cursor.rowid()?;
+        on_cursor::<T>(cursor, |opened| {
+            *rowid = opened.cursor.rowid()?;
             Ok(())
         })
     }

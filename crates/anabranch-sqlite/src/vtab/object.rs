@@ -147,6 +147,7 @@ pub(super) unsafe extern "C" fn disconnect<T>(table: *mut ffi::sqlite3_vtab) -> 
 ///
 /// # Safety
 /// `table` is a connected table of a module that was registered with an `Object<T>`.
+#[inline]
 pub(super) unsafe fn enter<T>(
     table: *mut ffi::sqlite3_vtab,
     f: impl FnOnce(&Object<T>) -> Result<()>,
@@ -165,6 +166,7 @@ pub(super) unsafe fn enter<T>(
 ///
 /// # Safety
 /// `table` is a connected table.
+#[cold]
 unsafe fn fail(table: *mut ffi::sqlite3_vtab, error: &SqlError) -> c_int {
     // SAFETY: the caller's promise; SQLite's convention is that the text is SQLite's memory,
     // and that whoever replaces it frees it.

@@ -109,7 +109,7 @@ impl Cursor for Scan {
         self.n > 5
     }
 
-    fn column(&self, index: usize) -> Result<ValueRef<'_>> {
+    fn column(&mut self, index: usize) -> Result<ValueRef<'_>> {
         self.maybe("column")?;
         Ok(match index {
             0 => ValueRef::Integer(self.n),

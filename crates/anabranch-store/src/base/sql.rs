@@ -21,10 +21,13 @@ pub(super) fn text(table: &TableInfo, shape: &Shape) -> String {
     let name = format!("main.{}", quote_name(&table.name));
     let n_key = table.key.len();
     let by_key = assignments(key_names(table), 1).join(" AND ");
+    let whole = || key_names(table).chain(all_names(table)).collect::<Vec<_>>().join(", ");
     match shape {
-        Shape::Read => {
-            let names: Vec<String> = key_names(table).chain(all_names(table)).collect();
-            format!("SELECT {} FROM {name} WHERE {by_key}", names.join(", "))
+        Shape::Read => format!("SELECT {} FROM {name} WHERE {by_key}", whole()),
+        Shape::ReadFrom => {
+            let key: Vec<String> = key_names(table).collect();
+            let key = key.join(", ");
+            format!("SELECT {} FROM {name} WHERE {key} >= ?1 ORDER BY {key}", whole())
         }
         Shape::ReadCell(column) => {
             format!("SELECT {} FROM {name} WHERE {by_key}", column_name(table, *column))

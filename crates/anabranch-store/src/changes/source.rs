@@ -9,13 +9,13 @@ use anabranch_core::value::ValueRef;
 use hashbrown::HashMap;
 
 use super::filter::Filter;
-use super::image::RowImage;
+use super::image::RowImages;
 use super::order::{Order, Tie};
 use super::{Column, SENTINEL_NAME};
 use crate::context::Context;
 use crate::error::Result;
 use crate::ids::{ColumnId, Ordinal, TableId};
-use crate::metadata::scan::{LiveCell, LiveRecord, Scan};
+use crate::metadata::scan::{LiveRecord, Scan};
 use crate::registry::TableInfo;
 
 /// A table as scans need it.
@@ -30,21 +30,20 @@ pub(super) struct TableView {
 #[derive(Clone, Copy, Debug)]
 struct ColumnView {
     rank: u16,
-    /// `None`: the sentinel.
-    position: Option<usize>,
+    place: u16,
 }
 
 impl TableView {
     fn new(info: Rc<TableInfo>) -> TableView {
         let columns = info.columns.iter().enumerate();
-        let mut named: Vec<(&str, ColumnId, Option<usize>)> =
-            columns.map(|(i, column)| (column.name.as_str(), column.id, Some(i))).collect();
-        named.push((SENTINEL_NAME, ColumnId::SENTINEL, None));
+        let mut named: Vec<(&str, ColumnId, u16)> =
+            columns.map(|(i, column)| (column.name.as_str(), column.id, i as u16)).collect();
+        named.push((SENTINEL_NAME, ColumnId::SENTINEL, SENTINEL));
         named.sort_unstable();
         let last = named.iter().map(|(_, id, _)| usize::from(id.0)).max().unwrap_or(0);
         let mut columns = vec![None; last + 1];
-        for (rank, (_, id, position)) in named.iter().enumerate() {
-            let view = ColumnView { rank: rank as u16, position: *position };
+        for (rank, (_, id, place)) in named.iter().enumerate() {
+            let view = ColumnView { rank: rank as u16, place: *place };
             columns[usize::from(id.0)] = Some(view);
         }
         TableView { info, columns }
@@ -54,48 +53,82 @@ impl TableView {
         self.columns.get(usize::from(id.0)).copied().flatten()
     }
 
-    /// Place of a column in the declaration; `None` for the sentinel.
-    pub(super) fn position(&self, id: ColumnId) -> Option<usize> {
-        self.column(id).and_then(|column| column.position)
-    }
-
     /// Name of a column as `cid` shows it.
-    pub(super) fn name(&self, id: ColumnId) -> &str {
-        self.position(id).map_or(SENTINEL_NAME, |position| &self.info.columns[position].name)
+    pub(super) fn name(&self, item: &Item) -> &str {
+        item.position().map_or(SENTINEL_NAME, |position| &self.info.columns[position].name)
     }
 }
 
-/// A cell to show: indexes into the records of its chunk.
+/// A cell to show.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Item {
-    record: u32,
-    cell: u32,
-    tie: Tie,
-    /// `(db_version, seq)`: the default order, without a look at the record.
-    stamp: (u64, u64),
+    /// Index of its record in the chunk.
+    pub(super) record: u32,
+    /// Place among the names of the table, by bytes.
+    rank: u16,
+    /// Place in the declaration; [`SENTINEL`] for the row itself.
+    place: u16,
+    version: u64,
+    db_version: u64,
+    seq: u64,
+}
+
+/// No place in the declaration. SQLite's own bound on columns is below it.
+const SENTINEL: u16 = u16::MAX;
+
+impl Item {
+    /// Place of the column in the declaration; `None` for the sentinel.
+    pub(super) fn position(&self) -> Option<usize> {
+        (self.place != SENTINEL).then_some(usize::from(self.place))
+    }
+}
+
+/// A record with what is needed to show it.
+#[derive(Debug)]
+pub(super) struct Row {
+    pub(super) record: LiveRecord,
+    pub(super) view: Rc<TableView>,
+    site: SiteId,
+}
+
+impl Row {
+    /// A column of a cell of this record, as far as the user's table need not be looked at.
+    #[inline]
+    pub(super) fn value<'v>(&'v self, item: &Item, pk: &'v [u8], column: Column) -> ValueRef<'v> {
+        match column {
+            Column::Table => ValueRef::Text(self.view.info.name.as_bytes()),
+            Column::Pk => ValueRef::Blob(pk),
+            Column::Cid => ValueRef::Text(self.view.name(item).as_bytes()),
+            Column::Val => ValueRef::Null,
+            Column::ColVersion => integer(item.version),
+            Column::DbVersion => integer(item.db_version),
+            Column::SiteId => ValueRef::Blob(self.site.as_bytes()),
+            Column::Cl => integer(self.record.causal_length),
+            Column::Seq => integer(item.seq),
+        }
+    }
+
+    fn tie(&self, item: &Item) -> Tie {
+        Tie { table: self.view.info.order, row: self.record.number, column: item.rank }
+    }
 }
 
 /// Some rows of a scan, in order.
 #[derive(Debug, Default)]
 pub(super) struct Chunk {
-    records: Vec<LiveRecord>,
-    views: Vec<Rc<TableView>>,
+    pub(super) rows: Vec<Row>,
     pub(super) items: Vec<Item>,
-    /// Packed keys by record; filled in only when they are sorted by.
-    pks: Vec<Vec<u8>>,
 }
 
 impl Chunk {
-    pub(super) fn record(&self, item: &Item) -> &LiveRecord {
-        &self.records[item.record as usize]
+    /// The record of an item.
+    pub(super) fn row(&self, item: &Item) -> &Row {
+        &self.rows[item.record as usize]
     }
 
-    pub(super) fn cell(&self, item: &Item) -> LiveCell {
-        self.record(item).cells[item.cell as usize]
-    }
-
-    pub(super) fn view(&self, item: &Item) -> &Rc<TableView> {
-        &self.views[item.record as usize]
+    /// The table of the item at an index.
+    pub(super) fn view(&self, item: usize) -> &TableView {
+        &self.row(&self.items[item]).view
     }
 }
 
@@ -143,11 +176,6 @@ impl Source {
                 return Ok(chunk);
             }
         }
-    }
-
-    /// The site of an origin that a chunk showed.
-    pub(super) fn site(&self, origin: Ordinal) -> &[u8] {
-        self.sites.get(&origin).map_or(&[], |site| site.as_bytes())
     }
 
     fn read(&mut self) -> Result<Vec<LiveRecord>> {
@@ -206,16 +234,17 @@ impl Source {
     /// Filters and sorts the cells of some records.
     fn chunk(&mut self, records: Vec<LiveRecord>) -> Result<Chunk> {
         let mut chunk = Chunk::default();
+        chunk.rows.reserve(records.len());
         chunk.items.reserve(records.iter().map(|record| record.cells.len()).sum());
         for record in records {
             // Tables of others' names, and dropped ones, are not shown.
             let Some(view) = self.view(record.table) else { continue };
-            self.resolve(record.origin)?;
+            let site = self.site(record.origin)?;
+            let row = Row { record, view, site };
             let before = chunk.items.len();
-            self.list(&mut chunk.items, &record, &view, chunk.records.len() as u32);
+            self.list(&mut chunk.items, &row, chunk.rows.len() as u32);
             if chunk.items.len() > before {
-                chunk.records.push(record);
-                chunk.views.push(view);
+                chunk.rows.push(row);
             }
         }
         self.sort(&mut chunk)?;
@@ -223,82 +252,60 @@ impl Source {
     }
 
     /// Lists the cells of a record that pass.
-    fn list(&self, items: &mut Vec<Item>, record: &LiveRecord, view: &TableView, at: u32) {
-        for (index, cell) in record.cells.iter().enumerate() {
-            let Some(column) = view.column(cell.column) else { continue };
-            let value = |column| self.value(record, *cell, view, &[], column);
-            if self.filter.is_empty() || self.filter.passes(value) {
-                items.push(Item {
-                    record: at,
-                    cell: index as u32,
-                    tie: Tie { table: view.info.order, row: record.number, column: column.rank },
-                    stamp: (record.db_version, cell.seq),
-                });
+    fn list(&self, items: &mut Vec<Item>, row: &Row, at: u32) {
+        let passes_all = self.filter.is_empty();
+        for cell in &row.record.cells {
+            let Some(column) = row.view.column(cell.column) else { continue };
+            let item = Item {
+                record: at,
+                rank: column.rank,
+                place: column.place,
+                version: cell.version,
+                db_version: row.record.db_version,
+                seq: cell.seq,
+            };
+            if passes_all || self.filter.passes(|column| row.value(&item, &[], column)) {
+                items.push(item);
             }
         }
     }
 
     fn sort(&self, chunk: &mut Chunk) -> Result<()> {
-        if self.order.is_natural() {
-            // Mostly sorted already: the stable sort sees that in one pass.
-            chunk.items.sort_by_key(|item| (item.stamp, item.tie));
-            return Ok(());
-        }
-        chunk.pks = match self.order.has(Column::Pk) {
+        let pks = match self.order.has(Column::Pk) {
             true => self.pks(chunk)?,
             false => Vec::new(),
         };
-        let mut items = std::mem::take(&mut chunk.items);
-        let unsorted: &Chunk = chunk;
-        items.sort_by(|a, b| {
-            let [a_value, b_value] = [*a, *b].map(|item| {
-                move |column| {
-                    let pk = unsorted.pks.get(item.record as usize).map_or(&[][..], Vec::as_slice);
-                    let (record, view) = (unsorted.record(&item), unsorted.view(&item));
-                    self.value(record, unsorted.cell(&item), view, pk, column)
-                }
+        let Chunk { rows, items } = chunk;
+        let row = |item: &Item| &rows[item.record as usize];
+        if self.order.is_natural() {
+            // Mostly sorted already: the stable sort sees that in one pass.
+            let stamp = |item: &Item| (item.db_version, item.seq);
+            items.sort_by(|a, b| {
+                stamp(a).cmp(&stamp(b)).then_with(|| row(a).tie(a).cmp(&row(b).tie(b)))
             });
-            self.order.compare(a_value, b_value, (a.tie, b.tie))
+            return Ok(());
+        }
+        items.sort_by(|a, b| {
+            let [a_value, b_value] = [a, b].map(|item| {
+                let pk = pks.get(item.record as usize).map_or(&[][..], Vec::as_slice);
+                move |column| row(item).value(item, pk, column)
+            });
+            self.order.compare(a_value, b_value, (row(a).tie(a), row(b).tie(b)))
         });
-        chunk.items = items;
         Ok(())
     }
 
+    /// The packed keys of a chunk's records, whose items stand in their order.
     fn pks(&self, chunk: &Chunk) -> Result<Vec<Vec<u8>>> {
-        let mut image = RowImage::default();
-        let rows = chunk.records.iter().zip(&chunk.views);
-        rows.map(|(record, view)| shown_pk(&self.cx, &view.info, record, &mut image)).collect()
-    }
-
-    fn value<'v>(
-        &'v self,
-        record: &'v LiveRecord,
-        cell: LiveCell,
-        view: &'v TableView,
-        pk: &'v [u8],
-        column: Column,
-    ) -> ValueRef<'v> {
-        match column {
-            Column::Table => ValueRef::Text(view.info.name.as_bytes()),
-            Column::Pk => ValueRef::Blob(pk),
-            Column::Cid => ValueRef::Text(view.name(cell.column).as_bytes()),
-            Column::Val => ValueRef::Null,
-            Column::ColVersion => integer(cell.version),
-            Column::DbVersion => integer(record.db_version),
-            Column::SiteId => ValueRef::Blob(self.site(record.origin)),
-            Column::Cl => integer(record.causal_length),
-            Column::Seq => integer(cell.seq),
+        let mut images = RowImages::default();
+        let mut pks: Vec<Vec<u8>> = Vec::with_capacity(chunk.rows.len());
+        for (at, item) in chunk.items.iter().enumerate() {
+            if item.record as usize == pks.len() {
+                let mut pk = Vec::new();
+                pks.push(shown_pk(&self.cx, chunk, at, &mut images, &mut pk)?.to_vec());
+            }
         }
-    }
-
-    /// The columns of a row that need no look at the user's table.
-    pub(super) fn column<'v>(
-        &'v self,
-        chunk: &'v Chunk,
-        item: &Item,
-        column: Column,
-    ) -> ValueRef<'v> {
-        self.value(chunk.record(item), chunk.cell(item), chunk.view(item), &[], column)
+        Ok(pks)
     }
 
     fn view(&mut self, id: TableId) -> Option<Rc<TableView>> {
@@ -310,12 +317,13 @@ impl Source {
         known.clone()
     }
 
-    fn resolve(&mut self, origin: Ordinal) -> Result<()> {
-        if !self.sites.contains_key(&origin) {
-            let site = self.cx.metadata.borrow_mut().origin_site(origin)?;
-            self.sites.insert(origin, site);
+    fn site(&mut self, origin: Ordinal) -> Result<SiteId> {
+        if let Some(site) = self.sites.get(&origin) {
+            return Ok(*site);
         }
-        Ok(())
+        let site = self.cx.metadata.borrow_mut().origin_site(origin)?;
+        self.sites.insert(origin, site);
+        Ok(site)
     }
 }
 
@@ -323,20 +331,26 @@ fn integer(number: u64) -> ValueRef<'static> {
     ValueRef::Integer(number as i64)
 }
 
-/// The packed key as `crsql_changes` shows it: as stored, or folded if the row is gone.
-pub(super) fn shown_pk(
+/// The packed key of an item's row as `crsql_changes` shows it: as stored, or folded (then
+/// in `folded`) if the row is gone.
+pub(super) fn shown_pk<'a>(
     cx: &Context,
-    table: &Rc<TableInfo>,
-    record: &LiveRecord,
-    image: &mut RowImage,
-) -> Result<Vec<u8>> {
-    if table.has_spellings && record.causal_length % 2 == 1 {
-        image.load(cx, table, &record.key)?;
+    chunk: &Chunk,
+    item: usize,
+    images: &'a mut RowImages,
+    folded: &'a mut Vec<u8>,
+) -> Result<&'a [u8]> {
+    let row = chunk.row(&chunk.items[item]);
+    let table = &row.view.info;
+    if table.has_spellings && row.record.causal_length % 2 == 1 {
+        let image = images.of(cx, chunk, item, false)?;
         if image.is_there() {
-            return Ok(image.pk().to_vec());
+            return Ok(image.pk());
         }
     }
-    table.pack_folded(&record.key)
+    folded.clear();
+    table.pack_folded_into(&row.record.key, folded)?;
+    Ok(folded)
 }
 
 /// The records of the rows with a key, in one table or in all.

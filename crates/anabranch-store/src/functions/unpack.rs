@@ -80,7 +80,7 @@ impl Cursor for Unpacked {
         self.at >= self.cells.len()
     }
 
-    fn column(&self, index: usize) -> Result<ValueRef<'_>> {
+    fn column(&mut self, index: usize) -> Result<ValueRef<'_>> {
         let cell = self.cells.get(self.at).map_or(ValueRef::Null, Value::as_ref);
         Ok(if index == 0 { cell } else { self.package.as_ref() })
     }
