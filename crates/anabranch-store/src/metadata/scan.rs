@@ -226,7 +226,9 @@ impl Since {
     }
 }
 
-/// What still stands of some records of a row that `wanted` picks.
+/// What still stands of some records of a row that `wanted` picks, in their order.
+///
+/// They are looked up in the order of their keys, so that each block is come to once.
 fn live_records(
     metadata: &mut Metadata,
     row: &LogRow,
@@ -235,36 +237,85 @@ fn live_records(
     live: &mut Vec<LiveRecord>,
 ) -> Result<()> {
     let Some(entry) = &row.entry else { return Ok(()) };
-    let bytes = |index: u32| match entry.key(index) {
-        KeyOf::Whole(key) | KeyOf::Prefix(key) => key,
-    };
     let is_wanted = |index: &u32| entry.stamp(*index).is_some_and(|stamp| wanted(&stamp));
-    let mut order: Vec<u32> = records.filter(is_wanted).collect();
-    if !order.is_sorted_by(|a, b| bytes(*a) <= bytes(*b)) {
-        order.sort_unstable_by(|a, b| bytes(*a).cmp(bytes(*b)));
-    }
-    live.reserve(order.len());
+    let indexes: Vec<u32> = records.filter(is_wanted).collect();
     let mut cursor = Cursor::new(row.table);
-    for index in order {
-        let Some(stamp) = entry.stamp(index) else { continue };
-        let at = Address { entry: row.id, index };
-        let found = match entry.key(index) {
-            KeyOf::Whole(key) => match metadata.tail.row(row.table, key) {
-                Some(clock) => live_record(row.table, key, &stamp, at, clock),
-                None => cursor
-                    .row(&mut metadata.blocks, key)?
-                    .and_then(|(key, clock)| live_record(row.table, key, &stamp, at, clock)),
-            },
-            KeyOf::Prefix(prefix) => {
-                cursor.named(&mut metadata.blocks, prefix, at)?.and_then(|(key, clock)| {
-                    let clock = metadata.tail.row(row.table, key).unwrap_or(clock);
-                    live_record(row.table, key, &stamp, at, clock)
-                })
-            }
-        };
-        live.extend(found);
+    if indexes.is_sorted_by(|a, b| key_bytes(entry, *a) <= key_bytes(entry, *b)) {
+        live.reserve(indexes.len());
+        for index in indexes {
+            live.extend(look_up(metadata, &mut cursor, row, entry, index)?);
+        }
+        return Ok(());
     }
+    let mut found: Vec<Option<LiveRecord>> = Vec::new();
+    found.resize_with(indexes.len(), || None);
+    for place in places_by_key(entry, &indexes) {
+        let index = indexes[place as usize];
+        found[place as usize] = look_up(metadata, &mut cursor, row, entry, index)?;
+    }
+    live.extend(found.into_iter().flatten());
     Ok(())
+}
+
+fn key_bytes(entry: &Entry, index: u32) -> &[u8] {
+    match entry.key(index) {
+        KeyOf::Whole(key) | KeyOf::Prefix(key) => key,
+    }
+}
+
+/// The places of some records in the order of their keys. What keys begin with alike is
+/// passed over, and the eight bytes after it decide nearly always.
+fn places_by_key(entry: &Entry, indexes: &[u32]) -> impl Iterator<Item = u32> + use<> {
+    let first = indexes.first().map_or(&[][..], |index| key_bytes(entry, *index));
+    let n_alike = indexes.iter().fold(first.len(), |n_alike, index| {
+        let key = key_bytes(entry, *index);
+        first[..n_alike].iter().zip(key).take_while(|(a, b)| a == b).count()
+    });
+    let mut places: Vec<(u64, u32)> = (0..)
+        .zip(indexes)
+        .map(|(place, index)| (leading(&key_bytes(entry, *index)[n_alike..]), place))
+        .collect();
+    places.sort_unstable();
+    for alike in places.chunk_by_mut(|a, b| a.0 == b.0) {
+        if alike.len() > 1 {
+            alike.sort_by_key(|(_, place)| key_bytes(entry, indexes[*place as usize]));
+        }
+    }
+    places.into_iter().map(|(_, place)| place)
+}
+
+/// The first eight bytes as a number, zeros where there are fewer.
+fn leading(bytes: &[u8]) -> u64 {
+    let mut first = [0; 8];
+    let n_bytes = bytes.len().min(8);
+    first[..n_bytes].copy_from_slice(&bytes[..n_bytes]);
+    u64::from_be_bytes(first)
+}
+
+/// What still stands of a record of a row of the log.
+fn look_up(
+    metadata: &mut Metadata,
+    cursor: &mut Cursor,
+    row: &LogRow,
+    entry: &Entry,
+    index: u32,
+) -> Result<Option<LiveRecord>> {
+    let Some(stamp) = entry.stamp(index) else { return Ok(None) };
+    let at = Address { entry: row.id, index };
+    Ok(match entry.key(index) {
+        KeyOf::Whole(key) => match metadata.tail.row(row.table, key) {
+            Some(clock) => live_record(row.table, key, &stamp, at, clock),
+            None => cursor
+                .row(&mut metadata.blocks, key)?
+                .and_then(|(key, clock)| live_record(row.table, key, &stamp, at, clock)),
+        },
+        KeyOf::Prefix(prefix) => {
+            cursor.named(&mut metadata.blocks, prefix, at)?.and_then(|(key, clock)| {
+                let clock = metadata.tail.row(row.table, key).unwrap_or(clock);
+                live_record(row.table, key, &stamp, at, clock)
+            })
+        }
+    })
 }
 
 /// What still stands of one record.
