@@ -67,7 +67,7 @@ pub(crate) const MAX_COLUMN_VERSION: u64 = anabranch_core::limits::MAX_COLUMN_VE
 pub(crate) const MAX_KEPT_BUFFER_BYTES: usize = 1 << 20;
 /// Rows of clock blocks that are kept decoded while a scan runs: about 200 bytes each.
 pub(crate) const MAX_KEPT_ROWS: usize = 1 << 17;
-/// Rows of users' tables that a scan reads ahead of the one it shows: enough that setting a
+/// Rows of users' tables that are read at a time, to be shown or exported: enough that setting a
 /// statement up is paid for by many, few enough to stay in the processor's cache.
 pub(crate) const MAX_IMAGES: usize = 128;
 /// Bytes of texts and blobs after which a scan reads no further row ahead.

@@ -3,6 +3,9 @@
 //! Invariant: vectors, headers, clocks and rows are read on one state of the file, so that
 //! what comes out is a full cut.
 
+use std::collections::VecDeque;
+use std::rc::Rc;
+
 use anabranch_core::delta::{Birth, CellDelta, DeltaDot, RowDelta, SiteIdx};
 use anabranch_core::key;
 use anabranch_core::site::SiteId;
@@ -10,16 +13,17 @@ use anabranch_core::value::{Value, ValueRef};
 use anabranch_core::vector::{Held, VersionVector};
 use anabranch_core::wire::{Encoder, seal};
 use hashbrown::HashMap;
+use smallvec::SmallVec;
 
 use super::DeltaError;
-use crate::base;
+use crate::base::{RowReader, RowView};
 use crate::context::Context;
 use crate::error::{Result, StoreError};
 use crate::ids::{AuthorId, ColumnId, Key, LocalDot, Ordinal, TableId};
+use crate::limits::MAX_IMAGES;
 use crate::metadata::scan::LiveRecord;
 use crate::registry::TableInfo;
 use crate::snapshot;
-use std::rc::Rc;
 
 /// The delta above `asked`, as sealed parts; `max_bytes` bounds their sum.
 ///
@@ -79,12 +83,14 @@ struct Cut<'a> {
     max_bytes: usize,
 }
 
-/// A table being written: its columns' places, and the row that records are joined into.
+/// A table being written.
 struct TableCut {
     info: Rc<TableInfo>,
     /// Index in the delta's list of columns, by column id.
     places: HashMap<ColumnId, u32>,
-    row: Option<RowCut>,
+    /// Rows that are not written yet; into the last of them records are joined.
+    rows: Vec<RowCut>,
+    reader: RowReader,
 }
 
 /// What the records of one row say.
@@ -94,6 +100,40 @@ struct RowCut {
     births: Vec<Birth>,
     /// By place; the values come from the base row.
     cells: Vec<CellDelta>,
+}
+
+impl RowCut {
+    /// Whether the base row has something to say.
+    fn is_read(&self, table: &TableInfo) -> bool {
+        self.causal_length % 2 == 1 && (table.has_spellings || !self.cells.is_empty())
+    }
+
+    /// The row with its key as stored and the values of its cells.
+    fn filled(mut self, table: &TableInfo, base: Option<&RowView<'_>>) -> Result<RowDelta> {
+        let damaged = |what| StoreError::Damaged { place: format!("table {}", table.name), what };
+        let base = base.ok_or_else(|| damaged("a row that the clocks call alive is missing"))?;
+        for cell in &mut self.cells {
+            cell.value = base.value(cell.column as usize).into();
+        }
+        let spelled: SmallVec<[ValueRef<'_>; 4]> =
+            (0..table.key.len()).map(|i| base.key(i)).collect();
+        let key = key::pack(&spelled)
+            .map_err(|_| damaged("more key columns than a packed key can hold"))?;
+        Ok(self.with_key(key))
+    }
+
+    fn unfilled(self, table: &TableInfo) -> Result<RowDelta> {
+        let key = table.pack_folded(&self.key)?;
+        Ok(self.with_key(key))
+    }
+
+    fn with_key(mut self, key: Vec<u8>) -> RowDelta {
+        self.births.sort_unstable_by_key(|birth| birth.dot);
+        self.births.dedup_by_key(|birth| birth.dot);
+        self.cells.sort_unstable_by_key(|cell| cell.column);
+        let RowCut { causal_length, births, cells, .. } = self;
+        RowDelta { key, causal_length, births, cells }
+    }
 }
 
 impl<'a> Cut<'a> {
@@ -138,7 +178,7 @@ impl<'a> Cut<'a> {
             }
             for record in batch {
                 if table.as_ref().is_none_or(|table| table.info.id != record.table) {
-                    self.finish_row(table.as_mut())?;
+                    self.write_rows(table.as_mut())?;
                     table = self.start_table(record.table)?;
                 }
                 if let Some(table) = &mut table {
@@ -146,7 +186,7 @@ impl<'a> Cut<'a> {
                 }
             }
         }
-        self.finish_row(table.as_mut())?;
+        self.write_rows(table.as_mut())?;
         let (rest, of_all) = self.encoder.finish().map_err(damaged)?;
         let mut parts = self.parts;
         parts.extend(rest);
@@ -163,14 +203,16 @@ impl<'a> Cut<'a> {
         let names: Vec<String> = info.columns.iter().map(|column| column.name.clone()).collect();
         self.encoder.table(&info.name, &names).map_err(damaged)?;
         let places = info.columns.iter().map(|column| column.id).zip(0..).collect();
-        Ok(Some(TableCut { info, places, row: None }))
+        Ok(Some(TableCut { info, places, rows: Vec::new(), reader: RowReader::default() }))
     }
 
     /// Joins a record with the others of its row.
     fn take(&mut self, table: &mut TableCut, record: LiveRecord) -> Result<()> {
-        if table.row.as_ref().is_none_or(|row| row.key != record.key) {
-            self.finish_row(Some(table))?;
-            table.row = Some(RowCut {
+        if table.rows.last().is_none_or(|row| row.key != record.key) {
+            if table.rows.len() == MAX_IMAGES {
+                self.write_rows(Some(table))?;
+            }
+            table.rows.push(RowCut {
                 key: record.key.clone(),
                 causal_length: record.causal_length,
                 births: Vec::new(),
@@ -178,7 +220,7 @@ impl<'a> Cut<'a> {
             });
         }
         let (dot, origin) = (self.dot(record.dot)?, self.origin(record.origin)?);
-        let Some(row) = &mut table.row else { return Ok(()) };
+        let Some(row) = table.rows.last_mut() else { return Ok(()) };
         if record.is_birth {
             row.births.push(Birth { dot, origin });
         }
@@ -195,24 +237,28 @@ impl<'a> Cut<'a> {
         Ok(())
     }
 
-    /// Writes the row that is complete.
-    fn finish_row(&mut self, table: Option<&mut TableCut>) -> Result<()> {
-        let Some(table) = table else { return Ok(()) };
-        let Some(row) = table.row.take() else { return Ok(()) };
-        let RowCut { key, causal_length, mut births, mut cells } = row;
-        if births.is_empty() && cells.is_empty() {
-            return Ok(());
-        }
-        births.sort_unstable_by_key(|birth| birth.dot);
-        births.dedup_by_key(|birth| birth.dot);
-        cells.sort_unstable_by_key(|cell| cell.column);
-        let is_alive = causal_length % 2 == 1;
-        let key = if is_alive && (table.info.has_spellings || !cells.is_empty()) {
-            fill(self.cx, &table.info, &key, &mut cells)?
-        } else {
-            table.info.pack_folded(&key)?
-        };
-        let row = RowDelta { key, causal_length, births, cells };
+    /// Writes the rows that are complete: those of which a base row is shown are read one
+    /// after the other, the others need none.
+    fn write_rows(&mut self, table: Option<&mut TableCut>) -> Result<()> {
+        let Some(TableCut { info, rows, reader, .. }) = table else { return Ok(()) };
+        let mut rows: VecDeque<RowCut> = std::mem::take(rows).into();
+        rows.retain(|row| !row.births.is_empty() || !row.cells.is_empty());
+        let keys: Vec<Key> =
+            rows.iter().filter(|row| row.is_read(info)).map(|row| row.key.clone()).collect();
+        reader.read(self.cx, info, keys.iter().map(Key::as_slice), |base| {
+            while let Some(row) = rows.pop_front() {
+                if row.is_read(info) {
+                    self.write_row(row.filled(info, base)?)?;
+                    break;
+                }
+                self.write_row(row.unfilled(info)?)?;
+            }
+            Ok(true)
+        })?;
+        rows.into_iter().try_for_each(|row| self.write_row(row.unfilled(info)?))
+    }
+
+    fn write_row(&mut self, row: RowDelta) -> Result<()> {
         self.encoder.row(&row).map_err(damaged)?;
         while let Some(part) = self.encoder.take_part() {
             self.n_bytes += part.len();
@@ -261,30 +307,6 @@ fn origins(cx: &Context) -> Result<Vec<SiteId>> {
         _ => None,
     };
     Ok(rows.iter().filter_map(site).collect())
-}
-
-/// Reads the values of `cells` from the base row; its key as it is stored, packed.
-fn fill(
-    cx: &Context,
-    table: &Rc<TableInfo>,
-    key: &[u8],
-    cells: &mut [CellDelta],
-) -> Result<Vec<u8>> {
-    let packed = base::read_with(cx, table, key, |row| {
-        for cell in cells {
-            cell.value = row.value(cell.column as usize).into();
-        }
-        let spelled: Vec<ValueRef<'_>> = (0..table.key.len()).map(|i| row.key(i)).collect();
-        key::pack(&spelled)
-    })?;
-    let packed = packed.ok_or_else(|| StoreError::Damaged {
-        place: format!("table {}", table.name),
-        what: "a row that the clocks call alive is missing",
-    })?;
-    packed.map_err(|_| StoreError::Damaged {
-        place: format!("table {}", table.name),
-        what: "more key columns than a packed key can hold",
-    })
 }
 
 fn refuse_too_large(n_bytes: usize, max_bytes: usize) -> Result<()> {
