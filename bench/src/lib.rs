@@ -12,6 +12,7 @@ pub mod report;
 pub mod side;
 pub mod workload;
 
+pub mod delta;
 pub mod doors;
 pub mod folding;
 pub mod local;

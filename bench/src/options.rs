@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 
 use crate::side::{KeyKind, Side};
+use crate::workload::fresh;
 
 const HELP: &str = "\
 cargo xtask bench tables [--runs N] [--quick] [--against EXTENSION] [--write FILE]
@@ -14,7 +15,7 @@ cargo xtask bench tables [--runs N] [--quick] [--against EXTENSION] [--write FIL
   --key KIND     only keys of this kind: integer, text or uuid
   --against P    also measures the extension at P (the same SQL, entry sqlite3_crsqlite_init)
   --only TEXT    only work whose name holds TEXT; local work, unless --part doors
-  --part NAME    only this part: local, doors, sizes, folding or seeks
+  --part NAME    only this part: local, doors, delta, sizes, folding or seeks
   --write FILE   writes the report there too
 ";
 
@@ -35,6 +36,27 @@ pub struct Options {
     pub part: Option<String>,
     /// Where the report goes too.
     pub write: Option<PathBuf>,
+}
+
+/// The parts of the report.
+const PARTS: [&str; 6] = ["local", "doors", "delta", "sizes", "folding", "seeks"];
+
+impl Options {
+    /// Finds out before anything is measured whether all of it can be.
+    ///
+    /// # Errors
+    /// No such part, or an extension that cannot be loaded or does not know the SQL.
+    pub fn check(&self) -> Result<()> {
+        if let Some(part) = self.part.as_ref().filter(|part| !PARTS.contains(&part.as_str())) {
+            bail!("no part `{part}`: {}", PARTS.join(", "));
+        }
+        if let Some(path) = &self.against {
+            let side = Side::Extension(path.clone());
+            fresh(&side, KeyKind::Integer)
+                .with_context(|| format!("--against {}", path.display()))?;
+        }
+        Ok(())
+    }
 }
 
 /// Reads the command line; `--help` ends the program.

@@ -29,23 +29,37 @@ pub fn million() -> Result<String> {
             cells.push(verdict(ms, bar));
             table.row(cells);
         };
-        row("changes of one row", one_row(&c, key)?, 1.0);
+        let (ms, n_blocks) = one_row(&c, key)?;
+        row("changes of one row", ms, 1.0);
         row("changes since a version, one row new", since_a_version(&c, key)?, 0.1);
+        table.row(vec![
+            "blocks read for the changes of one row, at most".into(),
+            name,
+            format!("{n_blocks}"),
+            "3".into(),
+            verdict(n_blocks as f64, 3.0),
+        ]);
     }
     Ok(format!("## Seeks\n\n{table}\n"))
 }
 
-fn one_row(connection: &Connection, key: KeyKind) -> Result<f64> {
+/// Median milliseconds, and most blocks read.
+fn one_row(connection: &Connection, key: KeyKind) -> Result<(f64, i64)> {
+    let blocks_read = || -> Result<i64> {
+        Ok(connection.query_row("SELECT ana_internal_blocks_read()", [], |row| row.get(0))?)
+    };
     let sql = format!("{CHANGES} WHERE [table] = 't' AND pk = crsql_pack_columns(?1)");
     let mut select = connection.prepare(&sql)?;
-    let mut times = Vec::new();
+    let (mut times, mut most_blocks) = (Vec::new(), 0);
     for n in 1..=500u64 {
         let key = key.key(1 + (n * 7919) % MANY);
+        let before = blocks_read()?;
         let (cost, n) = cost_of(|| Ok(select.query_map([key], |_| Ok(()))?.count()))?;
+        most_blocks = most_blocks.max(blocks_read()? - before);
         assert_eq!(n, 4, "a row has four changes");
         times.push(1e3 * cost.wall.as_secs_f64());
     }
-    Ok(median(&times, |ms| *ms))
+    Ok((median(&times, |ms| *ms), most_blocks))
 }
 
 fn since_a_version(connection: &Connection, key: KeyKind) -> Result<f64> {

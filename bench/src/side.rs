@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use rusqlite::Connection;
 
 /// One side.
@@ -136,6 +136,8 @@ fn configure(connection: Connection) -> Result<Connection> {
 
 #[expect(unsafe_code, reason = "an extension given by path is foreign code by nature")]
 fn load(connection: &Connection, path: &Path) -> Result<()> {
+    // SQLite would try other names for a file that is not there, and tell of the last.
+    let path = &path.canonicalize().context("no such extension")?;
     // SAFETY: whoever names the extension on the command line vouches for it; loading is
     // enabled for this one call only.
     unsafe {

@@ -1,7 +1,7 @@
 //! `cargo xtask bench tables`: the table of docs/bench-tables.md.
 
 use anabranch_bench::options::options;
-use anabranch_bench::{doors, folding, local, seeks, sizes};
+use anabranch_bench::{delta, doors, folding, local, seeks, sizes};
 use anyhow::Result;
 
 const HEAD: &str = "\
@@ -14,7 +14,8 @@ process, alternating. CPU is processor time of the process.
 
 fn main() -> Result<()> {
     let options = options()?;
-    let mut report = String::new();
+    let mut report = environment();
+    options.check()?;
     let wants = |part: &str| match &options.part {
         Some(only) => only == part,
         None => options.only.is_none() || part == "local",
@@ -24,6 +25,9 @@ fn main() -> Result<()> {
     }
     if wants("doors") {
         report += &doors::doors(&options)?;
+    }
+    if wants("delta") {
+        report += &delta::deltas(&options)?;
     }
     if wants("sizes") {
         report += &sizes::sizes(&options)?;
@@ -39,4 +43,11 @@ fn main() -> Result<()> {
         std::fs::write(path, format!("{HEAD}{report}"))?;
     }
     Ok(())
+}
+
+/// What was measured, and on what.
+fn environment() -> String {
+    let n_cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let sqlite = rusqlite::version();
+    format!("SQLite {sqlite}, compiled in; cores: {n_cores}.\n\n")
 }

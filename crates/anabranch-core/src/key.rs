@@ -14,9 +14,7 @@ mod affinity;
 mod fold;
 
 pub use affinity::apply_affinity;
-pub use fold::{
-    fold, fold_into, is_spelling_unique, pack_folded, rowid_of, unfold, unfold_bytes,
-};
+pub use fold::{fold, fold_into, is_spelling_unique, pack_folded, rowid_of, unfold, unfold_bytes};
 
 /// How a key column compares text, as declared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -51,6 +51,7 @@ const FUNCTIONS: &[(&str, i32, Flags, Function)] = &[
     ("ana_words", 1, CONSTANT, ana_words),
     ("ana_author", 1, DIRECT_ONLY, author),
     ("ana_message", 1, DIRECT_ONLY, message),
+    ("ana_internal_blocks_read", 0, INNOCUOUS, blocks_read),
 ];
 
 /// Registers the functions, and `crsql_unpack_columns`.
@@ -251,6 +252,11 @@ fn text_argument(value: ValueRef<'_>, function: &str, max_bytes: usize) -> Resul
         },
         _ => refused(format!("{function}: the argument must be a text or NULL")),
     }
+}
+
+/// Clock blocks that this connection read so far: what the benchmark counts.
+fn blocks_read(cx: &Context, _: &Call<'_>) -> Result<Value> {
+    Ok(integer(cx.metadata.borrow().n_blocks_read()))
 }
 
 fn integer(number: u64) -> Value {

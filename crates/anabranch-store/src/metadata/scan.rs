@@ -477,6 +477,11 @@ impl Metadata {
         Ok((stamp.dot, stamp.origin, seq))
     }
 
+    /// Blocks read so far.
+    pub(crate) fn n_blocks_read(&self) -> u64 {
+        self.blocks.n_decoded.get()
+    }
+
     pub(super) fn records_of(&mut self, table: TableId, key: &[u8]) -> Result<Vec<LiveRecord>> {
         let Some(clock) = self.clock(table, key)? else { return Ok(Vec::new()) };
         let mut live = Vec::new();
