@@ -37,12 +37,8 @@ impl Flags {
 
 /// One call of a function.
 pub struct Call<'a> {
-    context: *mut ffi::sqlite3_context,
     args: &'a [*mut ffi::sqlite3_value],
 }
-
-/// What the mark of [`Call::is_first_in_statement`] points to; never read.
-static MARK: u8 = 0;
 
 impl Call<'_> {
     /// Number of arguments.
@@ -70,22 +66,16 @@ impl Call<'_> {
         value.unwrap_or_else(|_| poison::unwind_out_of_memory())
     }
 
-    /// Whether this is the first call at this place in this run of the statement: an
-    /// aux-data mark on (constant) argument `index` is missing, and is set.
+    /// Whether two arguments are the same value of the same type, as
+    /// [`ValueRef::is_same`] has it; without memory for a text, as [`Call::arg`].
     ///
-    /// In a trigger the mark lasts for one run of the trigger's program: one row. Without
-    /// memory for the mark, each call is the first.
-    pub fn is_first_in_statement(&mut self, index: usize) -> bool {
-        let Ok(index) = c_int::try_from(index) else { return true };
-        // SAFETY: the context of the running call.
-        if !unsafe { ffi::sqlite3_get_auxdata(self.context, index) }.is_null() {
-            return false;
-        }
-        let mark = (&raw const MARK).cast_mut().cast::<c_void>();
-        // SAFETY: as above; the mark is static, is only compared with null, and has no
-        // destructor.
-        unsafe { ffi::sqlite3_set_auxdata(self.context, index, mark, None) };
-        true
+    /// # Panics
+    /// Past the last argument.
+    #[inline]
+    pub fn are_same(&self, a: usize, b: usize) -> bool {
+        // SAFETY: as in `arg`.
+        let are_same = unsafe { raw_value::are_same(self.args[a], self.args[b]) };
+        are_same.unwrap_or_else(|_| poison::unwind_out_of_memory())
     }
 }
 
@@ -109,14 +99,14 @@ impl Db {
         name: &str,
         n_args: i32,
         flags: Flags,
-        f: impl Fn(&mut Call<'_>) -> Result<Value> + 'static,
+        f: impl Fn(&Call<'_>) -> Result<Value> + 'static,
     ) -> Result<()> {
         self.create_function_object(name, n_args, flags, f)
     }
 
     fn create_function_object<F>(&self, name: &str, n_args: i32, flags: Flags, f: F) -> Result<()>
     where
-        F: Fn(&mut Call<'_>) -> Result<Value> + 'static,
+        F: Fn(&Call<'_>) -> Result<Value> + 'static,
     {
         let raw = self.live()?;
         let c_name = CString::new(name).map_err(|_| misuse("a function's name holds a NUL"))?;
@@ -149,7 +139,7 @@ unsafe extern "C" fn call<F>(
     argc: c_int,
     argv: *mut *mut ffi::sqlite3_value,
 ) where
-    F: Fn(&mut Call<'_>) -> Result<Value> + 'static,
+    F: Fn(&Call<'_>) -> Result<Value> + 'static,
 {
     // SAFETY: the user data is the box that was registered, and SQLite does not destroy a
     // function that is running. Shared: a nested call may be inside the same object.
@@ -159,7 +149,7 @@ unsafe extern "C" fn call<F>(
         Ok(n) if n > 0 => unsafe { slice::from_raw_parts(argv.cast_const(), n) },
         _ => &[],
     };
-    let result = function.poison.guard(|| (function.f)(&mut Call { context, args }));
+    let result = function.poison.guard(|| (function.f)(&Call { args }));
     // SAFETY: the context of this call.
     unsafe {
         match result {

@@ -16,6 +16,7 @@ pub mod extension;
 pub mod function;
 mod poison;
 mod raw_value;
+mod schema_watch;
 pub mod statement;
 #[cfg(feature = "testing")]
 pub mod vfs;
@@ -24,4 +25,5 @@ pub mod vtab;
 pub use db::Db;
 pub use embedded::Embedded;
 pub use error::SqlError;
+pub use schema_watch::SchemaWatch;
 pub use statement::Statement;

@@ -37,6 +37,39 @@ pub(crate) unsafe fn argument<'a>(value: *mut ffi::sqlite3_value) -> Result<Valu
     }
 }
 
+/// Whether two arguments are the same value of the same type, as [`ValueRef::is_same`] has
+/// it. SQLite hands out no NaN.
+///
+/// # Errors
+/// As [`argument`].
+///
+/// # Safety
+/// As [`argument`], for both.
+#[inline]
+pub(crate) unsafe fn are_same(
+    a: *mut ffi::sqlite3_value,
+    b: *mut ffi::sqlite3_value,
+) -> Result<bool> {
+    // SAFETY: the caller's promise, for each call.
+    unsafe {
+        let kind = ffi::sqlite3_value_type(a);
+        if kind != ffi::sqlite3_value_type(b) {
+            return Ok(false);
+        }
+        match kind {
+            ffi::SQLITE_NULL => Ok(true),
+            ffi::SQLITE_INTEGER => Ok(ffi::sqlite3_value_int64(a) == ffi::sqlite3_value_int64(b)),
+            _ => Ok(match (argument(a)?, argument(b)?) {
+                // Of unequal lengths no byte is read.
+                (ValueRef::Text(a), ValueRef::Text(b)) | (ValueRef::Blob(a), ValueRef::Blob(b)) => {
+                    a == b
+                }
+                (a, b) => a.is_same(b),
+            }),
+        }
+    }
+}
+
 /// Reads a column of a statement's present row.
 ///
 /// # Errors

@@ -75,6 +75,16 @@ impl Statement {
         }
     }
 
+    /// How often SQLite compiled it anew because the schema, or what else it was compiled
+    /// for, had changed. -1 once the connection closed.
+    pub(crate) fn n_recompiled(&self) -> c_int {
+        if !self.db.is_alive() {
+            return -1;
+        }
+        // SAFETY: a live statement; 0 asks without resetting the count.
+        unsafe { ffi::sqlite3_stmt_status(self.raw.as_ptr(), ffi::SQLITE_STMTSTATUS_REPREPARE, 0) }
+    }
+
     /// Number of columns in a row.
     pub fn column_count(&self) -> usize {
         if !self.db.is_alive() {

@@ -6,7 +6,9 @@ use hashbrown::HashMap;
 
 use crate::error::Result;
 use crate::ids::{AuthorId, Key, LocalDot, Ordinal, TableId};
-use crate::limits::{MAX_KEPT_BUFFER_BYTES, MAX_MASKS_COMPARED};
+use crate::limits::{
+    MAX_BUFFERED_BYTES, MAX_BUFFERED_OPS, MAX_KEPT_BUFFER_BYTES, MAX_MASKS_COMPARED,
+};
 use crate::metadata::mask::Mask;
 use crate::metadata::row_clock::RowClock;
 
@@ -58,6 +60,12 @@ impl LocalBuffer {
     /// Whether nothing is in it.
     pub(crate) fn is_empty(&self) -> bool {
         self.ops.is_empty()
+    }
+
+    /// Whether it must be written before more is appended.
+    #[inline]
+    pub(crate) fn is_full(&self) -> bool {
+        self.ops.len() >= MAX_BUFFERED_OPS || self.arena.len() >= MAX_BUFFERED_BYTES
     }
 
     /// How much is in it.

@@ -157,11 +157,22 @@ fn refuse_attached_copies(cx: &Context) -> Result<()> {
     Ok(())
 }
 
+/// Hands over the first `n` arguments after the token: of a key of one column without a list.
+#[inline]
+fn with_values<T>(call: &Call<'_>, n: usize, f: impl FnOnce(&[ValueRef<'_>]) -> T) -> T {
+    match n {
+        1 => f(&[call.arg(1)]),
+        _ => {
+            let values: Values<'_> = (1..=n).map(|i| call.arg(i)).collect();
+            f(&values)
+        }
+    }
+}
+
 fn insert(cx: &Context, table: &Rc<TableInfo>, call: &Call<'_>) -> Result<()> {
     let n_key = table.key.len();
     if call.len() == 1 + n_key {
-        let key: Values<'_> = (1..=n_key).map(|i| call.arg(i)).collect();
-        return push_insert(cx, table, &key);
+        return with_values(call, n_key, |key| push_insert(cx, table, key));
     }
     let partial = partial::finish(cx, table, call, n_key, 0)?;
     push_insert(cx, table, &partial.keys())
@@ -186,8 +197,7 @@ fn push_respelled(cx: &Context, table: &Rc<TableInfo>, key: &[ValueRef<'_>]) -> 
 fn delete(cx: &Context, table: &Rc<TableInfo>, call: &Call<'_>) -> Result<()> {
     let n_key = table.key.len();
     if call.len() == 1 + n_key {
-        let key: Values<'_> = (1..=n_key).map(|i| call.arg(i)).collect();
-        return push_delete(cx, table, &key);
+        return with_values(call, n_key, |key| push_delete(cx, table, key));
     }
     let partial = partial::finish(cx, table, call, n_key, 0)?;
     push_delete(cx, table, &partial.keys())
@@ -205,23 +215,28 @@ fn push_delete(cx: &Context, table: &Rc<TableInfo>, key: &[ValueRef<'_>]) -> Res
 fn update(cx: &Context, table: &Rc<TableInfo>, call: &Call<'_>) -> Result<()> {
     let (n_key, n_columns) = (table.key.len(), table.columns.len());
     if call.len() == 1 + 2 * n_key + 2 * n_columns {
-        let keys: Values<'_> = (1..=2 * n_key).map(|i| call.arg(i)).collect();
         let mut mask = Mask::new();
         let mut at = 1 + 2 * n_key;
         for column in &table.columns {
-            if !call.arg(at).is_same(call.arg(at + 1)) {
+            if !call.are_same(at, at + 1) {
                 mask.insert(column.id);
             }
             at += 2;
         }
-        return push_update(cx, table, &keys, &mask);
+        if (1..=n_key).all(|i| call.are_same(i, n_key + i)) {
+            if mask.is_empty() {
+                return Ok(());
+            }
+            let op = |key: &[ValueRef<'_>]| record(cx, table, &[(LocalKind::Update, key, &mask)]);
+            return with_values(call, n_key, op);
+        }
+        return with_values(call, 2 * n_key, |keys| push_update(cx, table, keys, &mask));
     }
     let keys_in_call = call.len() == 1 + 2 * n_key;
     let n_keys_before = if keys_in_call { 0 } else { 2 * n_key };
     let partial = partial::finish(cx, table, call, n_keys_before, n_columns)?;
     if keys_in_call {
-        let keys: Values<'_> = (1..=2 * n_key).map(|i| call.arg(i)).collect();
-        return push_update(cx, table, &keys, partial.mask());
+        return with_values(call, 2 * n_key, |keys| push_update(cx, table, keys, partial.mask()));
     }
     push_update(cx, table, &partial.keys(), partial.mask())
 }
@@ -324,10 +339,17 @@ pub(crate) fn push(
     table: &TableInfo,
     ops: &[(LocalKind, &[ValueRef<'_>], &Mask)],
 ) -> Result<()> {
-    transaction::make_room(cx, Buffered::Local)?;
     let mut transaction = cx.transaction.borrow_mut();
+    if !transaction.takes_local() {
+        drop(transaction);
+        transaction::make_room(cx, Buffered::Local)?;
+        transaction = cx.transaction.borrow_mut();
+    }
     let local = &mut transaction.local;
-    let key_bytes = ops.iter().flat_map(|(_, key, _)| key.iter()).map(key_bytes).sum();
+    let mut key_bytes = 0;
+    for (_, key, _) in ops {
+        key_bytes += key.iter().map(bytes_of).sum::<usize>();
+    }
     local.reserve(ops.len(), key_bytes)?;
     let before = local.len();
     for (kind, values, mask) in ops {
@@ -343,7 +365,7 @@ pub(crate) fn push(
 }
 
 /// Most bytes that folding makes of a value.
-fn key_bytes(value: &ValueRef<'_>) -> usize {
+fn bytes_of(value: &ValueRef<'_>) -> usize {
     match value {
         // A number that becomes text has at most 24 characters.
         ValueRef::Null | ValueRef::Integer(_) | ValueRef::Real(_) => 32,

@@ -3,9 +3,9 @@
 //! A table is conflict-free while a trigger calls with its token. It is stale when its
 //! triggers are not the ones that would be made for it today: somebody altered it.
 //!
-//! The schema version says when to read anew. It proves nothing about a transaction that
-//! SQLite may undo without telling us: what was read inside one that is not followed is
-//! tentative, and read again at the next use.
+//! A watch on the schema says when to read anew. It proves nothing about the rows of ours that
+//! SQLite may undo without telling us: what was read inside a transaction that is not followed
+//! is tentative, and read again at the next use.
 //!
 //! A table that is registered and has no trigger any more vanished: it is not among them, and
 //! what is known of its rows is kept for a table of its name.
@@ -14,13 +14,12 @@ use std::rc::Rc;
 
 use anabranch_core::key::{self, KeyColumn, KeyError};
 use anabranch_core::value::Value;
-use anabranch_sqlite::Db;
+use anabranch_sqlite::{Db, SchemaWatch};
 use hashbrown::{HashMap, HashSet};
 
 use crate::base::quote_text;
 use crate::error::{Result, StoreError};
 use crate::ids::{ColumnId, TableId};
-use crate::kept::Kept;
 use crate::metadata::mask::Mask;
 use crate::shape::text;
 
@@ -124,10 +123,11 @@ impl TableInfo {
     }
 }
 
-/// All tables, by token, id and name; re-read when the schema version changes.
+/// All tables, by token, id and name; re-read when the schema changes.
 pub(crate) struct Registry {
-    /// The schema version that was read; `None`: nothing was.
-    version: Option<i64>,
+    watch: SchemaWatch,
+    /// The tables are read, and the schema has not changed since.
+    is_read: bool,
     /// What was read may be undone without a word.
     is_tentative: bool,
     /// How often tables were read.
@@ -137,39 +137,43 @@ pub(crate) struct Registry {
     by_name: HashMap<String, usize>,
     by_id: HashMap<TableId, usize>,
     by_token: HashMap<i64, usize>,
-    version_statement: Kept,
-    /// Tables with TEMP triggers, which fire before all others, as `temp_version` has them.
+    /// Tables with TEMP triggers, which fire before all others.
     with_temp_triggers: HashSet<String>,
-    temp_version: Option<i64>,
-    temp_version_statement: Kept,
+    /// As `is_read`, for `with_temp_triggers`.
+    is_temp_read: bool,
 }
 
 impl Registry {
     /// Nothing read yet.
     pub(crate) fn new() -> Registry {
         Registry {
-            version: None,
+            watch: SchemaWatch::default(),
+            is_read: false,
             is_tentative: false,
             generation: 0,
             tables: Vec::new(),
             by_name: HashMap::new(),
             by_id: HashMap::new(),
             by_token: HashMap::new(),
-            version_statement: Kept::new("PRAGMA main.schema_version"),
             with_temp_triggers: HashSet::new(),
-            temp_version: None,
-            temp_version_statement: Kept::new("PRAGMA temp.schema_version"),
+            is_temp_read: false,
         }
     }
 
-    /// Re-reads if `PRAGMA schema_version` changed; dropped tables leave. `is_followed`: the
-    /// end of the present transaction will be told.
+    /// Re-reads if the schema changed; dropped tables leave. `is_followed`: the end of the
+    /// present transaction will be told.
     pub(crate) fn refresh(&mut self, db: &Db, is_followed: bool) -> Result<()> {
-        let version = self.version_statement.integer(db, &[])?;
-        if self.version == Some(version) && !self.is_tentative {
+        if self.watch.has_changed(db)? {
+            self.invalidate();
+        }
+        if self.is_read && !self.is_tentative {
             return Ok(());
         }
-        self.version = None;
+        self.read(db, is_followed)
+    }
+
+    fn read(&mut self, db: &Db, is_followed: bool) -> Result<()> {
+        self.is_read = false;
         self.generation += 1;
         let loaded = load::load(db, std::mem::take(&mut self.tables))?;
         self.by_name.clear();
@@ -182,25 +186,27 @@ impl Registry {
         }
         self.tables = loaded;
         self.is_tentative = !db.is_autocommit() && !is_followed;
-        self.version = Some(version);
+        self.is_read = true;
         Ok(())
     }
 
-    /// Re-reads which tables have TEMP triggers, if the temporary schema changed.
+    /// Re-reads which tables have TEMP triggers, if [`Registry::refresh`] saw a change.
     pub(crate) fn refresh_temp(&mut self, db: &Db) -> Result<()> {
-        if !db.has_temp() {
-            // Asking by name would make it, and cost a statement in each of the host's.
+        if self.is_temp_read {
             return Ok(());
         }
-        let version = self.temp_version_statement.integer(db, &[])?;
-        if self.temp_version == Some(version) {
+        if !db.has_temp() {
+            // Asking by name would make it, and cost a statement in each of the host's.
+            self.generation += u64::from(!self.with_temp_triggers.is_empty());
+            self.with_temp_triggers.clear();
+            self.is_temp_read = true;
             return Ok(());
         }
         self.generation += 1;
         let sql = "SELECT DISTINCT tbl_name FROM temp.sqlite_master WHERE type = 'trigger'";
         let rows = db.query_rows(sql, &[])?;
         self.with_temp_triggers = rows.iter().map(|row| text(&row[0]).to_lowercase()).collect();
-        self.temp_version = Some(version);
+        self.is_temp_read = true;
         Ok(())
     }
 
@@ -222,10 +228,10 @@ impl Registry {
         tables.filter(|table| table.is_outrun && !table.is_stale).cloned().collect()
     }
 
-    /// Re-reads at next use whatever the schema version says (a rollback lowers it again).
+    /// Re-reads at next use.
     pub(crate) fn invalidate(&mut self) {
-        self.version = None;
-        self.temp_version = None;
+        self.is_read = false;
+        self.is_temp_read = false;
     }
 
     /// Changes whenever tables were read anew: what was asked before may differ.
@@ -255,13 +261,11 @@ impl Registry {
 
     /// Compiles what is kept.
     pub(crate) fn prepare(&self, db: &Db) -> Result<()> {
-        // Not that of the temporary schema: compiling it makes the temporary database.
-        Ok(self.version_statement.prepare(db)?)
+        Ok(self.watch.prepare(db)?)
     }
 
     /// Drops what is kept, so that the connection can close.
     pub(crate) fn drop_statements(&self) {
-        self.version_statement.clear();
-        self.temp_version_statement.clear();
+        self.watch.clear();
     }
 }

@@ -19,9 +19,7 @@ use crate::context::Context;
 use crate::error::{Result, StoreError};
 use crate::ids::{ColumnId, TableId};
 use crate::kept::Kept;
-use crate::limits::{
-    MAX_BUFFERED_BYTES, MAX_BUFFERED_MERGED, MAX_BUFFERED_OPS, MAX_COLUMN_VERSION,
-};
+use crate::limits::{MAX_BUFFERED_MERGED, MAX_COLUMN_VERSION};
 use crate::metadata::PendingChange;
 use crate::metadata::row_clock::RowClock;
 
@@ -154,9 +152,7 @@ pub(crate) fn make_room(cx: &Context, kind: Buffered) -> Result<()> {
         let transaction = cx.transaction.borrow();
         transaction.check()?;
         let Transaction { local, merged, .. } = &*transaction;
-        let is_full = local.ops.len() >= MAX_BUFFERED_OPS
-            || local.arena.len() >= MAX_BUFFERED_BYTES
-            || merged.records.len() >= MAX_BUFFERED_MERGED;
+        let is_full = local.is_full() || merged.records.len() >= MAX_BUFFERED_MERGED;
         let has_other = match kind {
             Buffered::Local => !merged.is_empty(),
             Buffered::Merged => !local.is_empty(),
@@ -237,6 +233,12 @@ pub(crate) fn raise_db_version(cx: &Context, version: u64) -> Result<u64> {
 }
 
 impl Transaction {
+    /// Whether captured operations may be appended just so: [`make_room`] has nothing to do.
+    #[inline]
+    pub(crate) fn takes_local(&self) -> bool {
+        self.failed.is_none() && self.merged.is_empty() && !self.local.is_full()
+    }
+
     fn check(&self) -> Result<()> {
         match &self.failed {
             None => Ok(()),

@@ -45,6 +45,11 @@ fn append(
     columns: &[KeyColumn],
     folded: &mut Vec<u8>,
 ) -> Result<(), KeyError> {
+    if let ([ValueRef::Integer(rowid)], [KeyColumn { is_rowid: true, .. }]) = (values, columns) {
+        // The usual key, told for every row that is written.
+        folded.extend_from_slice(&(*rowid as u64 ^ SIGN).to_be_bytes());
+        return Ok(());
+    }
     if values.len() != columns.len() {
         return Err(KeyError::WrongCount { found: values.len(), expected: columns.len() });
     }

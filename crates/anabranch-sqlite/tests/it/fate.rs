@@ -152,7 +152,7 @@ impl Bed {
         *follower.db.borrow_mut() = Some(conn.db().clone());
         conn.db().create_fate("fate", Fate(follower.clone())).unwrap();
         let capturing = follower.clone();
-        let cap = move |call: &mut anabranch_sqlite::function::Call<'_>| {
+        let cap = move |call: &anabranch_sqlite::function::Call<'_>| {
             let ValueRef::Integer(item) = call.arg(0) else { panic!("an integer") };
             capturing.capture(item).map(|()| Value::Null)
         };
@@ -282,7 +282,7 @@ fn levels_below_the_first_use_are_not_announced() {
 fn an_interrupt_undoes_the_whole_transaction() {
     let bed = Bed::new();
     let handle = bed.conn.get_interrupt_handle();
-    let stop = move |_: &mut anabranch_sqlite::function::Call<'_>| {
+    let stop = move |_: &anabranch_sqlite::function::Call<'_>| {
         handle.interrupt();
         Ok(Value::Null)
     };
@@ -472,9 +472,8 @@ fn it_works_with_an_untrusted_schema() {
     let bed = Bed::new();
     let innocuous = anabranch_sqlite::function::Flags { innocuous: true, ..Default::default() };
     let follower = bed.follower.clone();
-    let cap = move |_: &mut anabranch_sqlite::function::Call<'_>| {
-        follower.capture(1).map(|()| Value::Null)
-    };
+    let cap =
+        move |_: &anabranch_sqlite::function::Call<'_>| follower.capture(1).map(|()| Value::Null);
     bed.conn.db().create_function("cap", 1, innocuous, cap).unwrap();
     bed.run(
         "PRAGMA trusted_schema=OFF; CREATE TABLE u(a);

@@ -1,7 +1,5 @@
 //! Functions and statements: values both ways, errors, panics.
 
-use std::cell::Cell;
-
 use anabranch_core::value::{Value, ValueRef};
 use anabranch_sqlite::error::Result;
 use anabranch_sqlite::{Embedded, SqlError};
@@ -113,48 +111,10 @@ fn a_panic_poisons_its_function_alone() {
 }
 
 #[test]
-fn first_in_statement_is_once_a_place_and_run() {
-    let conn = open();
-    let first = |call: &mut anabranch_sqlite::function::Call<'_>| -> Result<Value> {
-        Ok(Value::Integer(call.is_first_in_statement(0).into()))
-    };
-    conn.db().create_function("first", 1, Default::default(), first).unwrap();
-    conn.db().execute_batch("CREATE TABLE t(a); INSERT INTO t VALUES(1),(2),(3)").unwrap();
-    let table = [
-        ("SELECT sum(first('x')) FROM t", 1),
-        ("SELECT sum(first('x')) + sum(first('x')) FROM t", 2),
-        ("SELECT sum(first(a)) FROM t", 3),
-    ];
-    for (sql, expected) in table {
-        for _run in 0..2 {
-            let sum = conn.db().query_value(sql, &[]).unwrap();
-            assert_eq!(sum, Some(Value::Integer(expected)), "{sql}");
-        }
-    }
-}
-
-#[test]
-fn first_in_statement_is_once_a_row_inside_a_trigger() {
-    let conn = open();
-    let n_first = std::rc::Rc::new(Cell::new(0));
-    let counter = n_first.clone();
-    let first = move |call: &mut anabranch_sqlite::function::Call<'_>| -> Result<Value> {
-        counter.set(counter.get() + i32::from(call.is_first_in_statement(0)));
-        Ok(Value::Null)
-    };
-    conn.db().create_function("first", 1, Default::default(), first).unwrap();
-    let sql = "CREATE TABLE t(a);
-        CREATE TRIGGER g AFTER INSERT ON t BEGIN SELECT first('x'); END;
-        INSERT INTO t VALUES(1),(2),(3)";
-    conn.db().execute_batch(sql).unwrap();
-    assert_eq!(n_first.get(), 3);
-}
-
-#[test]
 fn a_function_may_run_sql_that_calls_it_again() {
     let conn = open();
     let db = conn.db().clone();
-    let f = move |call: &mut anabranch_sqlite::function::Call<'_>| -> Result<Value> {
+    let f = move |call: &anabranch_sqlite::function::Call<'_>| -> Result<Value> {
         match call.arg(0) {
             ValueRef::Integer(n) if n > 1 => {
                 let below = db.query_value("SELECT fact(?1)", &[ValueRef::Integer(n - 1)])?;

@@ -70,7 +70,7 @@ pub(super) fn add_pairs(cx: &Context, table: &Rc<TableInfo>, call: &Call<'_>) ->
     }
     let mut at = 2;
     for column in columns.iter().take((call.len() - 2) / 2) {
-        if !call.arg(at).is_same(call.arg(at + 1)) {
+        if !call.are_same(at, at + 1) {
             partial.mask.insert(column.id);
         }
         at += 2;

@@ -107,7 +107,7 @@ impl TransactionFate for Fate {
     fn savepoint(&self, level: i32) {
         if let Ok(level) = usize::try_from(level) {
             let mark = self.mark();
-            self.cx.transaction.borrow_mut().marks.set(level, &mark);
+            self.cx.transaction.borrow_mut().marks.set(level, mark);
         }
     }
 

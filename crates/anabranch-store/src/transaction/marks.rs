@@ -59,11 +59,12 @@ impl Marks {
 
     /// Sets the mark of `level`, and those below that SQLite never announced: nothing of
     /// this transaction happened before them.
-    pub(super) fn set(&mut self, level: usize, mark: &Mark) {
+    pub(super) fn set(&mut self, level: usize, mark: Mark) {
         self.marks.truncate(level);
-        while self.marks.len() <= level {
+        while self.marks.len() < level {
             self.marks.push(mark.clone());
         }
+        self.marks.push(mark);
     }
 
     /// Drops the marks from `level` on; their work stays.
@@ -105,6 +106,9 @@ impl Marks {
 
     fn drop_unneeded(&mut self) {
         let Marks { marks, saved, .. } = self;
+        if saved.is_empty() {
+            return;
+        }
         saved.retain(|saved| marks.iter().any(|mark| mark.epoch == saved.epoch));
     }
 }

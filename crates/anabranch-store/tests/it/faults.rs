@@ -62,7 +62,7 @@ fn interrupted() {
     for at in [100, 101, 700, 2099, 2100] {
         let store = store();
         let handle = store.conn.get_interrupt_handle();
-        let stop = move |call: &mut Call<'_>| {
+        let stop = move |call: &Call<'_>| {
             if matches!(call.arg(0), ValueRef::Integer(i) if i == at) {
                 handle.interrupt();
             }
