@@ -4,7 +4,7 @@
 //! once, by the destructor of a function that SQLite destroys while it closes.
 
 use std::cell::Cell;
-use std::ffi::{CStr, c_char, c_int};
+use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::ptr;
 use std::rc::Rc;
 
@@ -196,6 +196,30 @@ impl Db {
     pub fn total_changes(&self) -> u32 {
         // SAFETY: `raw` answers only open connections.
         self.raw().map_or(0, |raw| unsafe { ffi::sqlite3_total_changes(raw) } as u32)
+    }
+
+    /// A count that differs when `main` differs: it grows with each commit to it, of this
+    /// connection when it is made, of others when a transaction begins after it. `None`:
+    /// cannot be asked.
+    pub fn n_commits(&self) -> Option<u32> {
+        let raw = self.raw()?;
+        let mut count: c_uint = 0;
+        let place = (&raw mut count).cast::<c_void>();
+        // SAFETY: an open connection, a terminated name, and room for the answer of this
+        // operation, an unsigned int.
+        let rc = unsafe {
+            let operation = ffi::SQLITE_FCNTL_DATA_VERSION;
+            ffi::sqlite3_file_control(raw, c"main".as_ptr(), operation, place)
+        };
+        (rc == ffi::SQLITE_OK).then_some(count)
+    }
+
+    /// Whether a transaction is open on `main`: what is read there stays as it is.
+    pub fn is_in_transaction(&self) -> bool {
+        let main = c"main".as_ptr();
+        // SAFETY: an open connection and a terminated name.
+        let state = self.raw().map(|raw| unsafe { ffi::sqlite3_txn_state(raw, main) });
+        state.is_some_and(|state| state >= ffi::SQLITE_TXN_READ)
     }
 
     /// Whether a database beyond main and temp is attached.

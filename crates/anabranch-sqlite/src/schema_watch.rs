@@ -35,13 +35,15 @@ impl SchemaWatch {
     pub fn prepare(&self, db: &Db) -> Result<()> {
         let statement = match self.statement.take() {
             Some(statement) => statement,
-            None => {
-                self.n_recompiled.set(NEVER_ASKED);
-                db.prepare(SQL)?
-            }
+            None => self.compile(db)?,
         };
         self.statement.set(Some(statement));
         Ok(())
+    }
+
+    fn compile(&self, db: &Db) -> Result<Statement> {
+        self.n_recompiled.set(NEVER_ASKED);
+        db.prepare(SQL)
     }
 
     /// Whether a schema may have changed since this was last asked; `true` the first time.
@@ -49,8 +51,10 @@ impl SchemaWatch {
     /// # Errors
     /// SQLite's; nothing counts as asked then.
     pub fn has_changed(&self, db: &Db) -> Result<bool> {
-        self.prepare(db)?;
-        let Some(mut statement) = self.statement.take() else { return Ok(true) };
+        let mut statement = match self.statement.take() {
+            Some(statement) => statement,
+            None => self.compile(db)?,
+        };
         let stepped = statement.step();
         let n_recompiled = statement.n_recompiled();
         self.statement.set(Some(statement));

@@ -118,6 +118,9 @@ impl LocalBuffer {
     }
 
     fn mask_index(&mut self, mask: &Mask) -> u32 {
+        if self.masks.last() == Some(mask) {
+            return self.masks.len() as u32 - 1;
+        }
         let recent = self.masks.len().saturating_sub(MAX_MASKS_COMPARED);
         let known = self.masks[recent..].iter().rposition(|known| known == mask);
         let index = known.map_or(self.masks.len(), |index| recent + index);

@@ -94,8 +94,13 @@ fn table_of(cx: &Context, function: &str, call: &Call<'_>) -> Result<Rc<TableInf
             "{function}: the token must be an integer; only triggers call this"
         )));
     };
-    if cx.capture.checked.get() != Some(cx.db.total_changes()) {
+    let n_changes = cx.db.total_changes();
+    if cx.capture.checked.get() != Some(n_changes) {
+        // Enrolling counts as a change.
+        let is_enrolled = cx.is_followed.get();
         look_anew(cx)?;
+        let n_changes = if is_enrolled { n_changes } else { cx.db.total_changes() };
+        cx.capture.checked.set(Some(n_changes));
     }
     if let Some(last) = cx.capture.last.borrow().as_ref().filter(|last| last.token == token) {
         return Ok(last.clone());
@@ -131,7 +136,6 @@ fn look_anew(cx: &Context) -> Result<()> {
     if cx.capture.generation.replace(generation) != generation {
         cx.capture.last.take();
     }
-    cx.capture.checked.set(Some(cx.db.total_changes()));
     Ok(())
 }
 

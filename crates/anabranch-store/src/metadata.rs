@@ -91,6 +91,9 @@ pub(crate) struct PendingChange {
     pub(crate) message: Option<String>,
     /// `ana_author`.
     pub(crate) author: Option<String>,
+    /// What is being written ends the change, at this Unix time in milliseconds: its first
+    /// entry takes the header with it.
+    pub(crate) closes_at: Option<u64>,
 }
 
 /// What `PRAGMA data_version` cannot be.
@@ -186,6 +189,8 @@ pub(crate) struct Metadata {
     /// Committed entries that were looked into, and how many records they hold.
     entries: HashMap<EntryId, Rc<Entry>>,
     n_kept: usize,
+    /// The header that the pending change's first entry took with it, nothing written since.
+    written_head: Option<StoredHeader>,
     /// Set by [`Metadata::write_header`], taken over by [`Metadata::committed`].
     pending_own: Option<PendingOwn>,
     /// The salt of this connection.
@@ -193,6 +198,8 @@ pub(crate) struct Metadata {
     data_version: i64,
     /// How often others' commits were noticed.
     n_commits_noticed: u64,
+    /// What [`Db::n_commits`] answered when `data_version` was last asked.
+    n_commits: Option<u32>,
     /// All but `committed` must be read anew.
     is_stale: bool,
     /// So must `committed`: a commit came while the rest was stale.
@@ -225,10 +232,12 @@ impl Metadata {
             contexts: HashMap::new(),
             entries: HashMap::new(),
             n_kept: 0,
+            written_head: None,
             pending_own: None,
             drawn_salt: None,
             data_version: PRAGMA_UNKNOWN,
             n_commits_noticed: 0,
+            n_commits: None,
             is_stale: true,
             is_commit_unread: false,
         };
@@ -247,6 +256,10 @@ impl Metadata {
 
     /// Notices commits of other connections (`PRAGMA data_version`); cheap when none.
     pub(crate) fn refresh(&mut self) -> Result<()> {
+        let n_commits = self.db.n_commits().filter(|_| self.db.is_in_transaction());
+        if n_commits.is_some() && n_commits == self.n_commits && !self.is_commit_unread {
+            return self.ensure();
+        }
         let version = self.read_data_version()?;
         if version != self.data_version || self.is_commit_unread {
             self.take_commits()?;
@@ -254,6 +267,7 @@ impl Metadata {
             self.data_version = version;
             self.is_commit_unread = false;
         }
+        self.n_commits = n_commits;
         self.ensure()
     }
 
@@ -272,6 +286,7 @@ impl Metadata {
         self.blocks.forget();
         self.tail = Tail::default();
         self.recent = None;
+        self.written_head = None;
         self.pending_own = None;
         self.entries.clear();
         self.n_kept = 0;
@@ -286,6 +301,8 @@ impl Metadata {
             self.is_commit_unread = true;
             return;
         }
+        // While it was open nobody else could commit.
+        self.n_commits = self.db.n_commits();
         self.settle_own();
         self.authors.settle();
         self.origins.settle();
@@ -344,6 +361,7 @@ impl Metadata {
             return Ok(());
         }
         self.ensure()?;
+        self.written_head = None;
         change.is_edit = true;
         self.or_stale(|this| this.write_ops(change, ops))
     }
@@ -358,6 +376,7 @@ impl Metadata {
             return Ok(());
         }
         self.ensure()?;
+        self.written_head = None;
         self.or_stale(|this| this.write_records(change, ops))
     }
 

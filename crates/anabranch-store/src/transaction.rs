@@ -122,14 +122,23 @@ pub(crate) fn enrol(cx: &Context) -> Result<()> {
 /// What writing the log answers. Then this transaction writes nothing more, nor commits,
 /// until the statement or savepoint it happened in is undone.
 pub(crate) fn flush(cx: &Context) -> Result<()> {
-    let Some(mut work) = Work::take(cx)? else { return Ok(()) };
+    let transaction = cx.transaction.borrow();
+    transaction.check()?;
+    if transaction.local.is_empty() && transaction.merged.is_empty() {
+        return Ok(());
+    }
+    drop(transaction);
+    with_writes_allowed(cx, || write_buffer(cx, None))
+}
+
+/// As [`flush`], where writes are allowed. `closes_at`: this ends the change.
+fn write_buffer(cx: &Context, closes_at: Option<u64>) -> Result<()> {
+    let Some(mut work) = Work::take(cx, closes_at)? else { return Ok(()) };
     let mut unwinding = None;
-    let written = with_writes_allowed(cx, || {
-        // Rows stand whose operations only `work` holds: they go back before anything unwinds.
-        catch_unwind(AssertUnwindSafe(|| work.write(cx))).unwrap_or_else(|payload| {
-            unwinding = Some(payload);
-            Err(StoreError::Refused("writing the log broke off".to_string()))
-        })
+    // Rows stand whose operations only `work` holds: they go back before anything unwinds.
+    let written = catch_unwind(AssertUnwindSafe(|| work.write(cx))).unwrap_or_else(|payload| {
+        unwinding = Some(payload);
+        Err(StoreError::Refused("writing the log broke off".to_string()))
     });
     cx.settle();
     let mut transaction = cx.transaction.borrow_mut();
@@ -261,7 +270,7 @@ struct Work {
 }
 
 impl Work {
-    fn take(cx: &Context) -> Result<Option<Work>> {
+    fn take(cx: &Context, closes_at: Option<u64>) -> Result<Option<Work>> {
         let mut transaction = cx.transaction.borrow_mut();
         transaction.check()?;
         if transaction.local.is_empty() && transaction.merged.is_empty() {
@@ -271,6 +280,7 @@ impl Work {
         transaction.flushing = Some(Flushing { n_marks, is_lost: false });
         let mut change = transaction.change.clone();
         change.author = cx.author.borrow().clone();
+        change.closes_at = closes_at;
         Ok(Some(Work {
             change,
             local: std::mem::take(&mut transaction.local),
@@ -292,6 +302,7 @@ impl Work {
     }
 
     fn give_back_written(mut self, transaction: &mut Transaction) {
+        self.change.closes_at = None;
         transaction.change = self.change;
         if let Some((local, merged)) = transaction.marks.flushed() {
             self.local.truncate(local);
@@ -357,11 +368,12 @@ fn with_writes_allowed(cx: &Context, f: impl FnOnce() -> Result<()>) -> Result<(
     if is_query_only {
         cx.db.execute("PRAGMA query_only = 0", &[])?;
     }
-    let result = f();
+    let result = catch_unwind(AssertUnwindSafe(f));
     let restored = match is_query_only {
         true => cx.db.execute("PRAGMA query_only = 1", &[]),
         false => Ok(()),
     };
     cx.db.set_last_insert_rowid(rowid);
+    let result = result.unwrap_or_else(|payload| resume_unwind(payload));
     result.and(restored.map_err(StoreError::from))
 }

@@ -1,7 +1,7 @@
 //! The body of a log row: the records of one transaction on one table, in order.
 //!
 //! ```text
-//! [tag 1][form][n records][first seq]   the last two absent if form has bit 7: 1 and 0
+//! [tag 1][form][n records][first seq]   if form has bit 7, only [form]: 1 record, seq 0
 //! [own version, if form has bit 2]
 //! ops      until n: [records - 1 << 3 | is birth << 2 | kind][columns]
 //! seqs     (form bit 3) [n runs], each [records before it][records - 1][signed: seqs that
@@ -11,7 +11,8 @@
 //! arrivals (bit 6) until n: [records - 1][dbv - db_version]
 //! keys     form bits 0-1: 1 numbers: stream of the keys, sign bit flipped;
 //!          2 whole: each key against the one before;
-//!          3 prefixes: likewise, then [n whole] and of these [records before it]
+//!          3 prefixes: likewise, then [n whole] and of these [records before it];
+//!          0 (with bit 7 only) the key, to the end
 //! ```
 //!
 //! Kinds: 0 insert, 1 update, 2 delete, 3 merged. What is absent is this copy's: author and
@@ -48,6 +49,7 @@ const RESERVED: [(u8, &str); 4] = [
 ];
 
 const KEYS: u8 = 3;
+const KEYS_REST: u8 = 0;
 const KEYS_NUMBERS: u8 = 1;
 const KEYS_WHOLE: u8 = 2;
 const KEYS_PREFIXES: u8 = 3;
@@ -56,7 +58,8 @@ const HAS_SEQS: u8 = 8;
 const HAS_DOTS: u8 = 16;
 const HAS_ORIGINS: u8 = 32;
 const HAS_ARRIVALS: u8 = 64;
-/// One record, whose `seq` is 0: the change of one row.
+/// One record, whose `seq` is 0: the change of one row. No tag has this bit, so that none
+/// needs to stand before it.
 const IS_SINGLE: u8 = 128;
 
 /// A record without its key.

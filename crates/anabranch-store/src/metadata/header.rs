@@ -2,8 +2,9 @@
 //!
 //! `[flags][version][time ms] (time counter) (author id) (author text) (message text) (deps)`,
 //! numbers as varints. Flags: bits 0-1 kind, 2 author id present (absent: this copy),
-//! 3 author text, 4 message, 5 deps, 6 time counter (absent: 0); bit 7 is
-//! reserved and refused. The salt is not here: `ana_salt` keeps it, also when headers are dropped.
+//! 3 author text, 4 message, 5 deps, 6 time counter (absent: 0), 7 short: this copy's, its
+//! version is the row's `dbv` and absent, and its time is five bytes from 2020 on. The salt is
+//! not here: `ana_salt` keeps it, also when headers are dropped.
 
 use anabranch_core::change::ChangeKind;
 use anabranch_core::clock::{Chain, Hlc};
@@ -16,7 +17,12 @@ const AUTHOR: u8 = 8;
 const MESSAGE: u8 = 16;
 const DEPS: u8 = 32;
 const COUNTER: u8 = 64;
-const RESERVED: u8 = 128;
+const SHORT: u8 = 128;
+
+/// Where the time of a short head begins: 2020-01-01 in Unix milliseconds.
+const SHORT_TIME_START_MS: u64 = 1_577_836_800_000;
+/// Bytes of the time of a short head: enough until 2054.
+const SHORT_TIME_BYTES: usize = 5;
 
 /// A dependency by local author id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,8 +44,18 @@ pub(crate) struct StoredHeader {
     pub(crate) message: Option<String>,
 }
 
-/// The bytes of a head.
-pub(crate) fn encode(header: &StoredHeader) -> Vec<u8> {
+/// The time of a head that can be short, if its row has this `dbv`.
+fn short_time(header: &StoredHeader, dbv: u64) -> Option<[u8; 8]> {
+    let time = (header.time.0 >> 16).checked_sub(SHORT_TIME_START_MS)?;
+    let is_short = header.author == AuthorId(0)
+        && header.version == dbv
+        && time >> (8 * SHORT_TIME_BYTES) == 0;
+    is_short.then_some(time.to_le_bytes())
+}
+
+/// The bytes of a head. `dbv`: that of the row it is written to, where it is known.
+pub(crate) fn encode(header: &StoredHeader, dbv: Option<u64>) -> Vec<u8> {
+    let short = dbv.and_then(|dbv| short_time(header, dbv));
     let kind = match header.kind {
         ChangeKind::Edit => 0,
         ChangeKind::Import => 1,
@@ -53,12 +69,18 @@ pub(crate) fn encode(header: &StoredHeader) -> Vec<u8> {
         (header.message.is_some(), MESSAGE),
         (!header.deps.is_empty(), DEPS),
         (header.time.0 & 0xffff != 0, COUNTER),
+        (short.is_some(), SHORT),
     ] {
         flags |= if is_there { bit } else { 0 };
     }
-    let mut out = vec![flags];
-    put(&mut out, header.version);
-    put(&mut out, header.time.0 >> 16);
+    let mut out = Vec::with_capacity(16);
+    out.push(flags);
+    if let Some(time) = short {
+        out.extend_from_slice(&time[..SHORT_TIME_BYTES]);
+    } else {
+        put(&mut out, header.version);
+        put(&mut out, header.time.0 >> 16);
+    }
     if header.time.0 & 0xffff != 0 {
         put(&mut out, header.time.0 & 0xffff);
     }
@@ -79,22 +101,18 @@ pub(crate) fn encode(header: &StoredHeader) -> Vec<u8> {
     out
 }
 
-/// Author and version only: what most readers of a head want to know.
-pub(crate) fn decode_dot(head: &[u8]) -> Decoded<(AuthorId, u64)> {
+/// Author and version only: what most readers of a head want to know. `dbv`: the row's.
+pub(crate) fn decode_dot(head: &[u8], dbv: u64) -> Decoded<(AuthorId, u64)> {
     let mut reader = Reader::new(head);
-    let flags = read_flags(&mut reader)?;
-    let version = reader.number()?;
-    read_time(&mut reader, flags)?;
+    let (flags, version, _) = read_start(&mut reader, dbv)?;
     let author = if flags & FOREIGN != 0 { reader.number32()? } else { 0 };
     Ok((AuthorId(author), version))
 }
 
-/// Reads a head.
-pub(crate) fn decode(head: &[u8]) -> Decoded<StoredHeader> {
+/// Reads a head. `dbv`: the row's.
+pub(crate) fn decode(head: &[u8], dbv: u64) -> Decoded<StoredHeader> {
     let mut reader = Reader::new(head);
-    let flags = read_flags(&mut reader)?;
-    let version = reader.number()?;
-    let time = read_time(&mut reader, flags)?;
+    let (flags, version, time) = read_start(&mut reader, dbv)?;
     let author = AuthorId(if flags & FOREIGN != 0 { reader.number32()? } else { 0 });
     let author_text = (flags & AUTHOR != 0).then(|| read_text(&mut reader)).transpose()?;
     let message = (flags & MESSAGE != 0).then(|| read_text(&mut reader)).transpose()?;
@@ -116,21 +134,24 @@ pub(crate) fn decode(head: &[u8]) -> Decoded<StoredHeader> {
     Ok(StoredHeader { author, version, kind, time, deps, author_text, message })
 }
 
-fn read_flags(reader: &mut Reader<'_>) -> Decoded<u8> {
+/// Flags, version and time.
+fn read_start(reader: &mut Reader<'_>, dbv: u64) -> Decoded<(u8, u64, Hlc)> {
     let flags = reader.byte()?;
-    if flags & RESERVED != 0 {
-        return Err(Corrupt("a header with fields of a newer version"));
+    if flags & SHORT != 0 && flags & FOREIGN != 0 {
+        return Err(Corrupt("a short header of another copy"));
     }
-    Ok(flags)
-}
-
-fn read_time(reader: &mut Reader<'_>, flags: u8) -> Decoded<Hlc> {
-    let millis = reader.number()?;
+    let (version, millis) = if flags & SHORT != 0 {
+        let mut time = [0; 8];
+        time[..SHORT_TIME_BYTES].copy_from_slice(reader.take(SHORT_TIME_BYTES)?);
+        (dbv, SHORT_TIME_START_MS + u64::from_le_bytes(time))
+    } else {
+        (reader.number()?, reader.number()?)
+    };
     let counter = if flags & COUNTER != 0 { reader.number()? } else { 0 };
     if millis >> 48 != 0 || counter >> 16 != 0 {
         return Err(Corrupt("a time out of bounds"));
     }
-    Ok(Hlc(millis << 16 | counter))
+    Ok((flags, version, Hlc(millis << 16 | counter)))
 }
 
 fn read_text(reader: &mut Reader<'_>) -> Decoded<String> {

@@ -145,7 +145,7 @@ impl Metadata {
     fn replay_row(&mut self, row: &LogRow, last_own: EntryId) -> Result<()> {
         let place = || format!("ana_entry {}", row.id.0);
         if !row.head.is_empty() && row.id <= last_own {
-            let head = header::decode(&row.head).map_err(|what| damaged(place(), what))?;
+            let head = header::decode(&row.head, row.dbv).map_err(|what| damaged(place(), what))?;
             if head.author != AuthorId(0) || head.version != self.state.own.version + 1 {
                 return Err(damaged(place(), Corrupt("an unfolded change out of order")));
             }

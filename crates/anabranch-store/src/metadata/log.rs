@@ -38,6 +38,7 @@ impl LogRow {
 /// A header where it stands.
 pub(crate) struct Head<'a> {
     id: EntryId,
+    dbv: u64,
     bytes: &'a [u8],
     formers: &'a Formers,
 }
@@ -46,14 +47,15 @@ impl Head<'_> {
     /// Author and version only.
     pub(crate) fn dot(&self) -> Result<(AuthorId, u64)> {
         let (mut author, version) =
-            header::decode_dot(self.bytes).map_err(|what| damaged(self.place(), what))?;
+            header::decode_dot(self.bytes, self.dbv).map_err(|what| damaged(self.place(), what))?;
         self.formers.name_author(self.id, &mut author);
         Ok((author, version))
     }
 
     /// All of it.
     pub(crate) fn header(&self) -> Result<StoredHeader> {
-        let mut header = header::decode(self.bytes).map_err(|what| damaged(self.place(), what))?;
+        let mut header =
+            header::decode(self.bytes, self.dbv).map_err(|what| damaged(self.place(), what))?;
         self.formers.name_in_header(self.id, &mut header);
         Ok(header)
     }
@@ -125,7 +127,7 @@ impl Log {
                  WHERE id>=?1 ORDER BY id",
             ),
             heads: Kept::new(
-                "SELECT id, head FROM main.ana_entry WHERE id>=?1 AND head IS NOT NULL
+                "SELECT id, dbv, head FROM main.ana_entry WHERE id>=?1 AND head IS NOT NULL
                  ORDER BY id",
             ),
             drop: Kept::new("UPDATE main.ana_entry SET tbl=NULL, body=NULL WHERE tbl=?1"),
@@ -245,7 +247,8 @@ impl Log {
         let formers = &self.formers;
         self.heads.each(&self.db, &[int(id.0)], |row| {
             let id = EntryId(read_u64(row, 0, "ana_entry")?);
-            read(Head { id, bytes: read_blob(row, 1, "ana_entry")?, formers })
+            let dbv = read_u64(row, 1, "ana_entry")?;
+            read(Head { id, dbv, bytes: read_blob(row, 2, "ana_entry")?, formers })
         })
     }
 
@@ -254,7 +257,8 @@ impl Log {
         if row.head.is_empty() {
             return Ok(None);
         }
-        Head { id: row.id, bytes: &row.head, formers: &self.formers }.header().map(Some)
+        let LogRow { id, dbv, head, .. } = row;
+        Head { id: *id, dbv: *dbv, bytes: head, formers: &self.formers }.header().map(Some)
     }
 
     /// Forgets the records of a table. The rows stay: positions are never used again.
@@ -276,7 +280,7 @@ fn read_row(
     let body = read_blob(row, 4, "ana_entry")?;
     let version = match head.as_slice() {
         [] => pending_version,
-        head => header::decode_dot(head).map_err(|what| damaged(place(), what))?.1,
+        head => header::decode_dot(head, dbv).map_err(|what| damaged(place(), what))?.1,
     };
     let mut entry = (!body.is_empty())
         .then(|| entry::decode(body, version, dbv).map_err(|what| damaged(place(), what)))

@@ -37,11 +37,8 @@ struct Checkpoint {
 }
 
 impl Metadata {
-    pub(super) fn store_header(&mut self, change: &PendingChange, now_ms: u64) -> Result<()> {
-        let Some(entry) = change.first_entry else { return Ok(()) };
-        let author = AuthorId(0);
-        let version = self.state.own.version + 1;
-        let salt = self.own_salt(version)?;
+    /// The header of the pending change, as things stand.
+    pub(super) fn make_header(&self, change: &PendingChange, now_ms: u64) -> StoredHeader {
         let deps: Vec<StoredDep> = self
             .state
             .others
@@ -56,15 +53,33 @@ impl Metadata {
                 chain: other.held.chain,
             })
             .collect();
+        StoredHeader {
+            author: AuthorId(0),
+            version: self.pending_dot().version,
+            kind: if change.is_edit { ChangeKind::Edit } else { ChangeKind::Import },
+            time: self.state.time.next(now_ms),
+            deps,
+            author_text: change.author.clone(),
+            message: change.message.clone(),
+        }
+    }
+
+    pub(super) fn store_header(&mut self, change: &PendingChange, now_ms: u64) -> Result<()> {
+        let Some(entry) = change.first_entry else { return Ok(()) };
+        let head = match self.written_head.take() {
+            Some(head) => head,
+            None => {
+                let head = self.make_header(change, now_ms);
+                self.log.set_head(entry, &header::encode(&head, None))?;
+                head
+            }
+        };
+        let StoredHeader { author, version, time, deps, .. } = head;
+        let salt = self.own_salt(version)?;
         let mut context = self.state.own_context.clone();
         if !deps.is_empty() {
             Rc::make_mut(&mut context).extend(deps.iter().map(|dep| (dep.author, dep.version)));
         }
-        let kind = if change.is_edit { ChangeKind::Edit } else { ChangeKind::Import };
-        let (author_text, message) = (change.author.clone(), change.message.clone());
-        let time = self.state.time.next(now_ms);
-        let head = StoredHeader { author, version, kind, time, deps, author_text, message };
-        self.log.set_head(entry, &header::encode(&head))?;
         let held = Held { version, chain: self.state.own.chain.next(self.own, version, salt) };
         if self.state.folded >= entry {
             self.store_held(author, held, &context)?;
@@ -169,7 +184,7 @@ impl Metadata {
             message: header.message.clone(),
         };
         let id = EntryId(self.state.last.0 + 1);
-        self.log.insert(id, None, self.state.dbv, Some(&header::encode(&stored)), None)?;
+        self.log.insert(id, None, self.state.dbv, Some(&header::encode(&stored, None)), None)?;
         self.state.last = id;
         self.state.time = self.state.time.max(header.time);
         if header.version.is_multiple_of(CHAIN_STEP) {

@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 
 use super::entry::{Stamp, Writer};
 use super::fold::Clocks;
+use super::header;
 use super::local;
 use super::mask::Mask;
 use super::record::RecordKind;
@@ -161,7 +162,13 @@ impl Metadata {
             let is_own = own.contains(&table);
             let states_version = is_own && change.first_entry.is_some();
             let body = writer.finish(version, states_version, dbv);
-            self.log.insert(id, Some(table), dbv, None, Some(&body))?;
+            let closes_at = change.closes_at.filter(|_| is_own && change.first_entry.is_none());
+            let head = closes_at.map(|now_ms| self.make_header(change, now_ms));
+            let head_bytes = head.as_ref().map(|head| header::encode(head, Some(dbv)));
+            self.log.insert(id, Some(table), dbv, head_bytes.as_deref(), Some(&body))?;
+            if head.is_some() {
+                self.written_head = head;
+            }
             self.state.last = id;
             self.state.dbv = dbv;
             if is_own {

@@ -12,7 +12,7 @@ use anabranch_sqlite::SqlError;
 use anabranch_sqlite::vtab::TransactionFate;
 
 use super::marks::{Mark, Marks};
-use super::{Transaction, flush};
+use super::{Transaction, write_buffer};
 use crate::context::Context;
 use crate::error::Result;
 use crate::metadata::PendingChange;
@@ -65,17 +65,27 @@ impl Fate {
     }
 
     fn write(&self) -> Result<()> {
-        flush(&self.cx)?;
-        self.cx.transaction.borrow().check()?;
-        if self.cx.transaction.borrow().change.first_entry.is_none() {
+        let transaction = self.cx.transaction.borrow();
+        transaction.check()?;
+        if !transaction.has_writes() {
             return Ok(());
         }
+        drop(transaction);
+        super::with_writes_allowed(&self.cx, || self.write_change())
+    }
+
+    fn write_change(&self) -> Result<()> {
         let now_ms = (self.cx.clock)();
-        super::with_writes_allowed(&self.cx, || {
-            crate::crr::outrun_again(&self.cx)?;
-            let change = self.cx.transaction.borrow().change.clone();
-            self.cx.metadata.borrow_mut().write_header(&change, now_ms)
-        })
+        write_buffer(&self.cx, Some(now_ms))?;
+        let transaction = self.cx.transaction.borrow();
+        transaction.check()?;
+        if transaction.change.first_entry.is_none() {
+            return Ok(());
+        }
+        drop(transaction);
+        crate::crr::outrun_again(&self.cx)?;
+        let change = self.cx.transaction.borrow().change.clone();
+        self.cx.metadata.borrow_mut().write_header(&change, now_ms)
     }
 }
 

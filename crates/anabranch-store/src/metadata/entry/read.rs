@@ -131,11 +131,7 @@ impl Entry {
 /// row's.
 pub(crate) fn decode(body: &[u8], head_version: u64, dbv: u64) -> Decoded<Entry> {
     let mut reader = Reader::new(body);
-    check_tag(reader.byte()?, TAG_RECORDS)?;
-    let form = reader.byte()?;
-    if form & KEYS == 0 {
-        return Err(Corrupt("an entry of unknown form"));
-    }
+    let form = read_form(&mut reader)?;
     let (n_records, first_seq) = match form & IS_SINGLE {
         0 => (reader.number32()?, reader.number()?),
         _ => (1, 0),
@@ -190,8 +186,7 @@ pub(crate) fn decode(body: &[u8], head_version: u64, dbv: u64) -> Decoded<Entry>
 /// have several `db_version`s, or do not follow each other in `seq`.
 pub(crate) fn first_seq(body: &[u8]) -> Decoded<Option<u64>> {
     let mut reader = Reader::new(body);
-    check_tag(reader.byte()?, TAG_RECORDS)?;
-    let form = reader.byte()?;
+    let form = read_form(&mut reader)?;
     let first_seq = match form & IS_SINGLE {
         0 => {
             reader.number32()?;
@@ -200,6 +195,20 @@ pub(crate) fn first_seq(body: &[u8]) -> Decoded<Option<u64>> {
         _ => 0,
     };
     Ok((form & (HAS_ARRIVALS | HAS_SEQS) == 0).then_some(first_seq))
+}
+
+/// The tag, unless the form says that there is none, and the form.
+fn read_form(reader: &mut Reader<'_>) -> Decoded<u8> {
+    let first = reader.byte()?;
+    if first & IS_SINGLE != 0 {
+        return Ok(first);
+    }
+    check_tag(first, TAG_RECORDS)?;
+    let form = reader.byte()?;
+    if form & IS_SINGLE != 0 || form & KEYS == KEYS_REST {
+        return Err(Corrupt("an entry of unknown form"));
+    }
+    Ok(form)
 }
 
 fn check_tag(tag: u8, expected: u8) -> Decoded<()> {
@@ -303,6 +312,13 @@ impl Entry {
                 },
             )?;
             self.key_places.extend((0..n as u32).map(|i| (i * 8, i * 8 + 8)));
+            return Ok(());
+        }
+        if form == KEYS_REST {
+            let len = reader.len();
+            let end = u32::try_from(len).map_err(|_| Corrupt("keys beyond 4 GiB"))?;
+            self.keys.extend_from_slice(reader.take(len)?);
+            self.key_places.push((0, end));
             return Ok(());
         }
         let (mut start, mut end) = (0, 0);

@@ -34,7 +34,13 @@ fn one_row_is_a_few_bytes() {
     let columns = mask(&[1, 2, 3, 4]);
     let mut writer = Writer::default();
     writer.push(&insert(&columns, 0), &(1u64 << 63 | 1000).to_be_bytes(), 8);
-    assert_eq!(writer.finish(9, false, 5).len(), 8);
+    assert_eq!(writer.finish(9, false, 5).len(), 7);
+    // Other keys are there as they are, and nothing tells their length.
+    let key = [7; 18];
+    writer.push(&insert(&columns, 0), &key, 18);
+    let body = writer.finish(9, false, 5);
+    assert_eq!(body.len(), 3 + 18);
+    assert_eq!(decode(&body, 9, 5).unwrap().key(0), KeyOf::Whole(&key));
 }
 
 #[test]
@@ -212,7 +218,8 @@ fn reserved_sections_are_refused_by_name() {
     let columns = mask(&[1]);
     for (tag, name) in RESERVED {
         let mut writer = Writer::default();
-        writer.push(&insert(&columns, 0), b"key", 3);
+        // Not the one row of its change: that ends with its key.
+        writer.push(&insert(&columns, 1), b"key", 3);
         let mut body = writer.finish(9, false, 5);
         body.push(tag);
         assert_eq!(decode(&body, 9, 5).unwrap_err().0, name);

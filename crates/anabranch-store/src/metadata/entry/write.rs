@@ -159,8 +159,10 @@ impl Writer {
         debug_assert_eq!(self.n_keys, self.n_records);
         let own = LocalDot { author: AuthorId(0), version: own_version };
         let are_whole = self.whole.len() == self.n_records;
+        let is_single = self.n_records == 1 && self.first_seq == 0;
         let keys = match (self.are_numbers, are_whole) {
             (true, _) => KEYS_NUMBERS,
+            (false, true) if is_single && self.superseded.is_empty() => KEYS_REST,
             (false, true) => KEYS_WHOLE,
             (false, false) => KEYS_PREFIXES,
         };
@@ -171,10 +173,12 @@ impl Writer {
             | bit(self.dots.iter().any(|run| run.of != own), HAS_DOTS)
             | bit(self.origins.iter().any(|run| run.of.0 != 0), HAS_ORIGINS)
             | bit(self.arrivals.iter().any(|run| run.of != dbv), HAS_ARRIVALS)
-            | bit(self.n_records == 1 && self.first_seq == 0, IS_SINGLE);
+            | bit(is_single, IS_SINGLE);
         let mut out = Vec::with_capacity(self.keys.len() + 64);
-        out.extend([TAG_RECORDS, form]);
-        if form & IS_SINGLE == 0 {
+        if is_single {
+            out.push(form);
+        } else {
+            out.extend([TAG_RECORDS, form]);
             put(&mut out, self.n_records as u64);
             put(&mut out, self.first_seq);
         }
@@ -239,6 +243,9 @@ impl Writer {
         if form == KEYS_NUMBERS {
             let numbers: Vec<u64> = self.numbers.iter().map(|number| number ^ 1 << 63).collect();
             return put_stream(out, &numbers, None);
+        }
+        if form == KEYS_REST {
+            return out.extend_from_slice(&self.keys);
         }
         let mut before: &[u8] = &[];
         for (start, end) in &self.places {

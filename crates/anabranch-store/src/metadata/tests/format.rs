@@ -66,12 +66,20 @@ fn heads() {
     check(
         "head",
         &[
-            ("an edit of this copy", header::encode(&own)),
-            ("an import of author 2", header::encode(&foreign)),
+            ("an edit of this copy", header::encode(&own, Some(301))),
+            ("the same in a row whose dbv is its version", header::encode(&own, Some(300))),
+            ("an import of author 2", header::encode(&foreign, Some(1))),
         ],
     );
-    for head in [own, foreign] {
-        assert_eq!(header::decode(&header::encode(&head)), Ok(head));
+    for (head, dbv) in [(&own, 301), (&own, 300), (&foreign, 1)] {
+        let bytes = header::encode(head, Some(dbv));
+        assert_eq!(header::decode(&bytes, dbv).as_ref(), Ok(head));
+        assert_eq!(header::decode_dot(&bytes, dbv), Ok((head.author, head.version)));
+    }
+    // Times that five bytes do not hold.
+    for time in [0, 1_577_836_799_999, 1_577_836_800_000 + (1 << 40)] {
+        let head = StoredHeader { time: Hlc(time << 16 | 7), ..own.clone() };
+        assert_eq!(header::decode(&header::encode(&head, Some(300)), 300), Ok(head));
     }
 }
 
