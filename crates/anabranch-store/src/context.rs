@@ -42,7 +42,7 @@ pub(crate) struct Context {
     /// Settings in the file.
     pub(crate) settings: Settings,
     /// `ana_author`: who, in every change of this connection.
-    pub(crate) author: RefCell<Option<String>>,
+    pub(crate) author: RefCell<Option<Rc<str>>>,
     /// The present transaction is enrolled: SQLite will tell its end.
     pub(crate) is_followed: Cell<bool>,
     /// Something was undone while metadata or registry were in use.

@@ -240,14 +240,14 @@ fn message(cx: &Context, call: &Call<'_>) -> Result<Value> {
 }
 
 /// A text for a header, of no more bytes than a delta carries; `None` for NULL.
-fn text_argument(value: ValueRef<'_>, function: &str, max_bytes: usize) -> Result<Option<String>> {
+fn text_argument(value: ValueRef<'_>, function: &str, max_bytes: usize) -> Result<Option<Rc<str>>> {
     match value {
         ValueRef::Null => Ok(None),
         ValueRef::Text(text) if text.len() > max_bytes => {
             refused(format!("{function}: the text exceeds {max_bytes} bytes"))
         }
         ValueRef::Text(text) => match std::str::from_utf8(text) {
-            Ok(text) => Ok(Some(text.to_string())),
+            Ok(text) => Ok(Some(text.into())),
             Err(_) => refused(format!("{function}: the text must be UTF-8")),
         },
         _ => refused(format!("{function}: the argument must be a text or NULL")),

@@ -1,62 +1,76 @@
-//! A statement that is compiled once and kept, and compiled again after it was dropped.
-//!
-//! Invariant: no borrow is held while it runs. A nested run of the same statement compiles
-//! a second one, and the last to finish is kept.
-
-use std::cell::Cell;
+//! A statement that is compiled at its first use and kept, and compiled again after it was
+//! dropped.
 
 use anabranch_core::value::ValueRef;
-use anabranch_sqlite::{Db, SqlError, Statement};
+use anabranch_sqlite::{Db, Statement};
+
+use crate::error::Result;
 
 /// A kept statement.
 pub(crate) struct Kept {
     sql: &'static str,
-    statement: Cell<Option<Statement>>,
+    statement: Option<Statement>,
 }
 
 impl Kept {
     /// Compiles at first use.
     pub(crate) const fn new(sql: &'static str) -> Kept {
-        Kept { sql, statement: Cell::new(None) }
+        Kept { sql, statement: None }
     }
 
     /// Compiles if it is not: a host's authorizer that comes later need not be asked.
-    pub(crate) fn prepare(&self, db: &Db) -> Result<(), SqlError> {
-        self.with(db, |_| Ok(()))
+    pub(crate) fn prepare(&mut self, db: &Db) -> Result<()> {
+        self.get(db).map(|_| ())
     }
 
-    /// Runs to the end.
-    pub(crate) fn execute(&self, db: &Db, params: &[ValueRef<'_>]) -> Result<(), SqlError> {
-        self.with(db, |statement| statement.execute(params))
-    }
-
-    /// The integer in the first column of the first row; 0 without a row.
-    pub(crate) fn integer(&self, db: &Db, params: &[ValueRef<'_>]) -> Result<i64, SqlError> {
-        self.with(db, |statement| {
-            let found = statement.query_row(params, |row| match row.column(0) {
-                ValueRef::Integer(integer) => Ok(integer),
-                _ => Ok(0),
-            })?;
-            Ok(found.unwrap_or(0))
-        })
+    /// The statement, ready to be bound.
+    fn get(&mut self, db: &Db) -> Result<&mut Statement> {
+        if self.statement.is_none() {
+            self.statement = Some(db.prepare(self.sql)?);
+        }
+        Ok(self.statement.as_mut().expect("prepared just above"))
     }
 
     /// Drops the statement, so that the connection can close.
-    pub(crate) fn clear(&self) {
-        self.statement.set(None);
+    pub(crate) fn clear(&mut self) {
+        self.statement = None;
     }
 
-    fn with<T>(
-        &self,
+    /// Binds, runs to the end.
+    pub(crate) fn run(&mut self, db: &Db, params: &[ValueRef<'_>]) -> Result<()> {
+        Ok(self.get(db)?.execute(params)?)
+    }
+
+    /// Binds, steps once, hands the row to `read`, resets.
+    pub(crate) fn first<T>(
+        &mut self,
         db: &Db,
-        f: impl FnOnce(&mut Statement) -> Result<T, SqlError>,
-    ) -> Result<T, SqlError> {
-        let mut statement = match self.statement.take() {
-            Some(statement) => statement,
-            None => db.prepare(self.sql)?,
-        };
-        let result = f(&mut statement);
-        self.statement.set(Some(statement));
-        result
+        params: &[ValueRef<'_>],
+        read: impl FnOnce(&Statement) -> Result<T>,
+    ) -> Result<Option<T>> {
+        self.get(db)?.query_row(params, |row| Ok(read(row)))?.transpose()
+    }
+
+    /// Binds and hands every row to `read`, which says whether to go on.
+    pub(crate) fn each(
+        &mut self,
+        db: &Db,
+        params: &[ValueRef<'_>],
+        mut read: impl FnMut(&Statement) -> Result<bool>,
+    ) -> Result<()> {
+        let statement = self.get(db)?;
+        let mut more = statement.query(params)?;
+        while more {
+            match read(statement) {
+                Ok(true) => more = statement.step()?,
+                Ok(false) => break,
+                Err(error) => {
+                    statement.reset();
+                    return Err(error);
+                }
+            }
+        }
+        statement.reset();
+        Ok(())
     }
 }

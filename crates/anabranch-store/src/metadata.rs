@@ -60,6 +60,7 @@ use hashbrown::HashMap;
 use crate::buffer::{LocalBuffer, MergedBuffer};
 use crate::error::Result;
 use crate::ids::{AuthorId, EntryId, Key, LocalDot, Ordinal, TableId};
+use crate::kept::Kept;
 use blocks::Blocks;
 use cursor::Ascending;
 use entry::Entry;
@@ -69,7 +70,6 @@ pub(crate) use log::LogRow;
 use row_clock::RowClock;
 use scan::{LiveRecord, Scan};
 use sites::Sites;
-use sql::Kept;
 use state::{State, Versions};
 use std::rc::Rc;
 use tail::Tail;
@@ -88,9 +88,9 @@ pub(crate) struct PendingChange {
     /// Whether entries of this change are in the log already (early flush).
     pub(crate) first_entry: Option<crate::ids::EntryId>,
     /// `ana_message`.
-    pub(crate) message: Option<String>,
+    pub(crate) message: Option<Rc<str>>,
     /// `ana_author`.
-    pub(crate) author: Option<String>,
+    pub(crate) author: Option<Rc<str>>,
     /// What is being written ends the change, at this Unix time in milliseconds: its first
     /// entry takes the header with it.
     pub(crate) closes_at: Option<u64>,

@@ -8,11 +8,12 @@
 //! What was flushed since the mark SQLite undoes itself; what was in the buffer when the
 //! mark was set, and was flushed after it, is saved beside until the mark goes.
 
+use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 
-use anabranch_core::value::{Value, ValueRef};
-use anabranch_sqlite::{Db, SqlError};
+use anabranch_core::value::ValueRef;
+use anabranch_sqlite::{Db, SqlError, Statement};
 
 use crate::buffer::{LocalBuffer, MergedBuffer, MergedRecord};
 use crate::context::Context;
@@ -57,29 +58,49 @@ struct Flushing {
 
 /// Kept statements about transactions.
 pub(crate) struct TransactionStatements {
-    enrol: Kept,
-    query_only: Kept,
+    enrol: RefCell<Kept>,
+    query_only: RefCell<Kept>,
 }
+
+const ENROL: &str = "INSERT INTO ana_transaction VALUES (0)";
+const QUERY_ONLY: &str = "PRAGMA query_only";
 
 impl TransactionStatements {
     /// Compiles nothing yet.
     pub(crate) fn new() -> TransactionStatements {
         TransactionStatements {
-            enrol: Kept::new("INSERT INTO ana_transaction VALUES (0)"),
-            query_only: Kept::new("PRAGMA query_only"),
+            enrol: RefCell::new(Kept::new(ENROL)),
+            query_only: RefCell::new(Kept::new(QUERY_ONLY)),
         }
     }
 
     /// Compiles all, so that an authorizer of the host's is not asked later.
     pub(crate) fn prepare(&self, db: &Db) -> Result<()> {
-        self.enrol.prepare(db)?;
-        Ok(self.query_only.prepare(db)?)
+        self.enrol.borrow_mut().prepare(db)?;
+        self.query_only.borrow_mut().prepare(db)
     }
 
     /// Drops all, so that the connection can close.
     pub(crate) fn clear(&self) {
-        self.enrol.clear();
-        self.query_only.clear();
+        self.enrol.borrow_mut().clear();
+        self.query_only.borrow_mut().clear();
+    }
+
+    fn enrol(&self, db: &Db) -> Result<()> {
+        match self.enrol.try_borrow_mut() {
+            Ok(mut kept) => kept.run(db, &[]),
+            // Inside a run of itself: a hook of the host's writes.
+            Err(_) => Ok(db.execute(ENROL, &[])?),
+        }
+    }
+
+    fn is_query_only(&self, db: &Db) -> Result<bool> {
+        let read = |row: &Statement| Ok(!matches!(row.column(0), ValueRef::Integer(0)));
+        let is_set = match self.query_only.try_borrow_mut() {
+            Ok(mut kept) => kept.first(db, &[], read),
+            Err(_) => Kept::new(QUERY_ONLY).first(db, &[], read),
+        };
+        Ok(is_set?.unwrap_or(false))
     }
 }
 
@@ -107,7 +128,7 @@ pub(crate) fn enrol(cx: &Context) -> Result<()> {
     }
     let rowid = cx.db.last_insert_rowid();
     let is_one_statement = cx.db.is_autocommit();
-    let enrolled = cx.transaction_statements.enrol.execute(&cx.db, &[]);
+    let enrolled = cx.transaction_statements.enrol(&cx.db);
     cx.db.set_last_insert_rowid(rowid);
     enrolled?;
     cx.transaction.borrow_mut().is_one_statement = is_one_statement;
@@ -355,7 +376,7 @@ fn is_query_only(cx: &Context) -> Result<bool> {
     if cx.transaction.borrow().is_one_statement {
         return Ok(false);
     }
-    Ok(cx.transaction_statements.query_only.integer(&cx.db, &[])? != 0)
+    cx.transaction_statements.is_query_only(&cx.db)
 }
 
 /// Runs `f`, which writes to the log; the user's last insert rowid stays.

@@ -5,5 +5,6 @@ mod alloc;
 mod close;
 mod fate;
 mod function;
+mod schema_watch;
 mod vfs;
 mod vtab;

@@ -15,10 +15,11 @@ use super::block;
 use super::cursor::KeptBlock;
 use super::row_clock::RowClock;
 use super::rows::BlockRow;
-use super::sql::{Kept, damaged, int, read_blob, read_u32};
+use super::sql::{damaged, int, read_blob, read_u32};
 use super::varint::Reader;
 use crate::error::Result;
 use crate::ids::{Key, TableId};
+use crate::kept::Kept;
 use crate::limits::{MAX_BLOCK_BYTES, MAX_BLOCK_ROWS, MAX_KEPT_ROWS};
 
 /// A decoded block.

@@ -6,9 +6,10 @@ use anabranch_sqlite::Db;
 use super::entry::{self, Entry, KeyOf};
 use super::header::{self, StoredHeader};
 use super::renew::Formers;
-use super::sql::{Kept, damaged, int, read_blob, read_u32, read_u64};
+use super::sql::{damaged, int, read_blob, read_u32, read_u64};
 use crate::error::Result;
 use crate::ids::{AuthorId, EntryId, LocalDot, TableId};
+use crate::kept::Kept;
 
 /// A row of the log, its body decoded.
 #[derive(Clone, Debug)]

@@ -6,9 +6,10 @@ use anabranch_core::value::ValueRef;
 use anabranch_sqlite::Db;
 use hashbrown::HashMap;
 
-use super::sql::{Kept, damaged, int, read_blob, read_u32};
+use super::sql::{damaged, int, read_blob, read_u32};
 use super::varint::Corrupt;
 use crate::error::{Result, StoreError};
+use crate::kept::Kept;
 
 /// One table of sites with ids from 0 (this copy).
 pub(crate) struct Sites {

@@ -1,76 +1,10 @@
-//! Kept statements on our own tables.
+//! What parameters and columns of our own tables are made of.
 
 use anabranch_core::value::ValueRef;
-use anabranch_sqlite::{Db, Statement};
+use anabranch_sqlite::Statement;
 
 use super::varint::Corrupt;
 use crate::error::{Result, StoreError};
-
-/// A statement that is prepared at its first use and kept.
-pub(crate) struct Kept {
-    sql: &'static str,
-    statement: Option<Statement>,
-}
-
-impl Kept {
-    pub(crate) const fn new(sql: &'static str) -> Kept {
-        Kept { sql, statement: None }
-    }
-
-    /// The statement, ready to be bound.
-    pub(crate) fn get(&mut self, db: &Db) -> Result<&mut Statement> {
-        if self.statement.is_none() {
-            self.statement = Some(db.prepare(self.sql)?);
-        }
-        Ok(self.statement.as_mut().expect("prepared just above"))
-    }
-
-    /// Drops the statement, so that the connection can close.
-    pub(crate) fn clear(&mut self) {
-        self.statement = None;
-    }
-
-    /// Binds, runs to the end.
-    pub(crate) fn run(&mut self, db: &Db, params: &[ValueRef<'_>]) -> Result<()> {
-        Ok(self.get(db)?.execute(params)?)
-    }
-
-    /// Binds, steps once, hands the row to `read`, resets.
-    pub(crate) fn first<T>(
-        &mut self,
-        db: &Db,
-        params: &[ValueRef<'_>],
-        read: impl FnOnce(&Statement) -> Result<T>,
-    ) -> Result<Option<T>> {
-        let statement = self.get(db)?;
-        let found = statement.query(params)?.then(|| read(statement)).transpose();
-        statement.reset();
-        found
-    }
-
-    /// Binds and hands every row to `read`, which says whether to go on.
-    pub(crate) fn each(
-        &mut self,
-        db: &Db,
-        params: &[ValueRef<'_>],
-        mut read: impl FnMut(&Statement) -> Result<bool>,
-    ) -> Result<()> {
-        let statement = self.get(db)?;
-        let mut more = statement.query(params)?;
-        while more {
-            match read(statement) {
-                Ok(true) => more = statement.step()?,
-                Ok(false) => break,
-                Err(error) => {
-                    statement.reset();
-                    return Err(error);
-                }
-            }
-        }
-        statement.reset();
-        Ok(())
-    }
-}
 
 /// An id or a version as SQLite stores it.
 pub(crate) fn int(value: u64) -> ValueRef<'static> {

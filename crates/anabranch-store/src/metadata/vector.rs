@@ -59,8 +59,8 @@ impl Metadata {
             kind: if change.is_edit { ChangeKind::Edit } else { ChangeKind::Import },
             time: self.state.time.next(now_ms),
             deps,
-            author_text: change.author.clone(),
-            message: change.message.clone(),
+            author_text: change.author.as_deref().map(str::to_owned),
+            message: change.message.as_deref().map(str::to_owned),
         }
     }
 
