@@ -1,5 +1,7 @@
 //! Encoding an entry, record by record.
 
+use smallvec::SmallVec;
+
 use super::superseded::put_superseded;
 use super::*;
 use crate::buffer::Superseded;
@@ -16,8 +18,11 @@ struct Run<T> {
     of: T,
 }
 
+/// Nearly always one: that of one row needs no memory of its own.
+type Runs<T> = SmallVec<[Run<T>; 1]>;
+
 /// Appends to runs.
-fn extend<T: PartialEq>(runs: &mut Vec<Run<T>>, of: T, count: u64) {
+fn extend<T: PartialEq>(runs: &mut Runs<T>, of: T, count: u64) {
     match runs.last_mut() {
         Some(run) if run.of == of => run.count += count,
         _ => runs.push(Run { count, of }),
@@ -40,11 +45,11 @@ pub(crate) struct Writer {
     first_seq: u64,
     /// `seq` that the next record has if none is consumed between.
     next_seq: u64,
-    ops: Vec<Run<Op>>,
-    seqs: Vec<Run<i64>>,
-    dots: Vec<Run<LocalDot>>,
-    origins: Vec<Run<Ordinal>>,
-    arrivals: Vec<Run<u64>>,
+    ops: Runs<Op>,
+    seqs: Runs<i64>,
+    dots: Runs<LocalDot>,
+    origins: Runs<Ordinal>,
+    arrivals: Runs<u64>,
     /// Keys while all are whole and of eight bytes.
     numbers: Vec<u64>,
     /// Keys or prefixes, one after the other; where each stands.
