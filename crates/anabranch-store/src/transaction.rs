@@ -12,7 +12,7 @@ use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 
-use anabranch_core::value::ValueRef;
+use anabranch_core::value::{Value, ValueRef};
 use anabranch_sqlite::{Db, SqlError, Statement};
 
 use crate::buffer::{LocalBuffer, MergedBuffer, MergedRecord};
