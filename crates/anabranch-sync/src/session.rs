@@ -90,7 +90,8 @@ impl Config {
 #[derive(Debug)]
 pub struct Session {
     config: Config,
-    channels: BTreeMap<ChannelId, Channel>,
+    /// Boxed: a node of the map has room for eleven, and most connections have one.
+    channels: BTreeMap<ChannelId, Box<Channel>>,
     out: Outputs,
     /// The latest time heard of.
     now: Time,
@@ -148,17 +149,17 @@ impl Session {
 
     /// The store of a channel.
     pub fn store(&self, channel: ChannelId) -> Option<&StoreName> {
-        self.channels.get(&channel).map(Channel::store)
+        self.channels.get(&channel).map(|channel| channel.store())
     }
 
     /// Site and role of the other end of a channel, once it has said Hello.
     pub fn peer(&self, channel: ChannelId) -> Option<(SiteId, Role)> {
-        self.channels.get(&channel).and_then(Channel::peer)
+        self.channels.get(&channel).and_then(|channel| channel.peer())
     }
 
     /// How far the exchange on a channel is.
     pub fn progress(&self, channel: ChannelId) -> Option<Progress> {
-        self.channels.get(&channel).map(Channel::progress)
+        self.channels.get(&channel).map(|channel| channel.progress())
     }
 }
 
@@ -235,7 +236,7 @@ impl Session {
         }
         let me = (self.config.role, self.config.capabilities);
         let channel = Channel::accept(self.now, id, me, hello, &mut self.out);
-        self.channels.insert(id, channel);
+        self.channels.insert(id, Box::new(channel));
     }
 
     fn refuse_channel(&mut self, id: ChannelId, code: ErrorCode, text: &str) {
@@ -323,7 +324,8 @@ impl Session {
             return None;
         }
         let unverified = (!self.is_verified).then(|| self.opened.after(UNVERIFIED_MS));
-        self.channels.values().filter_map(Channel::deadline).chain(unverified).min()
+        let deadlines = self.channels.values().filter_map(|channel| channel.deadline());
+        deadlines.chain(unverified).min()
     }
 }
 

@@ -4,9 +4,11 @@
 //! has on disk and has said; `sent` is at or above `theirs`. Whoever loses these books starts
 //! again from two Haves.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use anabranch_core::clock::Chain;
+use anabranch_core::site::SiteId;
 use anabranch_core::vector::{Held, VersionVector};
 
 use crate::frame::{Ack, Entry};
@@ -26,8 +28,11 @@ pub(super) struct Books {
     disk: Owed,
     /// Acknowledgements owed for further disks, and how many those are.
     replicated: (u64, Owed),
-    /// Whether `mine` has something that `sent` has not; `None`: not looked at.
-    is_behind: Option<bool>,
+    /// Sites of which `mine` has more than `sent`, more than `theirs`, less than `theirs`:
+    /// kept site by site, so that a change costs what it touches and not the whole vector.
+    unsent: BTreeSet<SiteId>,
+    unacked: BTreeSet<SiteId>,
+    lacking: BTreeSet<SiteId>,
 }
 
 /// What the peer delivered and was not acknowledged, against what is safe.
@@ -42,7 +47,7 @@ impl Books {
     pub(super) fn open(&mut self, vector: &Arc<VersionVector>) {
         self.mine = (**vector).clone();
         self.disk.safe = vector.clone();
-        self.is_behind = None;
+        self.compare_all();
     }
 
     /// What this end has on disk: what a Have may say. Deltas that were taken and are not
@@ -60,13 +65,33 @@ impl Books {
     pub(super) fn heard_have(&mut self, vector: VersionVector) {
         self.sent = vector.clone();
         self.theirs = vector;
-        self.is_behind = None;
+        self.compare_all();
     }
 
     /// Whether there is something to be sent that is not on its way.
-    pub(super) fn is_behind(&mut self) -> bool {
-        let compare = || !self.mine.is_at_or_below(&self.sent);
-        *self.is_behind.get_or_insert_with(compare)
+    pub(super) fn is_behind(&self) -> bool {
+        !self.unsent.is_empty()
+    }
+
+    /// Compares the vectors at one site.
+    fn compare(&mut self, site: SiteId) {
+        let mine = self.mine.version(site);
+        let (theirs, sent) = (self.theirs.version(site), self.sent.version(site));
+        let note = |set: &mut BTreeSet<SiteId>, is_in: bool| match is_in {
+            true => set.insert(site),
+            false => set.remove(&site),
+        };
+        note(&mut self.unsent, mine > sent);
+        note(&mut self.unacked, mine > theirs);
+        note(&mut self.lacking, mine < theirs);
+    }
+
+    fn compare_all(&mut self) {
+        for sites in [&mut self.unsent, &mut self.unacked, &mut self.lacking] {
+            sites.clear();
+        }
+        let sites = self.mine.iter().chain(self.theirs.iter()).map(|(site, _)| site);
+        sites.collect::<BTreeSet<SiteId>>().into_iter().for_each(|site| self.compare(site));
     }
 
     /// Something became part of the store, and is on its disk.
@@ -75,11 +100,11 @@ impl Books {
         if !to.is_at_or_below(&self.disk.safe) {
             Arc::make_mut(&mut self.disk.safe).join(to);
         }
-        self.is_behind = None;
+        to.iter().for_each(|(site, _)| self.compare(site));
     }
 
     /// Whether a delta may be sent as it is: the peer can take it, and lacks some of it.
-    pub(super) fn fits_live(&mut self, from: &VersionVector, to: &VersionVector) -> bool {
+    pub(super) fn fits_live(&self, from: &VersionVector, to: &VersionVector) -> bool {
         from.is_at_or_below(&self.sent) && !to.is_at_or_below(&self.sent)
     }
 
@@ -87,13 +112,13 @@ impl Books {
     pub(super) fn sending(&mut self, to: &VersionVector) {
         self.mine.join(to);
         self.sent.join(to);
-        self.is_behind = None;
+        to.iter().for_each(|(site, _)| self.compare(site));
     }
 
     /// What was on its way does not arrive.
     pub(super) fn lost(&mut self) {
         self.sent = self.theirs.clone();
-        self.is_behind = None;
+        self.compare_all();
     }
 
     /// A delta that the peer delivered was taken: the peer has it on disk, and waits to hear
@@ -106,7 +131,7 @@ impl Books {
         if self.replicated.0 > 0 {
             self.replicated.1.entries.join(to);
         }
-        self.is_behind = None;
+        to.iter().for_each(|(site, _)| self.compare(site));
     }
 
     /// The driver says what is safe.
@@ -138,9 +163,9 @@ impl Books {
             for vector in [&mut self.theirs, &mut self.sent, &mut self.told] {
                 if vector.version(*site) < held.version {
                     vector.set(*site, *held);
-                    self.is_behind = None;
                 }
             }
+            self.compare(*site);
         }
         true
     }
@@ -164,8 +189,10 @@ impl Books {
 
     /// Whether both ends hold the same; `is_sending`: whether this one may send.
     pub(super) fn is_converged(&self, is_sending: bool) -> bool {
-        self.theirs.is_at_or_below(&self.mine)
-            && (!is_sending || self.mine.is_at_or_below(&self.theirs))
+        debug_assert_eq!(self.unsent.is_empty(), self.mine.is_at_or_below(&self.sent));
+        debug_assert_eq!(self.unacked.is_empty(), self.mine.is_at_or_below(&self.theirs));
+        debug_assert_eq!(self.lacking.is_empty(), self.theirs.is_at_or_below(&self.mine));
+        self.lacking.is_empty() && (!is_sending || self.unacked.is_empty())
     }
 }
 

@@ -77,7 +77,7 @@ impl Session {
         let me = End { site: open.site, role, capabilities };
         let (token, ticket) = (open.token, open.ticket);
         let channel = Channel::open(self.now, id, me, open.store, token, ticket, &mut self.out);
-        self.channels.insert(id, channel);
+        self.channels.insert(id, Box::new(channel));
         self.with(id, |_, _| Ok(()));
         Ok(id)
     }
