@@ -43,8 +43,11 @@ struct Owed {
 }
 
 impl Books {
-    /// Starts with what this end holds; `partials` are not its matter.
+    /// Starts with what this end has on disk, or again: a Have follows that says all of it, so
+    /// no acknowledgement is owed.
     pub(super) fn open(&mut self, vector: &Arc<VersionVector>) {
+        self.disk.entries = VersionVector::new();
+        self.replicated.1.entries = VersionVector::new();
         self.mine = (**vector).clone();
         self.disk.safe = vector.clone();
         self.compare_all();

@@ -9,8 +9,8 @@ use anabranch_sync::limits::*;
 use anabranch_sync::scope::Scopes;
 use anabranch_sync::ticket::{Basis, digest};
 use anabranch_sync::{
-    ChannelId, CommandError, Config, Event, Open, Refusal, Request, Session, StoreEvent, Time,
-    Verdict,
+    ChannelId, CommandError, Config, Event, Open, Question, Refusal, Request, Session, StoreEvent,
+    Time, Verdict,
 };
 use bytes::Bytes;
 
@@ -500,4 +500,67 @@ fn long_vectors_take_several_frames() {
     let heard = events(&mut relay);
     assert!(heard.contains(&Event::PeerHas { channel: zero(), vector: long }));
     assert!(heard.contains(&Event::Converged { channel: zero() }), "{heard:?}");
+}
+
+/// A fork is found, split by both stores, and the exchange goes on under the new names.
+#[test]
+fn a_fork_is_split_and_the_exchange_goes_on() {
+    let mut relay = live(Scopes::ALL, &[(1, 3)], &[(1, 3)]);
+    let other = |version| (site(1), Held { version, chain: Chain([0xbb; 16]) });
+    say(&mut relay, Frame::Have(Have { entries: vec![other(2)], ..Have::default() }));
+    let asked = vec![(site(1), 2)];
+    let compare = Request::Chains { channel: zero(), question: Question::Compare, asked };
+    assert_eq!(requests(&mut relay), [compare]);
+    let chain = |version: u8| Some(Chain([version; 16]));
+    let answer = |relay: &mut Session, question, chains| {
+        relay.handle_store_event(T, zero(), StoreEvent::Chains { question, chains });
+    };
+    answer(&mut relay, Question::Compare, vec![chain(2)]);
+    let ask = Chains::Ask { site: site(1), versions: vec![1] };
+    assert_eq!(sent(&mut relay), [Frame::Chains(ask)]);
+    let tell = Chains::Tell { site: site(1), chains: vec![(1, chain(1))] };
+    say(&mut relay, Frame::Chains(tell));
+    assert!(matches!(requests(&mut relay)[..], [Request::Chains { .. }]));
+    answer(&mut relay, Question::Bisect, vec![chain(1)]);
+    let (ours, theirs) = (Chain([2; 16]), Chain([0xbb; 16]));
+    let forked = Chains::Forked { site: site(1), common: 1, ours, theirs };
+    assert_eq!(sent(&mut relay), [Frame::Chains(forked)]);
+    let (channel, site_) = (zero(), site(1));
+    let split = Request::Split { channel, site: site_, common: 1, ours, theirs };
+    assert_eq!(requests(&mut relay), [split]);
+    // While it is open nothing is sent, whatever is committed.
+    let (from, to) = (Arc::new(vector(&[(1, 2)])), Arc::new(vector(&[(1, 4)])));
+    relay.handle_store_event(T, zero(), StoreEvent::Committed { from, to, part: None });
+    assert_eq!((requests(&mut relay), sent(&mut relay)), (vec![], vec![]));
+    let renamed = Arc::new(vector(&[(1, 1), (7, 3)]));
+    relay.handle_store_event(T, zero(), StoreEvent::Replaced { vector: renamed });
+    assert!(matches!(sent(&mut relay)[..], [Frame::Have(_)]));
+    // What the peer holds under the old name is above ours, so all of the branch is new to it.
+    let asked = requests(&mut relay);
+    assert!(matches!(asked[..], [Request::Export { .. }]), "{asked:?}");
+    // The peer has split too: what was asked for is out of date, and asked for anew.
+    say(&mut relay, have(&[(1, 1), (8, 1)]));
+    relay.handle_store_event(T, zero(), StoreEvent::NothingAbove);
+    let asked = requests(&mut relay);
+    let [Request::Export { above, .. }] = &asked[..] else { panic!("{asked:?}") };
+    assert_eq!(*above, vector(&[(1, 1), (8, 1)]));
+}
+
+/// What cannot be compared is refused by name, and presence goes on.
+#[test]
+fn a_fork_that_cannot_be_placed_is_reported() {
+    let mut relay = live(Scopes::ALL, &[(1, 3)], &[(1, 3)]);
+    let other = (site(1), Held { version: 2, chain: Chain([0xbb; 16]) });
+    say(&mut relay, Frame::Have(Have { entries: vec![other], ..Have::default() }));
+    let (question, chains) = (Question::Compare, vec![None]);
+    relay.handle_store_event(T, zero(), StoreEvent::Chains { question, chains });
+    let _ = sent(&mut relay);
+    let tell = Chains::Tell { site: site(1), chains: vec![(1, None)] };
+    say(&mut relay, Frame::Chains(tell));
+    let frames = sent(&mut relay);
+    assert_eq!(errors(&frames), [(ErrorCode::SiteReused, Closes::Nothing)]);
+    let lost = Event::Forked { channel: zero(), site: site(1), common: None };
+    assert!(events(&mut relay).contains(&lost));
+    relay.set_presence(zero(), Some(Bytes::new())).unwrap();
+    assert_eq!(sent(&mut relay).len(), 1);
 }
