@@ -1,0 +1,354 @@
+//! One channel's side of the storage: answers what the session asks, in its order, and tells
+//! it what others brought.
+//!
+//! Reads run one at a time; parts of deltas are checked one at a time, while the commits of
+//! those before are still under way. So a client that sends many small deltas shares commits
+//! with itself, and one that asks much waits for itself only.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use anabranch_core::vector::VersionVector;
+use anabranch_sync::frame::{Delta, DeltaName, ErrorCode, Partial, Retry};
+use anabranch_sync::{Refusal, Request, StoreEvent};
+
+use super::refusal;
+use super::work::{Job, Outcome, Took};
+use crate::hub::{Next, OpenStore, Seat};
+use crate::intake::Intake;
+use crate::relay::Relay;
+use crate::storage::{Appended, Body, StorageError, StoredDelta};
+use crate::token::Grant;
+
+/// See the module.
+pub(super) struct Lane {
+    /// Tells apart lanes of one channel number, one after another.
+    pub(super) serial: u32,
+    pub(super) grant: Grant,
+    seat: Option<Seat>,
+    /// Questions that wait; `is_reading` while one is being answered.
+    reads: VecDeque<Request>,
+    is_reading: bool,
+    /// Parts that wait; without `intake` while one is being checked.
+    takes: VecDeque<Delta>,
+    intake: Option<Intake>,
+    /// Deltas that are being committed, in order; `Some` once it is known how it ended.
+    commits: VecDeque<(DeltaName, Option<Vec<StoreEvent>>)>,
+    n_commits_told: u64,
+    /// Deltas of several parts that the peer is being sent.
+    exported: BTreeMap<DeltaName, Arc<StoredDelta>>,
+    /// All deltas up to this id are covered by the vector that was exported last.
+    export: ExportPosition,
+    /// All deltas up to this id were told to the session.
+    told: u64,
+}
+
+#[derive(Default)]
+struct ExportPosition {
+    above: VersionVector,
+    after: Option<u64>,
+}
+
+impl Lane {
+    pub(super) fn new(serial: u32, grant: Grant) -> Lane {
+        Lane {
+            serial,
+            grant,
+            seat: None,
+            reads: VecDeque::new(),
+            is_reading: false,
+            takes: VecDeque::new(),
+            intake: None,
+            commits: VecDeque::new(),
+            n_commits_told: 0,
+            exported: BTreeMap::new(),
+            export: ExportPosition::default(),
+            told: 0,
+        }
+    }
+
+    /// The store, once it is open.
+    pub(super) fn store(&self) -> Option<&Arc<OpenStore>> {
+        self.seat.as_ref().map(Seat::store)
+    }
+
+    pub(super) fn seat(&self) -> Option<&Seat> {
+        self.seat.as_ref()
+    }
+
+    /// The store is open.
+    pub(super) fn opened(&mut self, seat: Seat) {
+        let subject = Arc::clone(&self.grant.subject);
+        self.intake = Some(Intake::new(seat.store().name().clone(), subject));
+        self.seat = Some(seat);
+    }
+
+    /// Queues a question; what can be begun.
+    pub(super) fn ask(&mut self, relay: &Arc<Relay>, request: Request) -> Option<Job> {
+        self.reads.push_back(request);
+        self.next_read(relay)
+    }
+
+    /// Queues a part; what can be begun.
+    pub(super) fn take(&mut self, relay: &Arc<Relay>, part: Delta) -> Option<Job> {
+        self.takes.push_back(part);
+        self.next_take(relay)
+    }
+
+    /// The peer needs this delta no more.
+    pub(super) fn forget(&mut self, delta: DeltaName) {
+        self.exported.remove(&delta);
+    }
+
+    /// A question was answered.
+    pub(super) fn read(&mut self, event: StoreEvent, exported: Option<Exported>) -> StoreEvent {
+        self.is_reading = false;
+        if let Some(exported) = exported {
+            self.export = ExportPosition { above: exported.above, after: exported.after };
+            if let Some(delta) = exported.delta.filter(|delta| delta.body.n_parts() > 1) {
+                self.exported.insert(DeltaName(delta.name), delta);
+            }
+        }
+        event
+    }
+
+    /// A part was checked: what is known at once, and what goes on.
+    pub(super) fn took(
+        &mut self,
+        delta: DeltaName,
+        intake: Intake,
+        took: Result<Took, StorageError>,
+    ) -> (Option<Job>, Vec<StoreEvent>) {
+        self.intake = Some(intake);
+        match took {
+            Ok(Took::Part) => (None, self.answer(delta, vec![StoreEvent::Staged { delta }])),
+            Err(error) => (None, self.answer(delta, vec![refused(delta, &error)])),
+            Ok(Took::Delta { to, committing }) => {
+                let slot = self.n_commits_told + self.commits.len() as u64;
+                self.commits.push_back((delta, None));
+                let serial = self.serial;
+                let job: Job = Box::pin(async move {
+                    let appended = committing.await;
+                    Outcome::Committed { serial, slot, to, appended }
+                });
+                (Some(job), Vec::new())
+            }
+        }
+    }
+
+    /// A commit has ended: what the session may hear now, in order.
+    pub(super) fn committed(
+        &mut self,
+        slot: u64,
+        to: Arc<VersionVector>,
+        appended: Result<Appended, StorageError>,
+    ) -> Vec<StoreEvent> {
+        let Some(at) = slot.checked_sub(self.n_commits_told) else { return Vec::new() };
+        let vector = self.store().map(|store| store.vector());
+        if let Some((delta, told)) = self.commits.get_mut(at as usize) {
+            let delta = *delta;
+            *told = Some(match (appended, vector) {
+                (Ok(_), Some(vector)) => vec![
+                    StoreEvent::Applied { delta, to, held: Vec::new() },
+                    StoreEvent::Durable { replicas: 0, vector },
+                ],
+                (Ok(_), None) => Vec::new(),
+                (Err(error), _) => vec![refused(delta, &error)],
+            });
+        }
+        self.tell()
+    }
+
+    /// Goes on with parts that wait.
+    pub(super) fn next_take(&mut self, relay: &Arc<Relay>) -> Option<Job> {
+        let mut intake = self.intake.take()?;
+        let Some(part) = self.takes.pop_front() else {
+            self.intake = Some(intake);
+            return None;
+        };
+        let (serial, relay, delta) = (self.serial, Arc::clone(relay), part.name());
+        Some(Box::pin(async move {
+            let took = intake.take(&relay, part.into_part()).await;
+            Outcome::Took { serial, delta, intake, took }
+        }))
+    }
+
+    /// Goes on with questions that wait.
+    pub(super) fn next_read(&mut self, relay: &Arc<Relay>) -> Option<Job> {
+        if self.is_reading {
+            return None;
+        }
+        let store = Arc::clone(self.store()?);
+        let request = self.reads.pop_front()?;
+        self.is_reading = true;
+        let (serial, relay) = (self.serial, Arc::clone(relay));
+        match request {
+            Request::Export { above, partial, .. } => {
+                let after = self.export_after(&above);
+                Some(Box::pin(async move {
+                    let answer = export(&relay, &store, above, after, partial).await;
+                    let (event, exported) = answer.unwrap_or_else(|error| (failed(&error), None));
+                    Outcome::Read { serial, event, exported }
+                }))
+            }
+            Request::ReadPart { delta, number, .. } => {
+                let found = self.exported.get(&delta).map(Arc::clone);
+                Some(Box::pin(async move {
+                    let event = read_part(&relay, found, number).await;
+                    let event = event.unwrap_or_else(|error| failed(&error));
+                    Outcome::Read { serial, event, exported: None }
+                }))
+            }
+            Request::Chains { question, asked, .. } => Some(Box::pin(async move {
+                let chains = chains(&relay, &store, &asked).await;
+                let event = StoreEvent::Chains { question, chains };
+                Outcome::Read { serial, event, exported: None }
+            })),
+            _ => {
+                self.is_reading = false;
+                None
+            }
+        }
+    }
+
+    /// Where to go on: what was covered by less is covered by more.
+    fn export_after(&self, above: &VersionVector) -> Option<u64> {
+        let has_grown = self.export.above.is_at_or_below(above);
+        self.export.after.filter(|_| has_grown)
+    }
+
+    /// What others brought since this was asked last.
+    pub(super) fn news(&mut self) -> Vec<StoreEvent> {
+        let Some(store) = self.store().map(Arc::clone) else { return Vec::new() };
+        let own: BTreeSet<[u8; 16]> = self.commits.iter().map(|(delta, _)| delta.0).collect();
+        let mut events = Vec::new();
+        loop {
+            match store.next(self.told) {
+                Next::UpToDate => return events,
+                Next::Gone => {
+                    events.push(StoreEvent::OpenFailed(refusal::store_deleted()));
+                    return events;
+                }
+                Next::Behind(first) => {
+                    self.told = first;
+                    let vector = store.vector();
+                    let (from, to) = (Arc::clone(&vector), vector);
+                    events.push(StoreEvent::Committed { from, to, part: None });
+                }
+                Next::Delta(delta) => {
+                    self.told = delta.id;
+                    // Of what this channel brought it hears when the commit has ended.
+                    if !own.contains(&delta.name) {
+                        events.push(committed(&delta));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Answers for a part that needs no commit, behind those that do.
+    fn answer(&mut self, delta: DeltaName, events: Vec<StoreEvent>) -> Vec<StoreEvent> {
+        self.commits.push_back((delta, Some(events)));
+        self.tell()
+    }
+
+    fn tell(&mut self) -> Vec<StoreEvent> {
+        let mut events = Vec::new();
+        while let Some((_, Some(_))) = self.commits.front() {
+            let (_, told) = self.commits.pop_front().expect("there is a front");
+            self.n_commits_told += 1;
+            events.extend(told.into_iter().flatten());
+        }
+        events
+    }
+}
+
+/// Where an export ended.
+pub(super) struct Exported {
+    above: VersionVector,
+    after: Option<u64>,
+    delta: Option<Arc<StoredDelta>>,
+}
+
+/// A committed delta, as the session hears of it.
+fn committed(delta: &StoredDelta) -> StoreEvent {
+    let part = match &delta.body {
+        Body::Inline(part) => Delta::new(part.clone()).ok(),
+        Body::Blobs(_) => None,
+    };
+    let to = Arc::new(delta.to());
+    let from = delta.from.as_ref().map_or_else(|| Arc::clone(&to), Arc::clone);
+    StoreEvent::Committed { from, to, part }
+}
+
+/// The next delta that `above` does not cover, with the part to begin with.
+async fn export(
+    relay: &Arc<Relay>,
+    store: &OpenStore,
+    above: VersionVector,
+    after: Option<u64>,
+    partial: Option<Partial>,
+) -> Result<(StoreEvent, Option<Exported>), StorageError> {
+    let above = Arc::new(above);
+    let (delta, passed) = relay.next_lacking(store, &above, after).await?;
+    let Some(delta) = delta else {
+        let exported = Exported { above: Arc::unwrap_or_clone(above), after: passed, delta: None };
+        return Ok((StoreEvent::NothingAbove, Some(exported)));
+    };
+    let n_parts = delta.body.n_parts();
+    let is_known =
+        |partial: &Partial| (partial.delta.0, partial.of) == (delta.name, n_parts);
+    let first = partial.filter(is_known).map_or(0, |partial| partial.next);
+    let part = part_of(relay, &delta, first).await?;
+    let event = StoreEvent::Exported { part, to: Arc::new(delta.to()) };
+    // Before this one there is nothing that `above` lacks.
+    let after = Some(delta.id - 1);
+    let above = Arc::unwrap_or_clone(above);
+    Ok((event, Some(Exported { above, after, delta: Some(delta) })))
+}
+
+async fn read_part(
+    relay: &Arc<Relay>,
+    delta: Option<Arc<StoredDelta>>,
+    number: u32,
+) -> Result<StoreEvent, StorageError> {
+    let delta = delta.ok_or(StorageError::Damaged { what: "a delta that is not being sent" })?;
+    Ok(StoreEvent::Part(part_of(relay, &delta, number).await?))
+}
+
+async fn part_of(
+    relay: &Arc<Relay>,
+    delta: &StoredDelta,
+    number: u32,
+) -> Result<Delta, StorageError> {
+    let part = relay.read_part(delta, number).await?;
+    relay.metrics().sent(part.len());
+    Delta::new(part).map_err(|_| StorageError::Damaged { what: "the part of a delta" })
+}
+
+async fn chains(
+    relay: &Arc<Relay>,
+    store: &OpenStore,
+    asked: &[(anabranch_core::site::SiteId, u64)],
+) -> Vec<Option<anabranch_core::clock::Chain>> {
+    let mut chains = vec![None; asked.len()];
+    for (chain, (site, version)) in chains.iter_mut().zip(asked) {
+        // Where the store cannot say the peer is told so.
+        let found = relay.storage().chains(store.name(), *site, vec![*version]).await;
+        *chain = found.ok().and_then(|found| found.first().map(|(_, chain)| *chain));
+    }
+    chains
+}
+
+fn refused(delta: DeltaName, error: &StorageError) -> StoreEvent {
+    StoreEvent::Refused { delta, refusal: refusal::of_storage(error) }
+}
+
+fn failed(error: &StorageError) -> StoreEvent {
+    tracing::warn!(%error, "an export failed");
+    StoreEvent::ExportFailed(Refusal::new(
+        ErrorCode::Storage,
+        Retry::AfterMs(crate::limits::STORAGE_RETRY_MS),
+        "the relay's storage failed",
+    ))
+}

@@ -1,0 +1,39 @@
+//! What a connection waits for beside its socket, and what comes of it.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use anabranch_core::vector::VersionVector;
+use anabranch_sync::StoreEvent;
+use anabranch_sync::frame::DeltaName;
+
+use super::lane::Exported;
+use crate::hub::Seat;
+use crate::intake::Intake;
+pub(super) use crate::intake::Taken as Took;
+use crate::storage::{Appended, StorageError};
+
+/// Something that is under way.
+pub(super) type Job = Pin<Box<dyn Future<Output = Outcome> + Send>>;
+
+/// What came of it, for the lane of this serial number.
+pub(super) enum Outcome {
+    /// A store was opened.
+    Opened {
+        serial: u32,
+        seat: Seat,
+        vector: Result<Arc<VersionVector>, StorageError>,
+    },
+    /// A question was answered.
+    Read { serial: u32, event: StoreEvent, exported: Option<Exported> },
+    /// A part was checked.
+    Took { serial: u32, delta: DeltaName, intake: Intake, took: Result<Took, StorageError> },
+    /// A commit has ended.
+    Committed {
+        serial: u32,
+        slot: u64,
+        to: Arc<VersionVector>,
+        appended: Result<Appended, StorageError>,
+    },
+}

@@ -1,0 +1,226 @@
+//! Routes about stores: what there is, export, import, delete.
+
+use std::sync::Arc;
+
+use anabranch_core::limits::MAX_PART_BYTES;
+use anabranch_core::vector::VersionVector;
+use anabranch_core::wire::{HEAD_BYTES, part_head};
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::{Request, Response, StatusCode};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+use super::body::{Cut, Sent};
+use super::{Answer, Problem, grant, grant_for, json_answer};
+use crate::intake::{Intake, Taken, must_be_complete};
+use crate::limits::{MAX_LISTED_STORES, MAX_READ_BYTES, MAX_READ_DELTAS};
+use crate::relay::Relay;
+use anabranch_sync::scope::Scope;
+use crate::storage::{Appended, StorageError, StoreFacts, Wanted};
+use crate::store_id::StoreId;
+
+/// The stores that an admin's token is for, by name; `?after=` goes on.
+pub(super) async fn list<B>(relay: &Relay, request: &Request<B>) -> Result<Answer, Problem> {
+    let grant = grant(relay, request)?;
+    if !grant.scopes.has(Scope::Admin) {
+        return Err(Problem::scope("admin"));
+    }
+    let after = match parameter(request, "after") {
+        None => None,
+        Some(name) => Some(StoreId::new(name).ok_or_else(|| {
+            Problem::new(StatusCode::BAD_REQUEST, "parameter", "after is not the name of a store")
+        })?),
+    };
+    let found = relay.storage().stores(after, MAX_LISTED_STORES).await?;
+    let next = found.last().filter(|_| found.len() as u32 == MAX_LISTED_STORES);
+    let next = next.map(|last| last.store.to_string());
+    let stores: Vec<Value> =
+        found.iter().filter(|facts| grant.includes(&facts.store)).map(facts_json).collect();
+    Ok(json_answer(StatusCode::OK, &json!({ "stores": stores, "next": next })))
+}
+
+/// What there is to say of one store.
+pub(super) async fn facts<B>(
+    relay: &Relay,
+    request: &Request<B>,
+    store: &StoreId,
+) -> Result<Answer, Problem> {
+    grant_for(relay, request, store, Scope::Read)?;
+    let facts = relay.storage().facts(store).await?.ok_or_else(no_store)?;
+    let vector = relay.storage().vector(store).await?.to_json();
+    let mut body = facts_json(&facts);
+    body["vector"] = serde_json::from_str(&vector).unwrap_or_default();
+    body["delivered"] = relay
+        .storage()
+        .deliverers(store)
+        .await?
+        .into_iter()
+        .map(|delivered| {
+            json!({
+                "site": delivered.site.to_string(), "first": delivered.first,
+                "last": delivered.last, "subject": delivered.subject,
+            })
+        })
+        .collect();
+    Ok(json_answer(StatusCode::OK, &body))
+}
+
+/// All deltas above `?since=` (a vector as JSON), one behind the other: `ana import` takes
+/// them.
+pub(super) async fn export<B>(
+    relay: &Arc<Relay>,
+    request: &Request<B>,
+    store: StoreId,
+) -> Result<Answer, Problem> {
+    let grant = grant_for(relay, request, &store, Scope::Read)?;
+    let held = match parameter(request, "since") {
+        None => VersionVector::new(),
+        Some(text) => VersionVector::from_json(&decoded(text)?).map_err(|error| {
+            Problem::new(StatusCode::BAD_REQUEST, "parameter", format!("since: {error}"))
+        })?,
+    };
+    relay.storage().facts(&store).await?.ok_or_else(no_store)?;
+    tracing::info!(%store, subject = %grant.subject, "export");
+    let (pieces, sent) = mpsc::channel(2);
+    let relay = Arc::clone(relay);
+    tokio::spawn(async move {
+        if let Err(error) = send_all(&relay, &store, held, &pieces).await {
+            tracing::warn!(%store, %error, "export ended early");
+            // The reader may be gone.
+            let _ = pieces.send(Err(Cut)).await;
+        }
+    });
+    let mut answer = Response::new(Sent(sent).boxed_unsync());
+    let kind = HeaderValue::from_static("application/octet-stream");
+    answer.headers_mut().insert(CONTENT_TYPE, kind);
+    Ok(answer)
+}
+
+/// Sends deltas until there are no more, or nobody reads.
+async fn send_all(
+    relay: &Relay,
+    store: &StoreId,
+    held: VersionVector,
+    pieces: &mpsc::Sender<Result<Bytes, Cut>>,
+) -> Result<(), StorageError> {
+    let held = Arc::new(held);
+    let mut after = None;
+    loop {
+        let wanted = Wanted {
+            held: Arc::clone(&held),
+            after,
+            max_deltas: MAX_READ_DELTAS,
+            max_bytes: MAX_READ_BYTES,
+        };
+        let deltas = relay.storage().deltas(store, wanted).await?;
+        let Some(last) = deltas.last() else { return Ok(()) };
+        after = Some(last.id);
+        for delta in deltas {
+            for number in 0..delta.body.n_parts() {
+                let part = relay.read_part(&delta, number).await?;
+                if pieces.send(Ok(part)).await.is_err() {
+                    return Ok(());
+                }
+            }
+        }
+    }
+}
+
+/// Takes the parts of any number of deltas, one behind the other.
+pub(super) async fn import(
+    relay: &Arc<Relay>,
+    request: Request<Incoming>,
+    store: StoreId,
+) -> Result<Answer, Problem> {
+    let grant = grant_for(relay, &request, &store, Scope::Write)?;
+    let mut intake = Intake::new(store.clone(), grant.subject);
+    let mut body = request.into_body();
+    let mut waiting = BytesMut::new();
+    let (mut n_stored, mut n_covered) = (0, 0);
+    loop {
+        while let Some(part) = next_part(&mut waiting)? {
+            match intake.take(relay, part).await? {
+                Taken::Part => {}
+                Taken::Delta { committing, .. } => match committing.await? {
+                    Appended::Stored(_) => n_stored += 1,
+                    Appended::Covered => n_covered += 1,
+                },
+            }
+        }
+        let Some(frame) = body.frame().await else { break };
+        let cut = |_| Problem::new(StatusCode::BAD_REQUEST, "delta", "the body was cut off");
+        if let Some(bytes) = frame.map_err(cut)?.data_ref() {
+            waiting.extend_from_slice(bytes);
+        }
+    }
+    must_be_complete(&intake).map_err(StorageError::from)?;
+    if !waiting.is_empty() {
+        return Err(Problem::new(StatusCode::BAD_REQUEST, "delta", "the last part is cut off"));
+    }
+    let body = json!({ "stored": n_stored, "covered": n_covered });
+    Ok(json_answer(StatusCode::OK, &body))
+}
+
+/// Cuts the next part off what came, if it is whole.
+fn next_part(waiting: &mut BytesMut) -> Result<Option<Bytes>, Problem> {
+    if waiting.len() < HEAD_BYTES {
+        return Ok(None);
+    }
+    let (_, n_bytes) = part_head(waiting).map_err(StorageError::from)?;
+    debug_assert!(n_bytes <= MAX_PART_BYTES);
+    Ok((waiting.len() >= n_bytes).then(|| waiting.split_to(n_bytes).freeze()))
+}
+
+/// Forgets a store; who is connected to it starts anew.
+pub(super) async fn delete<B>(
+    relay: &Relay,
+    request: &Request<B>,
+    store: &StoreId,
+) -> Result<Answer, Problem> {
+    let grant = grant_for(relay, request, store, Scope::Admin)?;
+    if !relay.storage().delete(store).await? {
+        return Err(no_store());
+    }
+    relay.hub().evict(store);
+    tracing::info!(%store, by = %grant.subject, "store deleted");
+    Ok(json_answer(StatusCode::OK, &json!({ "deleted": true })))
+}
+
+fn facts_json(facts: &StoreFacts) -> Value {
+    json!({
+        "store": facts.store.as_str(), "created_ms": facts.created_ms, "bytes": facts.n_bytes,
+        "deltas": facts.n_deltas, "changes": facts.n_changes, "sites": facts.n_sites,
+    })
+}
+
+fn no_store() -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "no-store", "there is no such store")
+}
+
+/// A parameter of the query, as it is written there.
+pub(super) fn parameter<'a, B>(request: &'a Request<B>, name: &str) -> Option<&'a str> {
+    let query = request.uri().query()?;
+    query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
+}
+
+/// Percent-decoded (RFC 3986, 2.1).
+fn decoded(text: &str) -> Result<String, Problem> {
+    let wrong = || Problem::new(StatusCode::BAD_REQUEST, "parameter", "not percent-encoded UTF-8");
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        rest = after;
+        if *first != b'%' {
+            bytes.push(*first);
+            continue;
+        }
+        let digits = rest.get(..2).ok_or_else(wrong)?;
+        let byte = data_encoding::HEXLOWER_PERMISSIVE.decode(digits).map_err(|_| wrong())?;
+        bytes.extend(byte);
+        rest = &rest[2..];
+    }
+    String::from_utf8(bytes).map_err(|_| wrong())
+}

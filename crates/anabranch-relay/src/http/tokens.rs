@@ -1,0 +1,135 @@
+//! Routes that make and take back tokens.
+
+use std::sync::Arc;
+
+use hyper::body::Incoming;
+use hyper::{Request, StatusCode};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::{Answer, Problem, grant, json_answer, json_body};
+use crate::clock;
+use crate::limits::{
+    DEFAULT_TOKEN_LIFE_S, MAX_AUDIENCES, MAX_SUBJECT_BYTES, MAX_TOKEN_LIFE_S, TICKET_LIFE_S,
+};
+use crate::relay::Relay;
+use anabranch_sync::scope::Scope;
+use crate::storage::{Revoked, RevokedKind};
+use crate::token::{Audience, Grant, Order};
+
+/// What `POST /api/token` takes.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TokenOrder {
+    subject: String,
+    audience: Vec<String>,
+    scope: Vec<String>,
+    expires_in: Option<u64>,
+}
+
+/// What `POST /api/revoke` takes: one of the two.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Revocation {
+    token_id: Option<String>,
+    subject: Option<String>,
+}
+
+/// Makes a token, never for more stores than the maker's own.
+pub(super) async fn make(relay: &Relay, request: Request<Incoming>) -> Result<Answer, Problem> {
+    let grant = admin(relay, &request)?;
+    let order = parse(json_body(request).await?)?;
+    let order = checked(order, &grant)?;
+    let now_s = clock::now_s();
+    let made = relay.tokens().make(&order, now_s).map_err(no_random)?;
+    tracing::info!(by = %grant.subject, subject = %order.subject, id = %made.id, "token made");
+    let body = json!({ "token": made.token, "id": made.id, "expires": order.expires_s });
+    Ok(json_answer(StatusCode::CREATED, &body))
+}
+
+/// Makes a one-time ticket that stands for the request's token.
+pub(super) fn make_ticket<B>(relay: &Relay, request: &Request<B>) -> Result<Answer, Problem> {
+    let grant = grant(relay, request)?;
+    let made = relay.tickets().make(grant, clock::now_s()).map_err(no_random)?;
+    let Some(ticket) = made else {
+        let detail = "too many tickets are open";
+        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "tickets", detail));
+    };
+    let body = json!({ "ticket": ticket, "expires_in": TICKET_LIFE_S });
+    Ok(json_answer(StatusCode::CREATED, &body))
+}
+
+/// Revokes one token, or all of a subject, those on live connections too.
+pub(super) async fn revoke(
+    relay: &Arc<Relay>,
+    request: Request<Incoming>,
+) -> Result<Answer, Problem> {
+    let grant = admin(relay, &request)?;
+    if !grant.audience.iter().any(|audience| audience.as_str() == "*") {
+        let detail = "who revokes must be an admin of all stores";
+        return Err(Problem::new(StatusCode::FORBIDDEN, "audience", detail));
+    }
+    let wanted: Revocation = parse(json_body(request).await?)?;
+    let (kind, name) = match (wanted.token_id, wanted.subject) {
+        (Some(id), None) => (RevokedKind::Token, id),
+        (None, Some(subject)) => (RevokedKind::Subject, subject),
+        _ => return Err(wrong("one of token_id and subject is needed")),
+    };
+    if name.is_empty() || name.len() > MAX_SUBJECT_BYTES {
+        return Err(wrong("a name has 1 to 256 bytes"));
+    }
+    // No token of ours lives longer; those of other makers who date them further do so at
+    // their own risk.
+    let revoked = Revoked { kind, name, until_s: clock::now_s() + MAX_TOKEN_LIFE_S };
+    relay.storage().revoke(revoked.clone()).await?;
+    tracing::info!(by = %grant.subject, kind = ?kind, name = %revoked.name, "revoked");
+    relay.revocations().add([revoked]);
+    Ok(json_answer(StatusCode::OK, &json!({ "revoked": true })))
+}
+
+fn admin<B>(relay: &Relay, request: &Request<B>) -> Result<Grant, Problem> {
+    let grant = grant(relay, request)?;
+    if grant.scopes.has(Scope::Admin) { Ok(grant) } else { Err(Problem::scope("admin")) }
+}
+
+fn checked(order: TokenOrder, maker: &Grant) -> Result<Order, Problem> {
+    if order.subject.is_empty() || order.subject.len() > MAX_SUBJECT_BYTES {
+        return Err(wrong("subject: 1 to 256 bytes"));
+    }
+    if order.audience.is_empty() || order.audience.len() > MAX_AUDIENCES {
+        return Err(wrong("audience: 1 to 256 stores or patterns"));
+    }
+    let mut audience = Vec::new();
+    for text in &order.audience {
+        let one = Audience::new(text).ok_or_else(|| {
+            wrong("audience: names of stores, or beginnings of them with * at the end")
+        })?;
+        if !maker.audience.iter().any(|own| own.contains(&one)) {
+            let detail = format!("your token is not for {text}, so one that you make cannot be");
+            return Err(Problem::new(StatusCode::FORBIDDEN, "audience", detail));
+        }
+        audience.push(one);
+    }
+    let is_word = |word: &String| Scope::ALL.into_iter().any(|scope| scope.word() == word);
+    if !order.scope.iter().all(is_word) {
+        return Err(wrong("scope: read, write, presence, admin"));
+    }
+    let life_s = order.expires_in.unwrap_or(DEFAULT_TOKEN_LIFE_S);
+    if !(1..=MAX_TOKEN_LIFE_S).contains(&life_s) {
+        return Err(wrong("expires_in: 1 second to 10 years"));
+    }
+    let expires_s = clock::now_s() + life_s;
+    Ok(Order { subject: order.subject, audience, scope: order.scope, expires_s })
+}
+
+fn parse<T: for<'de> Deserialize<'de>>(value: serde_json::Value) -> Result<T, Problem> {
+    serde_json::from_value(value).map_err(|error| wrong(&error.to_string()))
+}
+
+fn wrong(detail: &str) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, "json", detail)
+}
+
+fn no_random(error: crate::token::KeyError) -> Problem {
+    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "random", error)
+}

@@ -1,0 +1,117 @@
+//! Every bound of this crate, each with its reason.
+
+use std::time::Duration;
+
+use anabranch_sync::frame::Capabilities;
+
+/// Jobs that wait for the writing thread; the next one waits outside. Each is at most one
+/// inline part, so 1,024 of them are bounded memory, and far more than one commit takes in
+/// the time of an fsync.
+pub(crate) const MAX_WAITING_JOBS: usize = 1024;
+/// Jobs of one transaction: those who wait for the first of them do not wait for seconds.
+pub(crate) const MAX_GROUP_JOBS: usize = 512;
+/// Stores whose vectors the writing thread keeps: memory follows those that are active.
+pub(crate) const MAX_WARM_STORES: usize = 512;
+/// Salts of one row: a chain in the middle is found by so many hashes at most, 1 ms.
+pub(crate) const MAX_SPAN_SALTS: usize = 4096;
+/// Questions to the database at a time, each on a connection of 2 MiB of cache.
+pub(crate) const MAX_READERS: usize = 4;
+/// Parts up to this size are kept in the database: a change is one row, and a row this size
+/// is read and written as fast as a file. Larger ones become files.
+pub(crate) const MAX_INLINE_BYTES: usize = 64 << 10;
+/// How long a blob that nothing names is kept: a backup of the database that is restored
+/// within this time finds its blobs.
+pub(crate) const BLOB_GRACE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// Longest token in bytes, as the protocol has it: a JWT with some dozens of claims.
+pub(crate) const MAX_TOKEN_BYTES: usize = 6 << 10;
+/// Shortest secret of HS256: as long as its hash (RFC 7518, section 3.2).
+pub(crate) const MIN_SECRET_BYTES: usize = 32;
+/// How far apart the clocks of a token's maker and of the relay may be.
+pub(crate) const CLOCK_SKEW_S: u64 = 60;
+/// Longest subject in bytes: a name, an address, a UUID.
+pub(crate) const MAX_SUBJECT_BYTES: usize = 256;
+/// Longest token id in bytes.
+pub(crate) const MAX_TOKEN_ID_BYTES: usize = 128;
+/// Most audiences of a token: more stores are better named by a pattern.
+pub(crate) const MAX_AUDIENCES: usize = 256;
+/// Largest key file in bytes, and most keys in it: a company's issuers, not a directory.
+pub(crate) const MAX_JWKS_BYTES: u64 = 1 << 20;
+/// See [`MAX_JWKS_BYTES`].
+pub(crate) const MAX_KEYS: usize = 256;
+/// Longest name of a key in bytes.
+pub(crate) const MAX_KID_BYTES: usize = 256;
+/// Seconds between two looks at the key file: what a new key waits at most.
+pub(crate) const JWKS_REREAD_S: u64 = 10;
+/// Seconds in which a ticket must be used.
+pub(crate) const TICKET_LIFE_S: u64 = 30;
+/// Most tickets that wait for their use: each is some hundred bytes.
+pub(crate) const MAX_TICKETS: usize = 10_000;
+/// Connections at a time, unless configured: 16 KiB each, and below what a process may have
+/// open on most systems.
+pub(crate) const MAX_CONNECTIONS: u64 = 16_384;
+/// Connections at a time on one store, unless configured.
+pub(crate) const MAX_STORE_CONNECTIONS: u64 = 10_000;
+/// Bytes of deltas in one store, unless configured: what a SQLite database of some hundred
+/// million rows comes to.
+pub(crate) const MAX_STORE_BYTES: u64 = 16 << 30;
+/// Bytes of blobs in one store, unless configured.
+pub(crate) const MAX_STORE_BLOB_BYTES: u64 = 64 << 30;
+/// Changes a second on one store, unless configured: more than a person or a program makes
+/// one by one; a run of changes is one delta, which waits until its share has passed.
+pub(crate) const MAX_CHANGES_PER_SECOND: u64 = 100_000;
+/// Parts up to this size are decoded where they arrive: less than a millisecond. Larger ones
+/// go to a thread that may be busy.
+pub(crate) const MAX_QUICK_PART_BYTES: usize = 16 << 10;
+/// Deltas that an open store keeps in memory for its readers, and their bytes: some seconds
+/// of busy editing; who is further behind reads from disk.
+pub(crate) const MAX_RING_DELTAS: usize = 1024;
+/// See [`MAX_RING_DELTAS`].
+pub(crate) const MAX_RING_BYTES: u64 = 1 << 20;
+/// Subjects that are counted apart.
+pub(crate) const MAX_COUNTED_SUBJECTS: usize = 1000;
+/// How long the first admin token lives: a year, in which others are made.
+pub(crate) const FIRST_TOKEN_LIFE_S: u64 = 365 * 24 * 60 * 60;
+/// Presences that wait for a connection to show them; they are worth nothing when they are old.
+pub(crate) const MAX_WAITING_PRESENCE: usize = 256;
+/// Largest JSON body in bytes: a token's order with its audiences.
+pub(crate) const MAX_JSON_BYTES: usize = 64 << 10;
+/// How long a token lives if its order does not say: a month.
+pub(crate) const DEFAULT_TOKEN_LIFE_S: u64 = 30 * 24 * 60 * 60;
+/// How long a token may live: ten years.
+pub(crate) const MAX_TOKEN_LIFE_S: u64 = 10 * 365 * 24 * 60 * 60;
+/// Stores of one answer.
+pub(crate) const MAX_LISTED_STORES: u32 = 1000;
+/// Runs of deliverers of one answer.
+pub(crate) const MAX_LISTED_DELIVERERS: usize = 10_000;
+/// Deltas read from disk at once, and bytes of those that are in the database.
+pub(crate) const MAX_READ_DELTAS: u32 = 256;
+/// See [`MAX_READ_DELTAS`].
+pub(crate) const MAX_READ_BYTES: u64 = 1 << 20;
+/// How long a client may take for a request's head, or for the handshake of TLS.
+pub(crate) const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+/// Largest head of a request in bytes: a token of 6 KiB and what proxies add.
+pub(crate) const MAX_HEAD_BYTES: usize = 16 << 10;
+/// Most headers of a request.
+pub(crate) const MAX_HEADERS: usize = 64;
+/// How long connections may take to end once the relay stops; the process ends within 10 s.
+pub(crate) const STOP_TIMEOUT: Duration = Duration::from_secs(8);
+/// How long accepting waits after it failed.
+pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How often blobs are collected and old deltas joined.
+pub(crate) const TEND_INTERVAL: Duration = Duration::from_secs(60 * 60);
+/// What a relay can do, of what the protocol knows.
+pub(crate) const CAPABILITIES: Capabilities =
+    Capabilities(Capabilities::PRESENCE.0 | Capabilities::RECEIPTS.0);
+/// Bytes before a valid token, as the protocol has it; also the largest message then.
+pub(crate) const MAX_UNVERIFIED_BYTES: usize = anabranch_sync::limits::MAX_UNVERIFIED_BYTES;
+/// Bytes that wait for a socket before the session is asked for no more: enough for one
+/// system call, so that a slow reader keeps its backlog in the store.
+pub(crate) const MAX_WRITE_BYTES: usize = 64 << 10;
+/// Silence after which a peer is asked for a sign of life: below what proxies cut at.
+pub(crate) const PING_INTERVAL: Duration = Duration::from_secs(30);
+/// Silence after which a peer is gone.
+pub(crate) const SILENCE_TIMEOUT: Duration = Duration::from_secs(75);
+/// How long last words may take.
+pub(crate) const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
+/// When to come again after the storage failed, or the relay stopped.
+pub(crate) const STORAGE_RETRY_MS: u64 = 1000;

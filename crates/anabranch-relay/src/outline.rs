@@ -1,0 +1,111 @@
+//! What a relay reads of a delta: its vectors, the salts of its headers, the newest time.
+//!
+//! Rows are decoded and checked part by part, so that no reader is ever handed bytes that
+//! it must refuse, and dropped at once.
+
+use std::collections::BTreeMap;
+
+use anabranch_core::clock::{Chain, Hlc};
+use anabranch_core::site::SiteId;
+use anabranch_core::vector::VersionVector;
+use anabranch_core::wire::{Decoder, Piece, WireError};
+
+use crate::storage::Span;
+
+/// The vectors and headers of a delta, without its rows.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Outline {
+    /// What a receiver must hold already.
+    pub(crate) from: VersionVector,
+    /// What it holds afterwards.
+    pub(crate) to: VersionVector,
+    /// The largest time of a header.
+    pub(crate) newest: Hlc,
+    /// For each site with changes in the delta their salts, from `from` + 1 on.
+    salts: BTreeMap<SiteId, Vec<u64>>,
+}
+
+impl Outline {
+    /// The salts of a site's versions above `from`, ascending.
+    pub(crate) fn salts(&self, site: SiteId) -> &[u64] {
+        self.salts.get(&site).map_or(&[], Vec::as_slice)
+    }
+
+    /// The chain of `site` at `version`, which lies within `from` and `to`.
+    pub(crate) fn chain_at(&self, site: SiteId, version: u64) -> Chain {
+        let (start, chain) = match self.from.get(site) {
+            Some(held) => (held.version, held.chain),
+            None => (0, Chain::default()),
+        };
+        let n = (version - start) as usize;
+        (start + 1..)
+            .zip(&self.salts(site)[..n])
+            .fold(chain, |chain, (version, salt)| chain.next(site, version, *salt))
+    }
+
+    /// The changes in the delta.
+    pub(crate) fn spans(&self) -> impl Iterator<Item = Span> + '_ {
+        self.salts.iter().map(|(site, salts)| {
+            let first = self.from.version(*site) + 1;
+            let last = first + salts.len() as u64 - 1;
+            Span { site: *site, first, last, chain: self.chain_at(*site, last) }
+        })
+    }
+
+    /// How many changes.
+    pub(crate) fn n_changes(&self) -> u64 {
+        self.salts.values().map(|salts| salts.len() as u64).sum()
+    }
+
+    fn add(&mut self, piece: Piece) {
+        if let Some(bounds) = piece.bounds {
+            (self.from, self.to) = (bounds.from, bounds.to);
+        }
+        for header in piece.headers {
+            self.newest = self.newest.max(header.time);
+            self.salts.entry(header.site).or_default().push(header.salt);
+        }
+    }
+}
+
+/// Reads the parts of one delta as they come.
+#[derive(Debug, Default)]
+pub(crate) struct OutlineReader {
+    decoder: Decoder,
+    outline: Outline,
+}
+
+impl OutlineReader {
+    /// Expects the first part.
+    pub(crate) fn new() -> OutlineReader {
+        OutlineReader::default()
+    }
+
+    /// Checks the next part.
+    ///
+    /// # Errors
+    /// [`WireError`]; the reader is of no more use.
+    pub(crate) fn push(&mut self, part: &[u8]) -> Result<(), WireError> {
+        self.outline.add(self.decoder.push(part)?);
+        Ok(())
+    }
+
+    /// Ends the delta.
+    ///
+    /// # Errors
+    /// [`WireError`] if something is missing.
+    pub(crate) fn finish(self) -> Result<Outline, WireError> {
+        self.decoder.finish()?;
+        Ok(self.outline)
+    }
+}
+
+/// The outline of a delta of one part.
+///
+/// # Errors
+/// [`WireError`].
+pub(crate) fn outline_of(part: &[u8]) -> Result<Outline, WireError> {
+    let mut reader = OutlineReader::new();
+    reader.push(part)?;
+    reader.finish()
+}

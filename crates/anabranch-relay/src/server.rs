@@ -1,0 +1,210 @@
+//! The listening socket: who may connect, TLS, and how a relay starts and stops.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+
+use crate::config::Config;
+use crate::http;
+use crate::limits::{
+    ACCEPT_PAUSE, HEAD_TIMEOUT, MAX_HEAD_BYTES, MAX_HEADERS, STOP_TIMEOUT, TEND_INTERVAL,
+};
+use crate::relay::{Relay, StartError};
+use crate::tls;
+
+/// A relay that listens and does not answer yet.
+pub struct Server {
+    relay: Arc<Relay>,
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    first_token: Option<String>,
+}
+
+/// Opens the data directory and the socket.
+///
+/// # Errors
+/// [`StartError`].
+pub async fn bind(config: Config) -> Result<Server, StartError> {
+    let tls = config.tls.as_ref().map(tls::acceptor).transpose()?;
+    let address = config.listen;
+    let listener = TcpListener::bind(address)
+        .await
+        .map_err(|source| StartError::Listen { address, source })?;
+    // Last, so that a failed start makes no keys.
+    let (relay, first_token) = Relay::open(config)?;
+    relay.load().await.map_err(|error| StartError::Storage {
+        path: relay.config().data.display().to_string(),
+        source: error.into(),
+    })?;
+    Ok(Server { relay: Arc::new(relay), listener, tls, first_token })
+}
+
+impl Server {
+    /// Where it listens, the port that was picked included.
+    ///
+    /// # Errors
+    /// Of the operating system.
+    pub fn local_addr(&self) -> std::io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Whether connections are encrypted here.
+    pub fn is_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// The admin token, if this was the first start with this data directory.
+    pub fn first_token(&self) -> Option<&str> {
+        self.first_token.as_deref()
+    }
+
+    /// Answers until `shutdown` is ready; then stops accepting, lets connections say what they
+    /// owe, and ends within [`STOP_TIMEOUT`].
+    pub async fn run(self, shutdown: impl Future<Output = ()>) {
+        let tending = tokio::spawn(tend(Arc::clone(&self.relay)));
+        let accepting = accept_all(&self.relay, &self.listener, self.tls.as_ref());
+        tokio::select! {
+            () = accepting => {}
+            () = shutdown => {}
+        }
+        drop(self.listener);
+        tending.abort();
+        tracing::info!("stopping");
+        self.relay.stop();
+        if tokio::time::timeout(STOP_TIMEOUT, self.relay.tasks().all_ended()).await.is_err() {
+            tracing::warn!("some connections did not end in time");
+        }
+    }
+}
+
+/// What a relay does now and then.
+async fn tend(relay: Arc<Relay>) {
+    loop {
+        relay.tend().await;
+        tokio::time::sleep(TEND_INTERVAL).await;
+    }
+}
+
+async fn accept_all(relay: &Arc<Relay>, listener: &TcpListener, tls: Option<&TlsAcceptor>) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, address)) => {
+                if relay.metrics().connections.value() >= relay.config().max_connections {
+                    tracing::warn!(%address, "too many connections");
+                    continue;
+                }
+                spawn_connection(Arc::clone(relay), stream, address, tls.cloned());
+            }
+            // Out of descriptors, mostly: others must leave first.
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+fn spawn_connection(
+    relay: Arc<Relay>,
+    stream: TcpStream,
+    address: SocketAddr,
+    tls: Option<TlsAcceptor>,
+) {
+    let task = relay.tasks().enter();
+    tokio::spawn(async move {
+        let counted = relay.metrics().connections.enter();
+        // Frames are small and wait for answers; where it cannot be set they come later.
+        let _ = stream.set_nodelay(true);
+        match tls {
+            None => speak_http(&relay, stream, address).await,
+            Some(tls) => match tokio::time::timeout(HEAD_TIMEOUT, tls.accept(stream)).await {
+                Ok(Ok(stream)) => speak_http(&relay, stream, address).await,
+                Ok(Err(error)) => tracing::debug!(%address, %error, "no TLS"),
+                Err(_) => tracing::debug!(%address, "no TLS in time"),
+            },
+        }
+        drop(counted);
+        drop(task);
+    });
+}
+
+async fn speak_http<S>(relay: &Arc<Relay>, stream: S, address: SocketAddr)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let answering = Arc::clone(relay);
+    let service = service_fn(move |request| {
+        let relay = Arc::clone(&answering);
+        async move { Ok::<_, std::convert::Infallible>(http::answer(relay, request).await) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(MAX_HEAD_BYTES)
+        .max_headers(MAX_HEADERS)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = relay.stopped() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%address, %error, "connection ended");
+    }
+}
+
+/// Runs a relay on threads of its own until the process is told to end (SIGTERM, SIGINT).
+///
+/// `started` is called once it listens.
+///
+/// # Errors
+/// [`StartError`].
+pub fn serve(config: Config, started: impl FnOnce(&Server)) -> Result<(), StartError> {
+    let io = |source| StartError::Io { path: "threads".to_string(), source };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(io)?;
+    runtime.block_on(async {
+        // Heard from the beginning: a signal before the first connection counts.
+        let end = end_signal().map_err(io)?;
+        let server = bind(config).await?;
+        started(&server);
+        server.run(end).await;
+        Ok::<(), StartError>(())
+    })?;
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    Ok(())
+}
+
+#[cfg(unix)]
+fn end_signal() -> std::io::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+#[cfg(not(unix))]
+fn end_signal() -> std::io::Result<impl Future<Output = ()>> {
+    Ok(async {
+        // Without signals the process ends by other means.
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    })
+}

@@ -1,0 +1,345 @@
+//! What a relay keeps, behind a trait small enough for another database to stand in.
+//!
+//! A backend stores deltas as they came, in the order in which it committed them, and what
+//! their headers say: the vector of each store, and for each (site, version) its chain and
+//! who delivered it first. It decides nothing about sessions.
+//!
+//! **Invariant:** what [`Storage::append`] answered with [`Appended`] is on disk, its blobs
+//! too. A client at vector V is served by the deltas that V does not cover, in order: each
+//! was taken when its `from` was at or below the vector of that time, and that vector is
+//! what the deltas before it lead to. What a delta brought beyond the changes that were new
+//! is in deltas before it, so V covers a delta when it covers the changes it brought.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use anabranch_core::clock::{Chain, ClockAhead};
+use anabranch_core::site::SiteId;
+use anabranch_core::vector::{Held, VersionVector};
+use anabranch_core::wire::WireError;
+use bytes::Bytes;
+
+use crate::blobs::BlobHash;
+use crate::outline::Outline;
+use crate::store_id::StoreId;
+
+pub(crate) mod sqlite;
+
+/// What a backend answers later.
+pub(crate) type Pending<'a, T> =
+    Pin<Box<dyn Future<Output = Result<T, StorageError>> + Send + 'a>>;
+
+/// The verbs of a backend. All are safe to call at the same time.
+pub(crate) trait Storage: Send + Sync {
+    /// Checks a delta against its store's vector and commits it.
+    ///
+    /// Answered when it is on disk; refused without a trace. Deltas are taken in the order in
+    /// which this is called, unless so many wait that some must wait outside.
+    fn append(&self, incoming: Incoming) -> Pending<'static, Appended>;
+
+    /// What is held of a store; nothing if there is no such store.
+    fn vector(&self, store: &StoreId) -> Pending<'_, VersionVector>;
+
+    /// Deltas in the order of their arrival that `wanted.held` does not cover.
+    fn deltas(&self, store: &StoreId, wanted: Wanted) -> Pending<'_, Vec<StoredDelta>>;
+
+    /// Chains of a site at those of `versions` that are held.
+    fn chains(
+        &self,
+        store: &StoreId,
+        site: SiteId,
+        versions: Vec<u64>,
+    ) -> Pending<'_, Vec<(u64, Chain)>>;
+
+    /// Notes that `subject` calls `site` its own, unless the site has an owner.
+    fn claim(&self, store: &StoreId, site: SiteId, subject: Arc<str>) -> Pending<'_, ()>;
+
+    /// Puts one delta in the place of all up to `joined.id`, which it joins.
+    ///
+    /// `false` if other deltas stand there than the `n_joined` that were read.
+    fn replace(&self, store: &StoreId, joined: StoredDelta, n_joined: u64) -> Pending<'_, bool>;
+
+    /// Stores by name, after `after`.
+    fn stores(&self, after: Option<StoreId>, limit: u32) -> Pending<'_, Vec<StoreFacts>>;
+
+    /// Everything about one store.
+    fn facts(&self, store: &StoreId) -> Pending<'_, Option<StoreFacts>>;
+
+    /// Who delivered which versions first, by site, then version; as many as are listed.
+    fn deliverers(&self, store: &StoreId) -> Pending<'_, Vec<Delivered>>;
+
+    /// Forgets a store; whether there was one.
+    fn delete(&self, store: &StoreId) -> Pending<'_, bool>;
+
+    /// Remembers that a token or a subject is worth nothing any more, until `until`.
+    fn revoke(&self, revoked: Revoked) -> Pending<'_, ()>;
+
+    /// All that is revoked.
+    fn revoked(&self) -> Pending<'_, Vec<Revoked>>;
+
+    /// Those of `blobs` that nothing stored names.
+    fn unnamed(&self, blobs: Vec<BlobHash>) -> Pending<'_, Vec<BlobHash>>;
+}
+
+/// A delta on its way to disk.
+#[derive(Debug)]
+pub(crate) struct Incoming {
+    /// Where it belongs.
+    pub(crate) store: StoreId,
+    /// Whose token let it in.
+    pub(crate) subject: Arc<str>,
+    /// Its own name.
+    pub(crate) name: [u8; 16],
+    /// Its vectors and headers.
+    pub(crate) outline: Outline,
+    /// Its bytes.
+    pub(crate) body: Body,
+    /// Whose changes are taken from whom.
+    pub(crate) owners: Owners,
+    /// Most bytes that the store may hold with it.
+    pub(crate) max_store_bytes: u64,
+    /// When it came, Unix milliseconds.
+    pub(crate) now_ms: u64,
+}
+
+/// Whose changes a delta may bring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Owners {
+    /// Everybody's.
+    Any,
+    /// Only those of sites that the subject owns (`strict-sites`).
+    Strict,
+}
+
+/// The bytes of a delta: its parts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Body {
+    /// One small part.
+    Inline(Bytes),
+    /// Parts in files, by hash and length in bytes, in order.
+    Blobs(Arc<[(BlobHash, u32)]>),
+}
+
+impl Body {
+    /// Bytes of all parts.
+    pub(crate) fn n_bytes(&self) -> u64 {
+        match self {
+            Body::Inline(part) => part.len() as u64,
+            Body::Blobs(parts) => parts.iter().map(|(_, n_bytes)| u64::from(*n_bytes)).sum(),
+        }
+    }
+
+    /// How many parts.
+    pub(crate) fn n_parts(&self) -> u32 {
+        match self {
+            Body::Inline(_) => 1,
+            Body::Blobs(parts) => parts.len() as u32,
+        }
+    }
+}
+
+/// Versions of one site.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Span {
+    /// Whose.
+    pub(crate) site: SiteId,
+    /// The first, from 1.
+    pub(crate) first: u64,
+    /// The last, included.
+    pub(crate) last: u64,
+    /// The chain at the last.
+    pub(crate) chain: Chain,
+}
+
+/// A delta on disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct StoredDelta {
+    /// Its place in the order of arrival; ascending in a store, not dense.
+    pub(crate) id: u64,
+    /// Its own name, as its parts give it.
+    pub(crate) name: [u8; 16],
+    /// What a copy must hold to take it; only known of a delta that was just committed.
+    pub(crate) from: Option<Arc<VersionVector>>,
+    /// The changes that were new when it came.
+    pub(crate) spans: Vec<Span>,
+    /// Its bytes.
+    pub(crate) body: Body,
+}
+
+impl StoredDelta {
+    /// Whether a copy at `held` gains nothing by it.
+    pub(crate) fn is_covered_by(&self, held: &VersionVector) -> bool {
+        self.spans.iter().all(|span| held.version(span.site) >= span.last)
+    }
+
+    /// Where it leads, without what did not move.
+    pub(crate) fn to(&self) -> VersionVector {
+        let mut to = VersionVector::new();
+        for span in &self.spans {
+            to.set(span.site, Held { version: span.last, chain: span.chain });
+        }
+        to
+    }
+}
+
+/// What became of a delta that was not refused.
+#[derive(Clone, Debug)]
+pub(crate) enum Appended {
+    /// It is on disk.
+    Stored(Arc<StoredDelta>),
+    /// It brought nothing that was not held.
+    Covered,
+}
+
+/// Which deltas are asked for.
+#[derive(Clone, Debug)]
+pub(crate) struct Wanted {
+    /// What the asker holds.
+    pub(crate) held: Arc<VersionVector>,
+    /// Only those after this place; `None` starts at the first that is not covered.
+    pub(crate) after: Option<u64>,
+    /// How many at most.
+    pub(crate) max_deltas: u32,
+    /// No further one once so many bytes are in memory.
+    pub(crate) max_bytes: u64,
+}
+
+/// What there is to say of a store.
+#[derive(Clone, Debug)]
+pub(crate) struct StoreFacts {
+    /// Its name.
+    pub(crate) store: StoreId,
+    /// When its first delta came, Unix milliseconds.
+    pub(crate) created_ms: u64,
+    /// Bytes of its deltas.
+    pub(crate) n_bytes: u64,
+    /// How many deltas.
+    pub(crate) n_deltas: u64,
+    /// How many changes.
+    pub(crate) n_changes: u64,
+    /// How many sites wrote them.
+    pub(crate) n_sites: u64,
+}
+
+/// Who delivered changes first.
+#[derive(Clone, Debug)]
+pub(crate) struct Delivered {
+    /// Whose changes.
+    pub(crate) site: SiteId,
+    /// From 1.
+    pub(crate) first: u64,
+    /// Included.
+    pub(crate) last: u64,
+    /// The subject of the token that let them in.
+    pub(crate) subject: String,
+}
+
+/// What is worth nothing any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Revoked {
+    /// Which word it is.
+    pub(crate) kind: RevokedKind,
+    /// The token's id (`jti`), or the subject.
+    pub(crate) name: String,
+    /// When it can be forgotten, Unix seconds.
+    pub(crate) until_s: u64,
+}
+
+/// What a revocation names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum RevokedKind {
+    /// One token.
+    Token,
+    /// All tokens of a subject.
+    Subject,
+}
+
+/// Learns what was committed, in that order, from the thread that did it: must be quick.
+pub(crate) trait Observer: Send + Sync {
+    /// These deltas are on disk.
+    fn committed(&self, deltas: &[(StoreId, Arc<StoredDelta>)]);
+}
+
+/// Why a backend refused, or failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum StorageError {
+    /// Changes before the delta are missing: the sender must begin lower.
+    #[error("the delta begins at version {from} of site {site}, the relay holds {held}")]
+    Gap {
+        /// Whose.
+        site: SiteId,
+        /// Where the delta begins.
+        from: u64,
+        /// What is held.
+        held: u64,
+    },
+    /// Two histories under one name.
+    #[error("SiteReused: site {site} has another history at version {version} here")]
+    SiteReused {
+        /// Whose.
+        site: SiteId,
+        /// Where they are known to differ.
+        version: u64,
+    },
+    /// `strict-sites`.
+    #[error("changes of site {site} are taken from its owner only, and that is not {subject}")]
+    NotOwner {
+        /// Whose changes.
+        site: SiteId,
+        /// Who sent them.
+        subject: Arc<str>,
+    },
+    /// From the future.
+    #[error(transparent)]
+    ClockAhead(#[from] ClockAhead),
+    /// A quota of the store.
+    #[error("quota store-bytes: store {store} may hold {limit} bytes")]
+    StoreFull {
+        /// Which.
+        store: StoreId,
+        /// Its quota.
+        limit: u64,
+    },
+    /// A quota of the store.
+    #[error(
+        "quota changes-per-second: store {store} takes {limit} changes a second; \
+         try again in {retry_ms} ms"
+    )]
+    TooFast {
+        /// Which.
+        store: StoreId,
+        /// Its quota.
+        limit: u64,
+        /// When it takes changes again.
+        retry_ms: u64,
+    },
+    /// The bytes are no delta.
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    /// The database failed: nothing of this was kept, and trying again may help.
+    #[error("the relay's storage failed")]
+    Backend(#[source] Arc<dyn std::error::Error + Send + Sync>),
+    /// What was stored cannot be read any more.
+    #[error("damaged storage: {what}")]
+    Damaged {
+        /// Where, and what is wrong.
+        what: &'static str,
+    },
+    /// The relay is stopping.
+    #[error("the relay is stopping")]
+    Stopping,
+}
+
+impl From<rusqlite::Error> for StorageError {
+    fn from(error: rusqlite::Error) -> StorageError {
+        StorageError::Backend(Arc::new(error))
+    }
+}
+
+impl From<std::io::Error> for StorageError {
+    fn from(error: std::io::Error) -> StorageError {
+        StorageError::Backend(Arc::new(error))
+    }
+}

@@ -1,0 +1,171 @@
+//! The embedded backend: one SQLite database in a relay's data directory.
+//!
+//! One thread writes, with group commit ([`queue`]); questions run beside it on connections
+//! of their own, at most [`MAX_READERS`] at a time. WAL with `synchronous=FULL`: what was
+//! answered survives a power cut.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anabranch_core::clock::Chain;
+use anabranch_core::site::SiteId;
+use anabranch_core::vector::VersionVector;
+use rusqlite::Connection;
+use tokio::sync::Semaphore;
+
+use super::{
+    Appended, Delivered, Incoming, Observer, Pending, Revoked, Storage, StorageError, StoreFacts, StoredDelta,
+    Wanted,
+};
+use crate::blobs::BlobHash;
+use crate::limits::MAX_READERS;
+use crate::store_id::StoreId;
+
+mod ledger;
+mod queue;
+mod read;
+mod rows;
+mod schema;
+
+/// A relay's database.
+#[derive(Debug)]
+pub(crate) struct SqliteStorage {
+    queue: queue::Queue,
+    readers: Arc<Readers>,
+}
+
+#[derive(Debug)]
+struct Readers {
+    path: PathBuf,
+    idle: Mutex<Vec<Connection>>,
+    turns: Arc<Semaphore>,
+}
+
+impl SqliteStorage {
+    /// Opens the database, making it if there is none, and starts the thread that writes.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub(crate) fn open(
+        path: &Path,
+        observer: Arc<dyn Observer>,
+    ) -> Result<SqliteStorage, StorageError> {
+        let ledger = ledger::Ledger::new(schema::open_writer(path)?, observer);
+        let readers = Arc::new(Readers {
+            path: path.to_path_buf(),
+            idle: Mutex::default(),
+            turns: Arc::new(Semaphore::new(MAX_READERS)),
+        });
+        Ok(SqliteStorage { queue: queue::Queue::start(ledger)?, readers })
+    }
+
+    /// Transactions committed since the start.
+    pub(crate) fn n_commits(&self) -> u64 {
+        self.queue.n_commits()
+    }
+
+    /// Asks the database on a thread that may wait.
+    fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&mut Connection) -> Result<T, StorageError> + Send + 'static,
+    ) -> Pending<'_, T> {
+        let readers = Arc::clone(&self.readers);
+        Box::pin(async move {
+            let turn = Arc::clone(&readers.turns).acquire_owned().await;
+            let turn = turn.map_err(|_| StorageError::Stopping)?;
+            let asked = tokio::task::spawn_blocking(move || {
+                let mut db = readers.take()?;
+                let answer = question(&mut db);
+                readers.idle.lock().unwrap_or_else(PoisonError::into_inner).push(db);
+                drop(turn);
+                answer
+            });
+            asked.await.map_err(|_| StorageError::Stopping)?
+        })
+    }
+}
+
+impl Readers {
+    fn take(&self) -> Result<Connection, StorageError> {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        idle.map_or_else(|| schema::open_reader(&self.path), Ok)
+    }
+}
+
+impl Storage for SqliteStorage {
+    fn append(&self, incoming: Incoming) -> Pending<'static, Appended> {
+        if let Err(error) = incoming.outline.newest.check_ahead(incoming.now_ms) {
+            return Box::pin(async move { Err(error.into()) });
+        }
+        self.queue.submit(move |ledger| ledger.append(incoming))
+    }
+
+    fn vector(&self, store: &StoreId) -> Pending<'_, VersionVector> {
+        let store = store.clone();
+        self.ask(move |db| read::vector(db, &store))
+    }
+
+    fn deltas(&self, store: &StoreId, wanted: Wanted) -> Pending<'_, Vec<StoredDelta>> {
+        let store = store.clone();
+        self.ask(move |db| read::deltas(db, &store, &wanted))
+    }
+
+    fn chains(
+        &self,
+        store: &StoreId,
+        site: SiteId,
+        versions: Vec<u64>,
+    ) -> Pending<'_, Vec<(u64, Chain)>> {
+        let store = store.clone();
+        self.ask(move |db| read::chains(db, &store, site, &versions))
+    }
+
+    fn claim(&self, store: &StoreId, site: SiteId, subject: Arc<str>) -> Pending<'_, ()> {
+        let store = store.clone();
+        let now_ms = crate::clock::now_ms();
+        self.queue.submit(move |ledger| ledger.claim(&store, site, &subject, now_ms))
+    }
+
+    fn replace(&self, store: &StoreId, joined: StoredDelta, n_joined: u64) -> Pending<'_, bool> {
+        let store = store.clone();
+        self.queue.submit(move |ledger| ledger.replace(&store, &joined, n_joined))
+    }
+
+    fn stores(&self, after: Option<StoreId>, limit: u32) -> Pending<'_, Vec<StoreFacts>> {
+        self.ask(move |db| read::stores(db, after.as_ref(), limit))
+    }
+
+    fn facts(&self, store: &StoreId) -> Pending<'_, Option<StoreFacts>> {
+        let store = store.clone();
+        self.ask(move |db| read::facts(db, &store))
+    }
+
+    fn deliverers(&self, store: &StoreId) -> Pending<'_, Vec<Delivered>> {
+        let store = store.clone();
+        self.ask(move |db| read::deliverers(db, &store))
+    }
+
+    fn delete(&self, store: &StoreId) -> Pending<'_, bool> {
+        let store = store.clone();
+        self.queue.submit(move |ledger| ledger.delete(&store))
+    }
+
+    fn revoke(&self, revoked: Revoked) -> Pending<'_, ()> {
+        self.queue.submit(move |ledger| {
+            ledger.db().execute(
+                "INSERT INTO revoked(kind, name, until_s) VALUES(?1, ?2, ?3) ON CONFLICT DO \
+                 UPDATE SET until_s = max(until_s, excluded.until_s)",
+                (revoked.kind as i64, revoked.name, revoked.until_s as i64),
+            )?;
+            Ok(())
+        })
+    }
+
+    fn revoked(&self) -> Pending<'_, Vec<Revoked>> {
+        self.ask(|db| read::revoked(db))
+    }
+
+    fn unnamed(&self, blobs: Vec<BlobHash>) -> Pending<'_, Vec<BlobHash>> {
+        self.ask(move |db| read::unnamed(db, blobs))
+    }
+}

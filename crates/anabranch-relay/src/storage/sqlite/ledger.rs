@@ -1,0 +1,464 @@
+//! What the writing thread knows: the database, the vectors of the stores it wrote to last,
+//! and what the open transaction will tell the observer.
+//!
+//! **Invariant:** the vectors in memory are those of the open transaction; when it is undone
+//! all are forgotten.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use anabranch_core::clock::Chain;
+use anabranch_core::site::SiteId;
+use rusqlite::{Connection, OptionalExtension};
+
+use super::rows;
+use crate::limits::{MAX_SPAN_SALTS, MAX_WARM_STORES};
+use crate::storage::{
+    Appended, Body, Incoming, Observer, Owners, Span, StorageError, StoredDelta,
+};
+use crate::store_id::StoreId;
+
+type Result<T> = std::result::Result<T, StorageError>;
+
+/// The writer's side of the database.
+pub(super) struct Ledger {
+    db: Connection,
+    /// Stores written to lately.
+    stores: HashMap<StoreId, WarmStore>,
+    /// Row ids of subjects met lately.
+    subjects: HashMap<Arc<str>, i64>,
+    /// What the open transaction stored, in order.
+    stored: Vec<(StoreId, Arc<StoredDelta>)>,
+    observer: Arc<dyn Observer>,
+    /// Why the open transaction cannot be committed.
+    failure: Option<StorageError>,
+}
+
+/// A store's vector and counters, as of the open transaction.
+struct WarmStore {
+    id: i64,
+    n_bytes: u64,
+    sites: HashMap<SiteId, WarmSite>,
+}
+
+#[derive(Clone, Copy)]
+struct WarmSite {
+    id: i64,
+    version: u64,
+    chain: Chain,
+    owner: Option<i64>,
+}
+
+impl Ledger {
+    pub(super) fn new(db: Connection, observer: Arc<dyn Observer>) -> Ledger {
+        Ledger {
+            db,
+            stores: HashMap::new(),
+            subjects: HashMap::new(),
+            stored: Vec::new(),
+            observer,
+            failure: None,
+        }
+    }
+
+    /// Begins a transaction.
+    pub(super) fn begin(&mut self) -> Result<()> {
+        if self.stores.len() > MAX_WARM_STORES {
+            self.stores.clear();
+        }
+        if self.subjects.len() > MAX_WARM_STORES {
+            self.subjects.clear();
+        }
+        Ok(self.db.execute_batch("BEGIN IMMEDIATE")?)
+    }
+
+    /// Ends the transaction, on disk or undone, and tells the observer.
+    pub(super) fn commit(&mut self) -> Result<()> {
+        let outcome = match self.failure.take() {
+            Some(failure) => Err(failure),
+            None => self.db.execute_batch("COMMIT").map_err(StorageError::from),
+        };
+        if outcome.is_err() {
+            if !self.db.is_autocommit() {
+                // If even that fails the next BEGIN says so.
+                let _ = self.db.execute_batch("ROLLBACK");
+            }
+            self.stores.clear();
+            self.subjects.clear();
+            self.stored.clear();
+        }
+        if !self.stored.is_empty() {
+            self.observer.committed(&self.stored);
+            self.stored.clear();
+        }
+        outcome
+    }
+
+    /// Dooms the open transaction.
+    pub(super) fn fail(&mut self, error: &StorageError) {
+        let error = match error {
+            StorageError::Backend(source) => StorageError::Backend(Arc::clone(source)),
+            _ => StorageError::Damaged { what: "see the log" },
+        };
+        self.failure.get_or_insert(error);
+    }
+
+    pub(super) fn has_failed(&self) -> bool {
+        self.failure.is_some()
+    }
+
+    /// The database, for what concerns no vector.
+    pub(super) fn db(&self) -> &Connection {
+        &self.db
+    }
+
+    /// Checks a delta and stores it.
+    pub(super) fn append(&mut self, incoming: Incoming) -> Result<Appended> {
+        let subject = self.subject(&incoming.subject)?;
+        self.warm(&incoming.store)?;
+        let fresh = match self.stores.get(&incoming.store) {
+            Some(store) => store.fresh(&self.db, &incoming, subject)?,
+            None => WarmStore::new(0).fresh(&self.db, &incoming, subject)?,
+        };
+        if fresh.is_empty() {
+            return Ok(Appended::Covered);
+        }
+        let n_bytes = incoming.body.n_bytes();
+        let held = self.stores.get(&incoming.store).map_or(0, |store| store.n_bytes);
+        if held.saturating_add(n_bytes) > incoming.max_store_bytes {
+            let limit = incoming.max_store_bytes;
+            return Err(StorageError::StoreFull { store: incoming.store, limit });
+        }
+        // From here on only the database can refuse, and then undoes everything.
+        let row = self.store_row(&incoming.store, incoming.now_ms)?;
+        let id = self.insert_delta(row, subject, &incoming, &fresh, n_bytes)?;
+        for span in &fresh {
+            self.advance(&incoming, *span, id, subject)?;
+        }
+        let n_changes: u64 = fresh.iter().map(|span| span.last - span.first + 1).sum();
+        self.db
+            .prepare_cached(
+                "UPDATE store SET n_bytes = n_bytes + ?2, n_deltas = n_deltas + 1, \
+                 n_changes = n_changes + ?3 WHERE id = ?1",
+            )?
+            .execute((row, n_bytes as i64, n_changes as i64))?;
+        if let Some(store) = self.stores.get_mut(&incoming.store) {
+            store.n_bytes += n_bytes;
+        }
+        let delta = Arc::new(StoredDelta {
+            id: id as u64,
+            name: incoming.name,
+            from: Some(Arc::new(incoming.outline.from)),
+            spans: fresh,
+            body: incoming.body,
+        });
+        self.stored.push((incoming.store, Arc::clone(&delta)));
+        Ok(Appended::Stored(delta))
+    }
+
+    /// Notes the owner of a site that has none.
+    pub(super) fn claim(
+        &mut self,
+        store: &StoreId,
+        site: SiteId,
+        subject: &Arc<str>,
+        now_ms: u64,
+    ) -> Result<()> {
+        self.warm(store)?;
+        let known = self.stores.get(store).and_then(|store| store.sites.get(&site));
+        if known.is_some_and(|site| site.owner.is_some()) {
+            return Ok(());
+        }
+        let subject = self.subject(subject)?;
+        self.store_row(store, now_ms)?;
+        let row = self.site_row(store, site)?;
+        self.db
+            .prepare_cached("UPDATE site SET owner = ?2 WHERE id = ?1")?
+            .execute((row.id, subject))?;
+        self.warm_site(store, site).owner = Some(subject);
+        Ok(())
+    }
+
+    /// Puts `joined` in the place of the deltas up to its id, if there are `n_joined`.
+    pub(super) fn replace(
+        &mut self,
+        store: &StoreId,
+        joined: &StoredDelta,
+        n_joined: u64,
+    ) -> Result<bool> {
+        self.warm(store)?;
+        let Some(warm) = self.stores.get(store) else { return Ok(false) };
+        let (store_id, id) = (warm.id, joined.id as i64);
+        let (n_found, n_bytes): (i64, i64) = self.db.query_row(
+            "SELECT count(*), total(n_bytes) FROM delta WHERE store = ?1 AND id <= ?2",
+            (store_id, id),
+            |row| Ok((row.get(0)?, row.get::<_, f64>(1)? as i64)),
+        )?;
+        if n_found as u64 != n_joined {
+            return Ok(false);
+        }
+        self.db.execute(
+            "DELETE FROM blob WHERE delta IN \
+             (SELECT id FROM delta WHERE store = ?1 AND id <= ?2)",
+            (store_id, id),
+        )?;
+        self.db.execute("DELETE FROM delta WHERE store = ?1 AND id < ?2", (store_id, id))?;
+        let spans = rows::spans_bytes(&joined.spans);
+        let new_bytes = joined.body.n_bytes() as i64;
+        self.db.execute(
+            "UPDATE delta SET n_bytes = ?2, spans = ?3, part = ?4, name = ?5 WHERE id = ?1",
+            (id, new_bytes, spans, inline(&joined.body), joined.name),
+        )?;
+        self.insert_blobs(id, &joined.body)?;
+        self.db.execute(
+            "UPDATE store SET n_bytes = n_bytes + ?2, n_deltas = n_deltas - ?3 WHERE id = ?1",
+            (store_id, new_bytes - n_bytes, n_found - 1),
+        )?;
+        if let Some(store) = self.stores.get_mut(store) {
+            store.n_bytes = store.n_bytes.saturating_add_signed(new_bytes - n_bytes);
+        }
+        Ok(true)
+    }
+
+    /// Forgets a store.
+    pub(super) fn delete(&mut self, store: &StoreId) -> Result<bool> {
+        self.stores.remove(store);
+        let id: Option<i64> = self
+            .db
+            .query_row("SELECT id FROM store WHERE name = ?1", [store.as_str()], |row| row.get(0))
+            .optional()?;
+        let Some(id) = id else { return Ok(false) };
+        for statement in [
+            "DELETE FROM span WHERE site IN (SELECT id FROM site WHERE store = ?1)",
+            "DELETE FROM site WHERE store = ?1",
+            "DELETE FROM blob WHERE delta IN (SELECT id FROM delta WHERE store = ?1)",
+            "DELETE FROM delta WHERE store = ?1",
+            "DELETE FROM store WHERE id = ?1",
+        ] {
+            self.db.execute(statement, [id])?;
+        }
+        Ok(true)
+    }
+
+    fn insert_delta(
+        &self,
+        store: i64,
+        subject: i64,
+        incoming: &Incoming,
+        fresh: &[Span],
+        n_bytes: u64,
+    ) -> Result<i64> {
+        self.db
+            .prepare_cached(
+                "INSERT INTO delta(store, name, subject, received_ms, n_bytes, spans, part) \
+                 VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            )?
+            .execute((
+                store,
+                incoming.name,
+                subject,
+                incoming.now_ms as i64,
+                n_bytes as i64,
+                rows::spans_bytes(fresh),
+                inline(&incoming.body),
+            ))?;
+        let id = self.db.last_insert_rowid();
+        self.insert_blobs(id, &incoming.body)?;
+        Ok(id)
+    }
+
+    fn insert_blobs(&self, delta: i64, body: &Body) -> Result<()> {
+        let Body::Blobs(parts) = body else { return Ok(()) };
+        let mut statement = self
+            .db
+            .prepare_cached("INSERT INTO blob(delta, part, hash, n_bytes) VALUES(?1, ?2, ?3, ?4)")?;
+        for (part, (hash, n_bytes)) in (0_i64..).zip(parts.iter()) {
+            statement.execute((delta, part, hash.0, n_bytes))?;
+        }
+        Ok(())
+    }
+
+    /// Takes new versions of one site into the vector.
+    fn advance(&mut self, incoming: &Incoming, span: Span, delta: i64, subject: i64) -> Result<()> {
+        let row = self.site_row(&incoming.store, span.site)?;
+        debug_assert_eq!(row.version + 1, span.first);
+        let skipped = (span.first - 1 - incoming.outline.from.version(span.site)) as usize;
+        let salts = &incoming.outline.salts(span.site)[skipped..];
+        let (mut first, mut chain) = (span.first, row.chain);
+        for salts in salts.chunks(MAX_SPAN_SALTS) {
+            let last = first + salts.len() as u64 - 1;
+            let bytes: Vec<u8> = salts.iter().flat_map(|salt| salt.to_le_bytes()).collect();
+            self.db
+                .prepare_cached(
+                    "INSERT INTO span(site, last, first, delta, subject, before, salts) \
+                     VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                )?
+                .execute((row.id, last as i64, first as i64, delta, subject, chain.0, bytes))?;
+            chain = (first..).zip(salts).fold(chain, |chain, (version, salt)| {
+                chain.next(span.site, version, *salt)
+            });
+            first = last + 1;
+        }
+        self.db
+            .prepare_cached("UPDATE site SET version = ?2, chain = ?3 WHERE id = ?1")?
+            .execute((row.id, span.last as i64, chain.0))?;
+        let warm = self.warm_site(&incoming.store, span.site);
+        (warm.version, warm.chain) = (span.last, chain);
+        Ok(())
+    }
+
+    /// Reads a store's vector, unless it is in memory or there is no such store.
+    fn warm(&mut self, store: &StoreId) -> Result<()> {
+        if self.stores.contains_key(store) {
+            return Ok(());
+        }
+        let found = self
+            .db
+            .prepare_cached("SELECT id, n_bytes FROM store WHERE name = ?1")?
+            .query_row([store.as_str()], |row| Ok((row.get(0)?, row.get::<_, i64>(1)? as u64)))
+            .optional()?;
+        let Some((id, n_bytes)) = found else { return Ok(()) };
+        let mut warm = WarmStore { n_bytes, ..WarmStore::new(id) };
+        let mut statement = self
+            .db
+            .prepare_cached("SELECT site, id, version, chain, owner FROM site WHERE store = ?1")?;
+        let mut rows = statement.query([id])?;
+        while let Some(row) = rows.next()? {
+            let site = rows::site(row.get_ref(0)?.as_blob().unwrap_or_default())?;
+            let (id, version) = (row.get(1)?, row.get::<_, i64>(2)? as u64);
+            let chain = rows::chain(row.get_ref(3)?.as_blob().unwrap_or_default())?;
+            warm.sites.insert(site, WarmSite { id, version, chain, owner: row.get(4)? });
+        }
+        self.stores.insert(store.clone(), warm);
+        Ok(())
+    }
+
+    /// The row of a store, made if there is none.
+    fn store_row(&mut self, store: &StoreId, now_ms: u64) -> Result<i64> {
+        if let Some(warm) = self.stores.get(store) {
+            return Ok(warm.id);
+        }
+        self.db
+            .prepare_cached("INSERT INTO store(name, created_ms) VALUES(?1, ?2)")?
+            .execute((store.as_str(), now_ms as i64))?;
+        let id = self.db.last_insert_rowid();
+        self.stores.insert(store.clone(), WarmStore::new(id));
+        Ok(id)
+    }
+
+    /// The row of a site of a warm store, made if there is none.
+    fn site_row(&mut self, store: &StoreId, site: SiteId) -> Result<WarmSite> {
+        let warm = self.stores.get_mut(store).expect("the store's row was made before");
+        if let Some(found) = warm.sites.get(&site) {
+            return Ok(*found);
+        }
+        let chain = Chain::default();
+        self.db
+            .prepare_cached("INSERT INTO site(store, site, version, chain) VALUES(?1, ?2, 0, ?3)")?
+            .execute((warm.id, site.as_bytes(), chain.0))?;
+        let row = WarmSite { id: self.db.last_insert_rowid(), version: 0, chain, owner: None };
+        warm.sites.insert(site, row);
+        Ok(row)
+    }
+
+    fn warm_site(&mut self, store: &StoreId, site: SiteId) -> &mut WarmSite {
+        let warm = self.stores.get_mut(store).expect("the store's row was made before");
+        warm.sites.get_mut(&site).expect("the site's row was made before")
+    }
+
+    /// The row of a subject, made if there is none.
+    fn subject(&mut self, name: &Arc<str>) -> Result<i64> {
+        if let Some(id) = self.subjects.get(name) {
+            return Ok(*id);
+        }
+        let found = self
+            .db
+            .prepare_cached("SELECT id FROM subject WHERE name = ?1")?
+            .query_row([&**name], |row| row.get(0))
+            .optional()?;
+        let id = match found {
+            Some(id) => id,
+            None => {
+                self.db
+                    .prepare_cached("INSERT INTO subject(name) VALUES(?1)")?
+                    .execute([&**name])?;
+                self.db.last_insert_rowid()
+            }
+        };
+        self.subjects.insert(Arc::clone(name), id);
+        Ok(id)
+    }
+}
+
+impl WarmStore {
+    fn new(id: i64) -> WarmStore {
+        WarmStore { id, n_bytes: 0, sites: HashMap::new() }
+    }
+
+    /// The changes of a delta that are not held yet, or why it is refused.
+    fn fresh(&self, db: &Connection, incoming: &Incoming, subject: i64) -> Result<Vec<Span>> {
+        let outline = &incoming.outline;
+        for (site, low) in outline.from.iter() {
+            let held = self.sites.get(&site).map_or(0, |site| site.version);
+            if held < low.version {
+                return Err(StorageError::Gap { site, from: low.version, held });
+            }
+            self.check_chain(db, site, low.version, low.chain)?;
+        }
+        let mut fresh = Vec::new();
+        for span in outline.spans() {
+            let held = self.sites.get(&span.site);
+            let version = held.map_or(0, |site| site.version);
+            if version >= span.first {
+                let at = version.min(span.last);
+                self.check_chain(db, span.site, at, outline.chain_at(span.site, at))?;
+            }
+            if version >= span.last {
+                continue;
+            }
+            let is_owner = held.is_some_and(|site| site.owner == Some(subject));
+            if incoming.owners == Owners::Strict && !is_owner {
+                let subject = Arc::clone(&incoming.subject);
+                return Err(StorageError::NotOwner { site: span.site, subject });
+            }
+            fresh.push(Span { first: version + 1, ..span });
+        }
+        self.check_ends(outline)?;
+        Ok(fresh)
+    }
+
+    /// That the salts lead to the chains of `to`.
+    fn check_ends(&self, outline: &crate::outline::Outline) -> Result<()> {
+        for span in outline.spans() {
+            let claimed = outline.to.get(span.site).map(|held| held.chain);
+            if claimed != Some(outline.chain_at(span.site, span.last)) {
+                let (site, version) = (span.site, span.last);
+                let error = anabranch_core::delta::DeltaError::Chain { site, version };
+                return Err(StorageError::Wire(error.into()));
+            }
+        }
+        Ok(())
+    }
+
+    /// That a held version has this chain here too.
+    fn check_chain(&self, db: &Connection, site: SiteId, version: u64, chain: Chain) -> Result<()> {
+        let Some(warm) = self.sites.get(&site).filter(|_| version > 0) else { return Ok(()) };
+        let here = match warm.version == version {
+            true => Some(warm.chain),
+            false => rows::chain_at(db, site, warm.id, version)?,
+        };
+        match here {
+            Some(here) if here == chain => Ok(()),
+            Some(_) => Err(StorageError::SiteReused { site, version }),
+            None => Err(rows::damaged("the spans of a site")),
+        }
+    }
+}
+
+/// `delta.part`.
+fn inline(body: &Body) -> Option<&[u8]> {
+    match body {
+        Body::Inline(part) => Some(part),
+        Body::Blobs(_) => None,
+    }
+}

@@ -1,0 +1,96 @@
+//! The tables of a relay's database, and how a connection to it is set up.
+//!
+//! ```text
+//! store(id, name, created_ms, n_bytes, n_deltas, n_changes)
+//! site(id, store, site, version, chain, owner)     the vector of a store; owner: a subject
+//! subject(id, name)                                who delivers
+//! delta(id, store, name, subject, received_ms, n_bytes, spans, part)
+//!     id      the order of arrival, never given twice
+//!     spans   what was new: for each site length (1), bytes, first (8), last (8), chain (16)
+//!     part    the only part, or NULL: then its parts are in `blob`
+//! blob(delta, part, hash, n_bytes)                 parts in files
+//! span(site, last, first, delta, subject, before, salts)
+//!     versions first to last of a site, in the order they came; before: chain at first - 1,
+//!     salts: 8 bytes each; subject: who delivered them first; delta: an id at or below that
+//!     of the delta that holds them now
+//! revoked(kind, name, until_s)                     tokens (0) and subjects (1)
+//! ```
+//!
+//! Numbers in blobs are little-endian.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+
+use crate::storage::StorageError;
+
+/// What `PRAGMA user_version` says of this schema.
+const FORMAT: i64 = 1;
+
+const SCHEMA: &str = "
+CREATE TABLE store(
+    id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, created_ms INTEGER NOT NULL,
+    n_bytes INTEGER NOT NULL DEFAULT 0, n_deltas INTEGER NOT NULL DEFAULT 0,
+    n_changes INTEGER NOT NULL DEFAULT 0);
+CREATE TABLE subject(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+CREATE TABLE site(
+    id INTEGER PRIMARY KEY, store INTEGER NOT NULL, site BLOB NOT NULL,
+    version INTEGER NOT NULL, chain BLOB NOT NULL, owner INTEGER, UNIQUE(store, site));
+CREATE TABLE delta(
+    id INTEGER PRIMARY KEY AUTOINCREMENT, store INTEGER NOT NULL, name BLOB NOT NULL,
+    subject INTEGER NOT NULL, received_ms INTEGER NOT NULL, n_bytes INTEGER NOT NULL, spans BLOB NOT NULL, part BLOB);
+CREATE INDEX delta_store ON delta(store, id);
+CREATE TABLE blob(
+    delta INTEGER NOT NULL, part INTEGER NOT NULL, hash BLOB NOT NULL,
+    n_bytes INTEGER NOT NULL, PRIMARY KEY(delta, part)) WITHOUT ROWID;
+CREATE INDEX blob_hash ON blob(hash);
+CREATE TABLE span(
+    site INTEGER NOT NULL, last INTEGER NOT NULL, first INTEGER NOT NULL,
+    delta INTEGER NOT NULL, subject INTEGER NOT NULL, before BLOB NOT NULL,
+    salts BLOB NOT NULL, PRIMARY KEY(site, last)) WITHOUT ROWID;
+CREATE TABLE revoked(
+    kind INTEGER NOT NULL, name TEXT NOT NULL, until_s INTEGER NOT NULL,
+    PRIMARY KEY(kind, name)) WITHOUT ROWID;
+";
+
+/// Opens the connection that writes, making the tables in a new file.
+///
+/// # Errors
+/// [`StorageError`]; a file of a later version is refused.
+pub(super) fn open_writer(path: &Path) -> Result<Connection, StorageError> {
+    let db = Connection::open(path)?;
+    db.busy_timeout(BUSY_TIMEOUT)?;
+    db.pragma_update(None, "journal_mode", "wal")?;
+    // An answer means that the log's last page is on disk: WAL alone would let a power cut
+    // take the last commits back.
+    db.pragma_update(None, "synchronous", "full")?;
+    db.pragma_update(None, "cache_size", -8192)?;
+    db.set_prepared_statement_cache_capacity(32);
+    let format: i64 = db.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    match format {
+        FORMAT => {}
+        0 => {
+            db.execute_batch(&format!(
+                "BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version = {FORMAT}; COMMIT;"
+            ))?;
+        }
+        _ => return Err(StorageError::Damaged { what: "relay.db is of a later version" }),
+    }
+    Ok(db)
+}
+
+/// Opens a connection that reads.
+///
+/// # Errors
+/// [`StorageError`].
+pub(super) fn open_reader(path: &Path) -> Result<Connection, StorageError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let db = Connection::open_with_flags(path, flags)?;
+    db.busy_timeout(BUSY_TIMEOUT)?;
+    db.pragma_update(None, "cache_size", -2048)?;
+    Ok(db)
+}
+
+/// A relay's database is its own; a backup tool may hold it for a moment.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);

@@ -1,0 +1,99 @@
+//! Frames from bytes, in every cut, and what is refused.
+
+use super::*;
+
+/// A client's frame.
+fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = frame_head(first & 0x0f, payload.len());
+    bytes[0] = first;
+    bytes[1] |= MASKED;
+    let mask = [1, 2, 3, 4];
+    bytes.extend_from_slice(&mask);
+    let start = bytes.len();
+    bytes.extend_from_slice(payload);
+    unmask(&mut bytes[start..], mask);
+    bytes
+}
+
+fn read_all(bytes: &[u8], cut: usize, limit: usize) -> (Vec<Received>, SocketError) {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        let cut = cut.min(bytes.len());
+        let io = bytes[..cut].chain(&bytes[cut..]);
+        let mut reader = MessageReader::new(io, &[]);
+        let mut received = Vec::new();
+        loop {
+            match reader.next(limit).await {
+                Ok(one) => received.push(one),
+                Err(error) => return (received, error),
+            }
+        }
+    })
+}
+
+#[test]
+fn messages_survive_every_cut() {
+    let large = vec![7; 70_000];
+    let mut bytes = frame(0x82, b"one");
+    bytes.extend(frame(0x02, b"two"));
+    bytes.extend(frame(0x89, b"ping"));
+    bytes.extend(frame(0x00, b", three"));
+    bytes.extend(frame(0x80, b"!"));
+    bytes.extend(frame(0x8a, b""));
+    bytes.extend(frame(0x82, &[9; 300]));
+    let n_small = bytes.len();
+    bytes.extend(frame(0x82, &large));
+    bytes.extend(frame(0x88, &[3, 232]));
+    let message = |bytes: &[u8]| Received::Message(Bytes::copy_from_slice(bytes));
+    let expected = [
+        message(b"one"),
+        Received::Ping(Bytes::from_static(b"ping")),
+        message(b"two, three!"),
+        Received::Pong,
+        message(&[9; 300]),
+        message(&large),
+        Received::Close,
+    ];
+    for cut in (0..n_small + 20).chain([bytes.len() - 1]) {
+        let (received, end) = read_all(&bytes, cut, 1 << 20);
+        assert_eq!(received, expected, "cut at {cut}");
+        assert!(matches!(end, SocketError::Ended));
+    }
+}
+
+#[test]
+fn what_is_no_frame_is_refused() {
+    let unmasked = vec![0x82, 1, 0];
+    let long_head = vec![0x82, 0xfe, 0, 5];
+    let longer_head = vec![0x82, 0xff, 0, 0, 0, 0, 0, 0, 1, 0];
+    let huge = vec![0x82, 0xff, 0x80, 0, 0, 0, 0, 0, 0, 0];
+    let large = vec![0x82, 0xff, 0x7f, 0xff, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4];
+    let in_pieces: Vec<u8> = (0..20).flat_map(|i| frame(u8::from(i == 0) * 2, &[0; 100])).collect();
+    let inside = [frame(0x02, b"a"), frame(0x82, b"b")].concat();
+    for (bytes, code, what) in [
+        (unmasked, 1002, "no mask"),
+        (long_head, 1002, "a length in two bytes that fits one"),
+        (longer_head, 1002, "a length in eight bytes that fits two"),
+        (huge, 1002, "2^63"),
+        (large, 1009, "nearly 2^63"),
+        (frame(0x82, &[0; 1001]), 1009, "above the limit"),
+        (in_pieces, 1009, "above the limit in pieces"),
+        (frame(0xc2, b"a"), 1002, "a reserved bit"),
+        (frame(0x81, b"a"), 1002, "text"),
+        (frame(0x83, b"a"), 1002, "opcode 3"),
+        (frame(0x8b, b"a"), 1002, "opcode 11"),
+        (frame(0x80, b"a"), 1002, "a continuation of nothing"),
+        (inside, 1002, "a message inside another"),
+        (frame(0x09, b"a"), 1002, "a ping in pieces"),
+        (frame(0x89, &[0; 126]), 1002, "a long ping"),
+    ] {
+        let (received, error) = read_all(&bytes, 0, 1000);
+        assert!(received.is_empty(), "{what}: {received:?}");
+        assert_eq!(error.code(), code, "{what}: {error}");
+    }
+}
+
+#[test]
+fn the_example_of_the_rfc() {
+    assert_eq!(accept_key(b"dGhlIHNhbXBsZSBub25jZQ=="), "s3pPLMBiTxaQ9kYzzhZRbK+xOo0=");
+}
