@@ -9,9 +9,11 @@ mod import;
 mod init;
 mod log;
 mod merge;
+mod serve;
 mod sql;
 mod status;
 mod sync;
+mod token;
 mod r#try;
 
 use clap::Subcommand;
@@ -34,6 +36,10 @@ pub(crate) enum Command {
     Merge(merge::Args),
     /// Sync with a relay or a shared folder
     Sync(sync::Args),
+    /// Run a relay: a server that keeps changes and forwards them
+    Serve(serve::Args),
+    /// Make a token that a relay takes
+    Token(token::Args),
     /// Find the first cell in which two databases differ, and who wrote it
     Diverge(diverge::Args),
     /// Say what a database holds: tables, versions, digest, size
@@ -60,6 +66,8 @@ impl Command {
             Command::Crr(args) => crr::run(&args, console),
             Command::Merge(args) => merge::run(&args, console),
             Command::Sync(args) => sync::run(&args, console),
+            Command::Serve(args) => serve::run(&args, console),
+            Command::Token(args) => token::run(&args, console),
             Command::Diverge(args) => diverge::run(&args, console),
             Command::Status(args) => status::run(&args, console),
             Command::Log(args) => log::run(&args, console),

@@ -14,7 +14,7 @@ use hyper::header::{
     AUTHORIZATION, CONTENT_TYPE, HeaderValue, ORIGIN, VARY, X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::{Method, Request, Response, StatusCode};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::clock;
 use crate::metrics;

@@ -22,6 +22,7 @@ mod blobs;
 mod outline;
 mod storage;
 
+mod make_token;
 mod token;
 
 mod hub;
@@ -37,6 +38,7 @@ mod websocket;
 
 pub use config::{Config, ConfigError, DEFAULT_DATA, DEFAULT_LISTEN, Settings, TlsFiles};
 pub use log::{LogFormat, start_log};
+pub use make_token::{MadeToken, TokenOrder, TokenOrderError, make_token};
 pub use relay::StartError;
 pub use server::{Server, bind, serve};
 pub use token::KeyError;

@@ -71,6 +71,9 @@ pub enum StartError {
     },
 }
 
+/// The relay's own key in its data directory.
+pub(crate) const KEY_FILE: &str = "relay.key";
+
 /// What connections and routes share.
 pub(crate) struct Relay {
     config: Config,
@@ -119,7 +122,7 @@ impl Relay {
         let revocations = Arc::new(Revocations::default());
         let secret = config.jwt_secret.as_deref().map(str::as_bytes);
         let (tokens, is_new) = Tokens::open(
-            &data.join("relay.key"),
+            &data.join(KEY_FILE),
             secret,
             config.jwks.as_deref(),
             Arc::clone(&revocations),

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::{Answer, Problem, grant, json_answer, json_body};
 use crate::clock;
 use crate::limits::{
-    DEFAULT_TOKEN_LIFE_S, MAX_AUDIENCES, MAX_SUBJECT_BYTES, MAX_TOKEN_LIFE_S, TICKET_LIFE_S,
+    DEFAULT_TOKEN_LIFE_S, MAX_SUBJECT_BYTES, MAX_TOKEN_LIFE_S, TICKET_LIFE_S,
 };
 use crate::relay::Relay;
 use anabranch_sync::scope::Scope;
@@ -92,34 +92,19 @@ fn admin<B>(relay: &Relay, request: &Request<B>) -> Result<Grant, Problem> {
     if grant.scopes.has(Scope::Admin) { Ok(grant) } else { Err(Problem::scope("admin")) }
 }
 
+/// An order that a token can say, and that does not exceed its maker's stores.
 fn checked(order: TokenOrder, maker: &Grant) -> Result<Order, Problem> {
-    if order.subject.is_empty() || order.subject.len() > MAX_SUBJECT_BYTES {
-        return Err(wrong("subject: 1 to 256 bytes"));
-    }
-    if order.audience.is_empty() || order.audience.len() > MAX_AUDIENCES {
-        return Err(wrong("audience: 1 to 256 stores or patterns"));
-    }
-    let mut audience = Vec::new();
-    for text in &order.audience {
-        let one = Audience::new(text).ok_or_else(|| {
-            wrong("audience: names of stores, or beginnings of them with * at the end")
-        })?;
-        if !maker.audience.iter().any(|own| own.contains(&one)) {
-            let detail = format!("your token is not for {text}, so one that you make cannot be");
-            return Err(Problem::new(StatusCode::FORBIDDEN, "audience", detail));
-        }
-        audience.push(one);
-    }
-    let is_word = |word: &String| Scope::ALL.into_iter().any(|scope| scope.word() == word);
-    if !order.scope.iter().all(is_word) {
-        return Err(wrong("scope: read, write, presence, admin"));
-    }
     let life_s = order.expires_in.unwrap_or(DEFAULT_TOKEN_LIFE_S);
-    if !(1..=MAX_TOKEN_LIFE_S).contains(&life_s) {
-        return Err(wrong("expires_in: 1 second to 10 years"));
+    let TokenOrder { subject, audience, scope, .. } = order;
+    let order = crate::make_token::TokenOrder { subject, stores: audience, scope, life_s };
+    let order = order.checked().map_err(|error| wrong(&error.to_string()))?;
+    let is_own = |one: &Audience| maker.audience.iter().any(|own| own.contains(one));
+    if let Some(foreign) = order.audience.iter().find(|one| !is_own(one)) {
+        let store = foreign.as_str();
+        let detail = format!("your token is not for {store}, so one that you make cannot be");
+        return Err(Problem::new(StatusCode::FORBIDDEN, "audience", detail));
     }
-    let expires_s = clock::now_s() + life_s;
-    Ok(Order { subject: order.subject, audience, scope: order.scope, expires_s })
+    Ok(order)
 }
 
 fn parse<T: for<'de> Deserialize<'de>>(value: serde_json::Value) -> Result<T, Problem> {
