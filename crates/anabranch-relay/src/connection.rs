@@ -22,7 +22,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use crate::clock;
-use crate::hub::{Shown, Wake};
+use crate::hub::Wake;
 use crate::limits::{
     CLOSE_TIMEOUT, MAX_UNVERIFIED_BYTES, MAX_WRITE_BYTES, PING_INTERVAL, SILENCE_TIMEOUT,
 };
@@ -515,8 +515,8 @@ impl Connection {
     fn show(&mut self, channel: ChannelId, from: Option<Participant>, state: Option<Bytes>) {
         let Some((site, _)) = self.session.peer(channel) else { return };
         let who = from.unwrap_or(Participant { site, instance: self.instance });
-        if let Some(seat) = self.lanes.get(&channel).and_then(Lane::seat) {
-            seat.store().show(seat, &Shown { channel: 0, who, state });
+        if let Some(lane) = self.lanes.get_mut(&channel) {
+            lane.show(who, state);
         }
     }
 }

@@ -27,6 +27,7 @@ mod token;
 
 mod hub;
 mod intake;
+mod joining;
 mod metrics;
 mod relay;
 

@@ -115,3 +115,12 @@ pub(crate) const SILENCE_TIMEOUT: Duration = Duration::from_secs(75);
 pub(crate) const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 /// When to come again after the storage failed, or the relay stopped.
 pub(crate) const STORAGE_RETRY_MS: u64 = 1000;
+/// Deltas up to this size are joined with their neighbours; larger ones are left alone, so that
+/// a byte is written again a few times only.
+pub(crate) const MAX_SMALL_DELTA_BYTES: u64 = 256 << 10;
+/// Most bytes of deltas that are joined at once.
+pub(crate) const MAX_JOIN_BYTES: u64 = 4 << 20;
+/// Most cells of deltas that are joined at once: a hundred bytes each in memory.
+pub(crate) const MAX_JOINED_CELLS: usize = 1 << 20;
+/// Neighbours that are worth joining.
+pub(crate) const MIN_JOIN_DELTAS: usize = 256;

@@ -83,7 +83,7 @@ impl Metrics {
         match outcome {
             Ok(Appended::Covered) => count(&self.deltas_covered),
             Err(_) => count(&self.deltas_refused),
-            Ok(Appended::Stored(_)) => {
+            Ok(Appended::Stored) => {
                 count(&self.deltas_stored);
                 self.delta_bytes_stored.fetch_add(n_bytes, Ordering::Relaxed);
                 self.changes.fetch_add(n_changes, Ordering::Relaxed);

@@ -10,14 +10,16 @@ use anabranch_core::site::SiteId;
 use anabranch_core::vector::VersionVector;
 use anabranch_sync::Time;
 use bytes::Bytes;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::blobs::BlobDir;
 use crate::clock;
 use crate::config::Config;
 use crate::hub::{Hub, OpenStore};
-use crate::limits::{BLOB_GRACE, FIRST_TOKEN_LIFE_S, MAX_QUICK_PART_BYTES, MAX_WARM_STORES};
+use crate::limits::{
+    BLOB_GRACE, FIRST_TOKEN_LIFE_S, MAX_QUICK_PART_BYTES, MAX_WARM_STORES, MIN_JOIN_DELTAS,
+};
 use crate::metrics::Metrics;
 use crate::storage::sqlite::SqliteStorage;
 use crate::storage::{
@@ -85,6 +87,9 @@ pub(crate) struct Relay {
     revocations: Arc<Revocations>,
     metrics: Metrics,
     rates: Mutex<HashMap<StoreId, Rate>>,
+    /// Deltas that came since a store's were joined.
+    unjoined: Mutex<HashMap<StoreId, u64>>,
+    must_join: Notify,
     site: SiteId,
     started: Instant,
     n_instances: AtomicU64,
@@ -147,6 +152,8 @@ impl Relay {
             revocations,
             metrics: Metrics::default(),
             rates: Mutex::default(),
+            unjoined: Mutex::default(),
+            must_join: Notify::new(),
             stopping: watch::Sender::new(false),
             tasks: Tasks::default(),
             _lock: lock,
@@ -290,11 +297,15 @@ impl Relay {
         self.check_rate(&incoming.store, incoming.outline.n_changes(), incoming.now_ms)?;
         let (n_changes, n_bytes) = (incoming.outline.n_changes(), incoming.body.n_bytes());
         let subject = Arc::clone(&incoming.subject);
+        let store = incoming.store.clone();
         let committing = self.storage.append(incoming);
         let relay = Arc::clone(self);
         Ok(Box::pin(async move {
             let appended = committing.await;
             relay.metrics.appended(&appended, &subject, n_changes, n_bytes);
+            if let Ok(Appended::Stored) = appended {
+                relay.count_delta(store);
+            }
             appended
         }))
     }
@@ -362,6 +373,38 @@ impl Relay {
             .await??;
         }
         Ok(n_removed)
+    }
+
+    /// After so many deltas a store is looked through for those that can be joined.
+    fn count_delta(&self, store: StoreId) {
+        let mut unjoined = self.unjoined.lock().unwrap_or_else(PoisonError::into_inner);
+        if unjoined.len() > MAX_WARM_STORES {
+            // Some wait longer for it, no more.
+            unjoined.clear();
+        }
+        let n = unjoined.entry(store).or_default();
+        *n += 1;
+        if *n == MIN_JOIN_DELTAS as u64 {
+            self.must_join.notify_one();
+        }
+    }
+
+    /// Joins deltas of stores that had many new ones, one store after another, for ever.
+    pub(crate) async fn join_stores(&self) {
+        loop {
+            self.must_join.notified().await;
+            let due: Vec<StoreId> = {
+                let mut unjoined = self.unjoined.lock().unwrap_or_else(PoisonError::into_inner);
+                let is_due = |_: &StoreId, n: &mut u64| *n >= MIN_JOIN_DELTAS as u64;
+                unjoined.extract_if(is_due).map(|(store, _)| store).collect()
+            };
+            for store in due {
+                match crate::joining::join_store(self, &store).await {
+                    Ok(n) => tracing::debug!(%store, n, "old deltas joined"),
+                    Err(error) => tracing::warn!(%store, %error, "old deltas not joined"),
+                }
+            }
+        }
     }
 
     /// What a relay does now and then.

@@ -70,6 +70,8 @@ impl Server {
     /// owe, and ends within [`STOP_TIMEOUT`].
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let tending = tokio::spawn(tend(Arc::clone(&self.relay)));
+        let relay = Arc::clone(&self.relay);
+        let joining = tokio::spawn(async move { relay.join_stores().await });
         let accepting = accept_all(&self.relay, &self.listener, self.tls.as_ref());
         tokio::select! {
             () = accepting => {}
@@ -77,6 +79,7 @@ impl Server {
         }
         drop(self.listener);
         tending.abort();
+        joining.abort();
         tracing::info!("stopping");
         self.relay.stop();
         if tokio::time::timeout(STOP_TIMEOUT, self.relay.tasks().all_ended()).await.is_err() {

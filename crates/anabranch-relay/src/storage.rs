@@ -55,10 +55,19 @@ pub(crate) trait Storage: Send + Sync {
     /// Notes that `subject` calls `site` its own, unless the site has an owner.
     fn claim(&self, store: &StoreId, site: SiteId, subject: Arc<str>) -> Pending<'_, ()>;
 
-    /// Puts one delta in the place of all up to `joined.id`, which it joins.
+    /// All deltas of a store in the order of their arrival, without their bytes.
+    fn list(&self, store: &StoreId) -> Pending<'_, Vec<Listed>>;
+
+    /// Puts one delta in the place of those from `first` to `joined.id`, which it joins.
     ///
     /// `false` if other deltas stand there than the `n_joined` that were read.
-    fn replace(&self, store: &StoreId, joined: StoredDelta, n_joined: u64) -> Pending<'_, bool>;
+    fn replace(
+        &self,
+        store: &StoreId,
+        first: u64,
+        joined: StoredDelta,
+        n_joined: u64,
+    ) -> Pending<'_, bool>;
 
     /// Stores by name, after `after`.
     fn stores(&self, after: Option<StoreId>, limit: u32) -> Pending<'_, Vec<StoreFacts>>;
@@ -175,19 +184,37 @@ impl StoredDelta {
 
     /// Where it leads, without what did not move.
     pub(crate) fn to(&self) -> VersionVector {
-        let mut to = VersionVector::new();
-        for span in &self.spans {
-            to.set(span.site, Held { version: span.last, chain: span.chain });
-        }
-        to
+        to(&self.spans)
     }
+}
+
+/// The vector that spans lead to.
+pub(crate) fn to(spans: &[Span]) -> VersionVector {
+    let mut to = VersionVector::new();
+    for span in spans {
+        to.set(span.site, Held { version: span.last, chain: span.chain });
+    }
+    to
+}
+
+/// A delta on disk, without its bytes.
+#[derive(Clone, Debug)]
+pub(crate) struct Listed {
+    /// As [`StoredDelta::id`].
+    pub(crate) id: u64,
+    /// As [`StoredDelta::spans`].
+    pub(crate) spans: Vec<Span>,
+    /// Bytes of all parts.
+    pub(crate) n_bytes: u64,
+    /// How many parts.
+    pub(crate) n_parts: u32,
 }
 
 /// What became of a delta that was not refused.
 #[derive(Clone, Debug)]
 pub(crate) enum Appended {
     /// It is on disk.
-    Stored(Arc<StoredDelta>),
+    Stored,
     /// It brought nothing that was not held.
     Covered,
 }

@@ -9,12 +9,13 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use anabranch_core::vector::VersionVector;
-use anabranch_sync::frame::{Delta, DeltaName, ErrorCode, Partial, Retry};
+use anabranch_sync::frame::{Delta, DeltaName, ErrorCode, Partial, Participant, Retry};
 use anabranch_sync::{Refusal, Request, StoreEvent};
+use bytes::Bytes;
 
 use super::refusal;
 use super::work::{Job, Outcome, Took};
-use crate::hub::{Next, OpenStore, Seat};
+use crate::hub::{Next, OpenStore, Seat, Shown};
 use crate::intake::Intake;
 use crate::relay::Relay;
 use crate::storage::{Appended, Body, StorageError, StoredDelta};
@@ -41,6 +42,8 @@ pub(super) struct Lane {
     export: ExportPosition,
     /// All deltas up to this id were told to the session.
     told: u64,
+    /// Who is shown to others through this channel.
+    present: BTreeSet<Participant>,
 }
 
 #[derive(Default)]
@@ -64,6 +67,7 @@ impl Lane {
             exported: BTreeMap::new(),
             export: ExportPosition::default(),
             told: 0,
+            present: BTreeSet::new(),
         }
     }
 
@@ -72,8 +76,15 @@ impl Lane {
         self.seat.as_ref().map(Seat::store)
     }
 
-    pub(super) fn seat(&self) -> Option<&Seat> {
-        self.seat.as_ref()
+    /// Shows somebody to all others on the store; bounded by what the session lets through.
+    pub(super) fn show(&mut self, who: Participant, state: Option<Bytes>) {
+        match &state {
+            Some(_) => self.present.insert(who),
+            None => self.present.remove(&who),
+        };
+        if let Some(seat) = &self.seat {
+            seat.store().show(seat, &Shown { channel: 0, who, state });
+        }
     }
 
     /// The store is open.
@@ -260,6 +271,15 @@ impl Lane {
             events.extend(told.into_iter().flatten());
         }
         events
+    }
+}
+
+impl Drop for Lane {
+    /// Whoever was shown through this channel has left with it.
+    fn drop(&mut self) {
+        for who in std::mem::take(&mut self.present) {
+            self.show(who, None);
+        }
     }
 }
 

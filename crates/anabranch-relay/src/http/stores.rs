@@ -145,7 +145,7 @@ pub(super) async fn import(
             match intake.take(relay, part).await? {
                 Taken::Part => {}
                 Taken::Delta { committing, .. } => match committing.await? {
-                    Appended::Stored(_) => n_stored += 1,
+                    Appended::Stored => n_stored += 1,
                     Appended::Covered => n_covered += 1,
                 },
             }

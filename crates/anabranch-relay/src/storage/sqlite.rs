@@ -14,7 +14,7 @@ use rusqlite::Connection;
 use tokio::sync::Semaphore;
 
 use super::{
-    Appended, Delivered, Incoming, Observer, Pending, Revoked, Storage, StorageError, StoreFacts, StoredDelta,
+    Appended, Delivered, Incoming, Listed, Observer, Pending, Revoked, Storage, StorageError, StoreFacts, StoredDelta,
     Wanted,
 };
 use crate::blobs::BlobHash;
@@ -126,9 +126,20 @@ impl Storage for SqliteStorage {
         self.queue.submit(move |ledger| ledger.claim(&store, site, &subject, now_ms))
     }
 
-    fn replace(&self, store: &StoreId, joined: StoredDelta, n_joined: u64) -> Pending<'_, bool> {
+    fn list(&self, store: &StoreId) -> Pending<'_, Vec<Listed>> {
         let store = store.clone();
-        self.queue.submit(move |ledger| ledger.replace(&store, &joined, n_joined))
+        self.ask(move |db| read::list(db, &store))
+    }
+
+    fn replace(
+        &self,
+        store: &StoreId,
+        first: u64,
+        joined: StoredDelta,
+        n_joined: u64,
+    ) -> Pending<'_, bool> {
+        let store = store.clone();
+        self.queue.submit(move |ledger| ledger.replace(&store, first, &joined, n_joined))
     }
 
     fn stores(&self, after: Option<StoreId>, limit: u32) -> Pending<'_, Vec<StoreFacts>> {

@@ -19,7 +19,7 @@ fn read_all(bytes: &[u8], cut: usize, limit: usize) -> (Vec<Received>, SocketErr
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {
         let cut = cut.min(bytes.len());
-        let io = bytes[..cut].chain(&bytes[cut..]);
+        let io = AsyncReadExt::chain(&bytes[..cut], &bytes[cut..]);
         let mut reader = MessageReader::new(io, &[]);
         let mut received = Vec::new();
         loop {
@@ -95,5 +95,5 @@ fn what_is_no_frame_is_refused() {
 
 #[test]
 fn the_example_of_the_rfc() {
-    assert_eq!(accept_key(b"dGhlIHNhbXBsZSBub25jZQ=="), "s3pPLMBiTxaQ9kYzzhZRbK+xOo0=");
+    assert_eq!(accept_key(b"dGhlIHNhbXBsZSBub25jZQ=="), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
 }

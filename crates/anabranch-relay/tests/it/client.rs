@@ -6,9 +6,13 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Instant;
 
+use anabranch_core::clock::Chain;
+use anabranch_core::site::SiteId;
 use anabranch_core::vector::VersionVector;
 use anabranch_core::wire::{Decoder, decode};
-use anabranch_sync::frame::{Delta, DeltaName, ErrorCode, ErrorFrame, Retry, StoreName};
+use anabranch_sync::frame::{
+    Delta, DeltaName, ErrorCode, ErrorFrame, Frame, Retry, StoreName, encode,
+};
 use anabranch_sync::{
     ChannelId, Config, Event, Open, Refusal, Request, Session, StoreEvent, Time,
 };
@@ -150,6 +154,12 @@ impl Client {
         self.session.handle_store_event(now, channel, event);
     }
 
+    /// Sends a frame that the session knows nothing of.
+    pub(crate) fn send_raw(&mut self, channel: ChannelId, frame: &Frame) {
+        let bytes = encode(channel, frame).into_bytes();
+        self.socket.send(Message::Binary(bytes.into())).unwrap();
+    }
+
     /// Carries out what the session wants.
     pub(crate) fn drain(&mut self) {
         loop {
@@ -195,15 +205,13 @@ impl Client {
     pub(crate) fn until<T>(&mut self, wanted: impl Fn(&Event) -> Option<T>) -> T {
         loop {
             self.drain();
-            while !self.events.is_empty() {
-                let event = self.events.remove(0);
-                if let Some(found) = wanted(&event) {
-                    return found;
-                }
-                if let Event::Closed { .. } = event {
-                    panic!("closed: {event:?}");
-                }
+            let found = self.events.iter().enumerate().find_map(|(at, e)| Some((at, wanted(e)?)));
+            if let Some((at, found)) = found {
+                self.events.remove(at);
+                return found;
             }
+            let closed = self.events.iter().find(|event| matches!(event, Event::Closed { .. }));
+            assert!(closed.is_none(), "{closed:?}");
             assert!(self.read(), "the connection ended");
         }
     }
@@ -212,6 +220,13 @@ impl Client {
         self.until(|event| {
             matches!(event, Event::Converged { channel: c } if *c == channel).then_some(())
         });
+    }
+
+    /// Whether the channel has said so since it was asked last.
+    pub(crate) fn is_converged(&mut self, channel: ChannelId) -> bool {
+        let is_it = |event: &Event| matches!(event, Event::Converged { channel: c } if *c == channel);
+        let at = self.events.iter().position(is_it);
+        at.map(|at| self.events.remove(at)).is_some()
     }
 
     /// Goes on until this copy holds what another does.
@@ -269,11 +284,8 @@ impl Client {
                 self.session.handle_store_event(now, channel, durable);
             }
             Request::Chains { channel, question, asked } => {
-                let vector = &self.stores[&channel].writer.vector;
-                let at = |(site, version)| {
-                    vector.get(site).filter(|held| held.version == version).map(|held| held.chain)
-                };
-                let chains = asked.into_iter().map(at).collect();
+                let copy = &self.stores[&channel];
+                let chains = asked.into_iter().map(|at| copy.chain_at(at)).collect();
                 let event = StoreEvent::Chains { question, chains };
                 self.session.handle_store_event(now, channel, event);
             }
@@ -288,6 +300,13 @@ impl Client {
 }
 
 impl Copy {
+    fn chain_at(&self, (site, version): (SiteId, u64)) -> Option<Chain> {
+        self.deltas.iter().find_map(|parts| {
+            let parts: Vec<&[u8]> = parts.iter().map(|part| &part[..]).collect();
+            decode(&parts).unwrap().chain_at(site, version)
+        })
+    }
+
     fn part(&self, delta: DeltaName, number: u32) -> Delta {
         let is_it = |parts: &&Vec<Bytes>| Delta::new(parts[0].clone()).unwrap().name() == delta;
         let parts = self.deltas.iter().find(is_it).expect("a delta of this copy");

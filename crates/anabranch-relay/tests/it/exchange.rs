@@ -1,6 +1,10 @@
 //! Copies exchange deltas through a relay, and what it acknowledged stays.
 
-use anabranch_sync::ChannelId;
+use anabranch_core::vector::Dot;
+use anabranch_relay::Settings;
+use anabranch_sync::frame::{ErrorCode, Retry, Role};
+use anabranch_sync::{ChannelId, Event};
+use bytes::Bytes;
 
 use crate::client::{Client, Copy};
 use crate::deltas::Site;
@@ -33,4 +37,217 @@ fn two_copies_exchange_a_change() {
     a.until_converged(a_channel);
     let vector = a.copy(a_channel).writer.vector.clone();
     b.until_holds(b_channel, &vector);
+}
+
+#[test]
+fn a_large_delta_goes_in_parts() {
+    let world = World::new();
+    let (mut a, a_channel) = join(&world, 1, "write");
+    // Noise of 100 KB a row: some 10 MB in three parts.
+    a.copy(a_channel).write(100, 100_000);
+    a.until_converged(a_channel);
+    assert!(a.copy(a_channel).deltas[0].len() > 1);
+    let (mut b, b_channel) = join(&world, 2, "read");
+    let vector = a.copy(a_channel).writer.vector.clone();
+    b.until_holds(b_channel, &vector);
+    assert_eq!(b.copy(b_channel).deltas, a.copy(a_channel).deltas);
+}
+
+#[test]
+fn what_was_acknowledged_is_there_after_a_restart() {
+    let mut world = World::new();
+    let (mut a, a_channel) = join(&world, 1, "write");
+    for n in [1, 3] {
+        a.write(a_channel, n, 20);
+        a.until_converged(a_channel);
+    }
+    world.restart();
+    let (mut b, b_channel) = join(&world, 2, "write");
+    let vector = a.copy(a_channel).writer.vector.clone();
+    b.until_holds(b_channel, &vector);
+}
+
+/// A year of small changes: joined at the relay, so that a newcomer takes few deltas.
+#[test]
+fn many_small_deltas_are_joined() {
+    let world = World::new();
+    let (mut a, a_channel) = join(&world, 1, "write");
+    let (mut b, b_channel) = join(&world, 2, "write");
+    for _ in 0..200 {
+        a.write(a_channel, 1, 5);
+        b.write(b_channel, 1, 5);
+        a.drain();
+        b.drain();
+    }
+    a.until_converged(a_channel);
+    b.until_converged(b_channel);
+    let (a_vector, b_vector) =
+        (a.copy(a_channel).writer.vector.clone(), b.copy(b_channel).writer.vector.clone());
+    a.until_holds(a_channel, &b_vector);
+    b.until_holds(b_channel, &a_vector);
+    // Joining runs beside: it is seen when it is done.
+    let admin = world.token("root", "*", "admin");
+    let n_deltas = || {
+        let facts = world.with_token("GET", "/api/stores/notes", &admin, b"").json();
+        assert_eq!(facts["changes"], 400);
+        facts["deltas"].as_u64().unwrap()
+    };
+    while n_deltas() > 200 {
+        std::thread::yield_now();
+    }
+    let (mut c, c_channel) = join(&world, 3, "read");
+    c.until_holds(c_channel, &a_vector);
+    c.until_holds(c_channel, &b_vector);
+    assert!(c.copy(c_channel).deltas.len() <= 200);
+}
+
+/// The relay's database was put back: whoever holds more gives it again.
+#[test]
+fn a_relay_restored_from_a_backup_heals() {
+    let mut world = World::new();
+    let (mut a, a_channel) = join(&world, 1, "write");
+    a.write(a_channel, 2, 20);
+    a.until_converged(a_channel);
+    world.stop();
+    let backup = tempfile::tempdir().unwrap();
+    std::fs::copy(world.path().join("relay.db"), backup.path().join("relay.db")).unwrap();
+    world.start();
+    let old = a.stores.remove(&a_channel).unwrap();
+    let token = world.token("user-1", "notes", "write");
+    let mut a = Client::connect(&world, "/sync/notes", None);
+    let a_channel = a.open("notes", old, &token);
+    a.write(a_channel, 3, 20);
+    a.until_converged(a_channel);
+    world.stop();
+    for name in ["relay.db", "relay.db-wal", "relay.db-shm"] {
+        let _ = std::fs::remove_file(world.path().join(name));
+    }
+    std::fs::copy(backup.path().join("relay.db"), world.path().join("relay.db")).unwrap();
+    world.start();
+    let (mut b, b_channel) = join(&world, 2, "write");
+    b.until_converged(b_channel);
+    let a_site = a.copy(a_channel).writer.site;
+    assert_eq!(b.copy(b_channel).writer.vector.version(a_site), 2, "what the backup has");
+    let newer = a.stores.remove(&a_channel).unwrap();
+    let mut a = Client::connect(&world, "/sync/notes", None);
+    let a_channel = a.open("notes", newer, &token);
+    a.until_converged(a_channel);
+    let vector = a.copy(a_channel).writer.vector.clone();
+    b.until_holds(b_channel, &vector);
+}
+
+#[test]
+fn one_connection_carries_many_stores() {
+    let world = World::new();
+    let token = world.token("ann", "team-*", "write");
+    let mut client = Client::connect(&world, "/sync", Some(&token));
+    let channels: Vec<ChannelId> = (0..20)
+        .map(|n| {
+            let mut copy = Copy::new(Site::new(9));
+            copy.write(n + 1, 5);
+            client.open(&format!("team-{n}"), copy, "")
+        })
+        .collect();
+    for channel in channels {
+        if !client.is_converged(channel) {
+            client.until_converged(channel);
+        }
+    }
+    let listed = world.with_token("GET", "/api/stores", &world.token("r", "*", "admin"), b"");
+    assert_eq!(listed.json()["stores"].as_array().unwrap().len(), 20);
+}
+
+#[test]
+fn a_change_from_the_future_is_refused_with_the_time_to_retry() {
+    let world = World::new();
+    let (mut a, a_channel) = join(&world, 1, "write");
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    a.copy(a_channel).writer.time_ms = now.as_millis() as u64 + 20 * 60 * 1000;
+    a.copy(a_channel).write(1, 5);
+    let error = a.until(|event| match event {
+        Event::PeerRefused { error, .. } => Some(error.clone()),
+        _ => None,
+    });
+    assert_eq!(error.code, ErrorCode::ClockAhead);
+    let Retry::AfterMs(wait_ms) = error.retry else { panic!("{error:?}") };
+    assert!((1..=10 * 60 * 1000).contains(&wait_ms), "{wait_ms}");
+}
+
+/// A database was copied, and both copies went on under one site id.
+#[test]
+fn another_history_of_a_site_is_refused_by_name() {
+    let world = World::new();
+    let (mut a, a_channel) = join(&world, 1, "write");
+    a.write(a_channel, 1, 5);
+    a.until_converged(a_channel);
+    let token = world.token("user-1", "notes", "write");
+    let mut site = Site::new(1);
+    site.salt = 8;
+    let mut copy = Copy::new(site);
+    copy.write(2, 5);
+    let answer = world.with_token("POST", "/api/stores/notes/import", &token, &copy.deltas[0][0]);
+    assert_eq!(answer.status, 409, "{}", answer.text());
+    assert!(answer.text().contains("SiteReused"), "{}", answer.text());
+}
+
+#[test]
+fn presence_is_passed_on_and_stamped() {
+    let world = World::new();
+    let (mut a, a_channel) = join(&world, 1, "write");
+    let (mut b, b_channel) = join(&world, 2, "presence read");
+    a.until_converged(a_channel);
+    b.until_converged(b_channel);
+    a.session().set_presence(a_channel, Some(Bytes::from_static(b"here"))).unwrap();
+    a.drain();
+    let seen = |event: &Event| match event {
+        Event::Presence { from: Some(who), state, .. } => Some((who.site, state.clone())),
+        _ => None,
+    };
+    let site = a.copy(a_channel).writer.site;
+    assert_eq!(b.until(seen), (site, Some(Bytes::from_static(b"here"))));
+    // Who leaves without a word is seen to have left.
+    drop(a);
+    assert_eq!(b.until(seen), (site, None));
+}
+
+#[test]
+fn receipts_say_how_far_a_change_got() {
+    let world = World::new();
+    let (mut a, a_channel) = join(&world, 1, "write");
+    a.write(a_channel, 1, 5);
+    a.until_converged(a_channel);
+    let (mut b, b_channel) = join(&world, 2, "write");
+    let vector = a.copy(a_channel).writer.vector.clone();
+    b.until_holds(b_channel, &vector);
+    b.until_converged(b_channel);
+    let (a_site, b_site) = (a.copy(a_channel).writer.site, b.copy(b_channel).writer.site);
+    let change = Dot { site: a_site, version: 1 };
+    a.session().ask_receipts(a_channel, vec![change]).unwrap();
+    let receipts = a.until(|event| match event {
+        Event::Receipts { receipts, .. } => Some(receipts.clone()),
+        _ => None,
+    });
+    assert_eq!(receipts[0].change, change);
+    let places: Vec<_> = receipts[0].places.iter().map(|place| (place.site, place.role)).collect();
+    assert!(places.iter().any(|(_, role)| *role == Role::Relay), "{places:?}");
+    assert!(places.contains(&(b_site, Role::Peer)), "{places:?}");
+}
+
+/// `strict-sites`: a site belongs to the subject whose Hello first named it.
+#[test]
+fn strict_sites_take_changes_from_their_owner_only() {
+    let world = World::with(Settings { strict_sites: Some(true), ..Settings::default() });
+    let (mut a, a_channel) = join(&world, 1, "write");
+    a.write(a_channel, 1, 5);
+    a.until_converged(a_channel);
+    // Another subject delivers what the owner has not, and what nobody owns.
+    let mut forged = a.copy(a_channel).writer.clone();
+    let forged = forged.write_one();
+    let unowned = Site::new(7).write_one();
+    let token = world.token("mallory", "notes", "write");
+    for part in [forged, unowned] {
+        let answer = world.with_token("POST", "/api/stores/notes/import", &token, &part);
+        assert_eq!(answer.status, 403, "{}", answer.text());
+        assert!(answer.text().contains("mallory"), "{}", answer.text());
+    }
 }

@@ -152,8 +152,8 @@ impl Ledger {
             spans: fresh,
             body: incoming.body,
         });
-        self.stored.push((incoming.store, Arc::clone(&delta)));
-        Ok(Appended::Stored(delta))
+        self.stored.push((incoming.store, delta));
+        Ok(Appended::Stored)
     }
 
     /// Notes the owner of a site that has none.
@@ -179,30 +179,36 @@ impl Ledger {
         Ok(())
     }
 
-    /// Puts `joined` in the place of the deltas up to its id, if there are `n_joined`.
+    /// Puts `joined` in the place of the deltas from `first` to its id, if there are
+    /// `n_joined`.
     pub(super) fn replace(
         &mut self,
         store: &StoreId,
+        first: u64,
         joined: &StoredDelta,
         n_joined: u64,
     ) -> Result<bool> {
         self.warm(store)?;
         let Some(warm) = self.stores.get(store) else { return Ok(false) };
-        let (store_id, id) = (warm.id, joined.id as i64);
+        let (store_id, first, id) = (warm.id, first as i64, joined.id as i64);
         let (n_found, n_bytes): (i64, i64) = self.db.query_row(
-            "SELECT count(*), total(n_bytes) FROM delta WHERE store = ?1 AND id <= ?2",
-            (store_id, id),
-            |row| Ok((row.get(0)?, row.get::<_, f64>(1)? as i64)),
+            "SELECT count(*), coalesce(sum(n_bytes), 0) FROM delta \
+             WHERE store = ?1 AND id BETWEEN ?2 AND ?3",
+            (store_id, first, id),
+            |row| Ok((row.get(0)?, row.get(1)?)),
         )?;
         if n_found as u64 != n_joined {
             return Ok(false);
         }
         self.db.execute(
             "DELETE FROM blob WHERE delta IN \
-             (SELECT id FROM delta WHERE store = ?1 AND id <= ?2)",
-            (store_id, id),
+             (SELECT id FROM delta WHERE store = ?1 AND id BETWEEN ?2 AND ?3)",
+            (store_id, first, id),
         )?;
-        self.db.execute("DELETE FROM delta WHERE store = ?1 AND id < ?2", (store_id, id))?;
+        self.db.execute(
+            "DELETE FROM delta WHERE store = ?1 AND id >= ?2 AND id < ?3",
+            (store_id, first, id),
+        )?;
         let spans = rows::spans_bytes(&joined.spans);
         let new_bytes = joined.body.n_bytes() as i64;
         self.db.execute(

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
 
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
@@ -19,10 +20,13 @@ type Done = Box<dyn FnOnce(Result<(), StorageError>) + Send>;
 /// Runs inside the transaction.
 type Job = Box<dyn FnOnce(&mut Ledger) -> Done + Send>;
 
-/// The way to the thread that writes; that ends when the last of these is dropped.
+/// The way to the thread that writes. Dropping it waits until all that was handed over is
+/// done and the database is closed.
 #[derive(Debug)]
 pub(super) struct Queue {
-    jobs: mpsc::Sender<Job>,
+    /// `None` while it is being dropped.
+    jobs: Option<mpsc::Sender<Job>>,
+    thread: Option<JoinHandle<()>>,
     n_commits: Arc<AtomicU64>,
 }
 
@@ -35,10 +39,10 @@ impl Queue {
         let (jobs, waiting) = mpsc::channel(MAX_WAITING_JOBS);
         let n_commits = Arc::new(AtomicU64::new(0));
         let counter = Arc::clone(&n_commits);
-        std::thread::Builder::new()
+        let thread = std::thread::Builder::new()
             .name("relay-writer".into())
             .spawn(move || write(ledger, waiting, &counter))?;
-        Ok(Queue { jobs, n_commits })
+        Ok(Queue { jobs: Some(jobs), thread: Some(thread), n_commits })
     }
 
     /// Transactions committed since the start.
@@ -63,9 +67,10 @@ impl Queue {
             // Who asked may be gone.
             Box::new(move |outcome| drop(answer.send(outcome.and(result))))
         });
-        let waiting = match self.jobs.try_send(job) {
+        let jobs = self.jobs.as_ref().expect("there until it is dropped");
+        let waiting = match jobs.try_send(job) {
             Ok(()) => None,
-            Err(TrySendError::Full(job)) => Some((self.jobs.clone(), job)),
+            Err(TrySendError::Full(job)) => Some((jobs.clone(), job)),
             // The thread is gone: `answered` says so.
             Err(TrySendError::Closed(_)) => None,
         };
@@ -75,6 +80,14 @@ impl Queue {
             }
             answered.await.map_err(|_| StorageError::Stopping)?
         })
+    }
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        drop(self.jobs.take());
+        // A panic there was reported where it happened.
+        let _ = self.thread.take().map(JoinHandle::join);
     }
 }
 

@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension, Row};
 use super::rows;
 use crate::blobs::BlobHash;
 use crate::limits::MAX_LISTED_DELIVERERS;
-use crate::storage::{Delivered, Revoked, RevokedKind, StorageError, StoreFacts, StoredDelta, Wanted};
+use crate::storage::{Delivered, Listed, Revoked, RevokedKind, StorageError, StoreFacts, StoredDelta, Wanted};
 use crate::store_id::StoreId;
 
 type Result<T> = std::result::Result<T, StorageError>;
@@ -68,6 +68,23 @@ pub(super) fn deltas(
         }
     }
     Ok(found)
+}
+
+pub(super) fn list(db: &Connection, store: &StoreId) -> Result<Vec<Listed>> {
+    let Some(store) = store_row(db, store)? else { return Ok(Vec::new()) };
+    let mut statement = db.prepare_cached(
+        "SELECT id, spans, n_bytes, \
+         CASE WHEN part IS NULL THEN (SELECT count(*) FROM blob WHERE delta = id) ELSE 1 END \
+         FROM delta WHERE store = ?1 ORDER BY id",
+    )?;
+    let mut rows = statement.query([store])?;
+    let mut listed = Vec::new();
+    while let Some(row) = rows.next()? {
+        let spans = rows::spans(row.get_ref(1)?.as_blob().unwrap_or_default())?;
+        let (id, n_bytes) = (row.get::<_, i64>(0)? as u64, row.get::<_, i64>(2)? as u64);
+        listed.push(Listed { id, spans, n_bytes, n_parts: row.get(3)? });
+    }
+    Ok(listed)
 }
 
 /// The first delta with a change that `held` lacks, or an earlier one.

@@ -1,0 +1,82 @@
+//! Restricting changes nothing for who holds what it was restricted to.
+
+use anabranch_core::change::{ChangeHeader, ChangeKind};
+use anabranch_core::clock::{Chain, Hlc};
+use anabranch_core::delta::{Birth, CellDelta, RowDelta, SiteIdx, TableDelta};
+use anabranch_core::key::pack;
+use anabranch_core::site::SiteId;
+use anabranch_core::value::{Value, ValueRef};
+use anabranch_core::vector::Held;
+
+use super::*;
+
+fn site(name: u8) -> SiteId {
+    SiteId::new(&[name; 16]).unwrap()
+}
+
+/// A delta of one site's versions `first..=last`, one row each, from a vector that holds what
+/// is before them.
+fn delta(name: u8, first: u64, last: u64) -> Delta {
+    let chain = |upto| (1..=upto).fold(Chain::default(), |c, v| c.next(site(name), v, 3));
+    let mut from = VersionVector::new();
+    from.set(site(name), Held { version: first - 1, chain: chain(first - 1) });
+    let mut to = from.clone();
+    to.set(site(name), Held { version: last, chain: chain(last) });
+    let header = |version| ChangeHeader {
+        site: site(name),
+        version,
+        salt: 3,
+        time: Hlc(1),
+        deps: Vec::new(),
+        author: None,
+        message: None,
+        kind: ChangeKind::Edit,
+    };
+    let row = |version: u64| {
+        let (dot, origin) = (DeltaDot { site: SiteIdx(0), version }, SiteIdx(0));
+        let key = pack(&[ValueRef::Integer(i64::from(name) * 1000 + version as i64)]).unwrap();
+        let value = Value::Integer(7);
+        let cells = vec![CellDelta { column: 0, version: 1, dot, origin, value }];
+        RowDelta { key, causal_length: 1, births: vec![Birth { dot, origin }], cells }
+    };
+    let rows = (first..=last).map(row).collect();
+    let columns = vec!["a".to_string()];
+    Delta {
+        from,
+        to,
+        sites: vec![site(name)],
+        headers: (first..=last).map(header).collect(),
+        tables: vec![TableDelta { name: "t".to_string(), columns, rows }],
+    }
+}
+
+#[test]
+fn what_crosses_joins_once_restricted() {
+    // As two writers deliver: neither knows the other, the second repeats a version.
+    let arrivals = [delta(1, 1, 2), delta(2, 1, 1), delta(1, 2, 4), delta(2, 2, 3)];
+    assert!(join(&arrivals[0], &arrivals[1]).is_ok());
+    assert!(join(&arrivals[2], &arrivals[3]).is_err(), "they cross");
+
+    let mut held = VersionVector::new();
+    let mut chain = Vec::new();
+    for arrival in arrivals.clone() {
+        let restricted = restricted(arrival, &held);
+        assert_eq!(restricted.from, held);
+        held = restricted.to.clone();
+        chain.push(restricted);
+    }
+    assert_eq!(chain[2].headers.len(), 2, "version 2 was there");
+
+    // All of them, and the last two alone.
+    let all = join_chain(chain.clone()).unwrap();
+    let last = join_chain(chain[2..].to_vec()).unwrap();
+    all.check_invariants().unwrap();
+    all.verify_chains().unwrap();
+    last.verify_chains().unwrap();
+    assert_eq!((&all.from, &all.to), (&VersionVector::new(), &held));
+    assert_eq!((&last.from, &last.to), (&chain[1].to, &held));
+
+    // The same rows as joining them as they came, one after the other from the first on.
+    let plain = arrivals.into_iter().reduce(|all, next| join(&all, &next).unwrap()).unwrap();
+    assert_eq!(all, plain);
+}

@@ -1,0 +1,394 @@
+//! Who may do what, as tables: tokens that are worth nothing, scopes against frames and
+//! routes, spellings of paths, and tokens that end while somebody is connected.
+
+use anabranch_relay::Settings;
+use anabranch_sync::frame::ErrorCode;
+use anabranch_sync::{ChannelId, Event};
+use bytes::Bytes;
+use data_encoding::BASE64URL_NOPAD;
+use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair};
+use serde_json::{Value, json};
+
+use crate::client::{Client, Copy, dial};
+use crate::deltas::Site;
+use crate::world::World;
+
+const SECRET: &str = "a secret of more than thirty-two bytes";
+
+fn now_s() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs()
+}
+
+/// A relay that takes all three algorithms, and who signs for it.
+struct Issuer {
+    world: World,
+    ed: Ed25519KeyPair,
+    es: EcdsaKeyPair,
+    _keys: tempfile::TempDir,
+}
+
+impl Issuer {
+    fn new() -> Issuer {
+        let random = ring::rand::SystemRandom::new();
+        let ed = Ed25519KeyPair::generate_pkcs8(&random).unwrap();
+        let ed = Ed25519KeyPair::from_pkcs8(ed.as_ref()).unwrap();
+        let algorithm = &ECDSA_P256_SHA256_FIXED_SIGNING;
+        let es = EcdsaKeyPair::generate_pkcs8(algorithm, &random).unwrap();
+        let es = EcdsaKeyPair::from_pkcs8(algorithm, es.as_ref(), &random).unwrap();
+        let point = es.public_key().as_ref();
+        let jwks = json!({ "keys": [
+            { "kty": "OKP", "crv": "Ed25519", "kid": "ed", "use": "sig",
+              "x": BASE64URL_NOPAD.encode(ed.public_key().as_ref()) },
+            { "kty": "EC", "crv": "P-256", "kid": "es", "alg": "ES256",
+              "x": BASE64URL_NOPAD.encode(&point[1..33]), "y": BASE64URL_NOPAD.encode(&point[33..]) },
+            { "kty": "RSA", "kid": "rsa", "n": "AQAB", "e": "AQAB" },
+        ]});
+        let keys = tempfile::tempdir().unwrap();
+        let path = keys.path().join("jwks.json");
+        std::fs::write(&path, jwks.to_string()).unwrap();
+        let world = World::with(Settings {
+            jwks: Some(path),
+            jwt_secret: Some(SECRET.to_string()),
+            ..Settings::default()
+        });
+        Issuer { world, ed, es, _keys: keys }
+    }
+
+    /// Signs with the key that `with` names, whatever the header says.
+    fn sign(&self, header: Value, claims: &Value, with: &str) -> String {
+        let message = format!(
+            "{}.{}",
+            BASE64URL_NOPAD.encode(header.to_string().as_bytes()),
+            BASE64URL_NOPAD.encode(claims.to_string().as_bytes())
+        );
+        let hmac = |key: &[u8]| {
+            let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, key);
+            ring::hmac::sign(&key, message.as_bytes()).as_ref().to_vec()
+        };
+        let signature = match with {
+            "ed" => self.ed.sign(message.as_bytes()).as_ref().to_vec(),
+            "es" => {
+                let random = ring::rand::SystemRandom::new();
+                self.es.sign(&random, message.as_bytes()).unwrap().as_ref().to_vec()
+            }
+            "secret" => hmac(SECRET.as_bytes()),
+            "public key" => hmac(self.ed.public_key().as_ref()),
+            _ => Vec::new(),
+        };
+        format!("{message}.{}", BASE64URL_NOPAD.encode(&signature))
+    }
+
+    fn claims(&self) -> Value {
+        json!({ "sub": "ann", "aud": "notes", "scope": "read", "exp": now_s() + 600 })
+    }
+
+    /// The status of a read of store `notes` with this token, and what is said.
+    fn status(&self, token: &str) -> (u16, String) {
+        let answer = self.world.with_token("GET", "/api/stores/notes", token, b"");
+        (answer.status, answer.text())
+    }
+}
+
+fn with(mut claims: Value, name: &str, value: Value) -> Value {
+    match value {
+        Value::Null => drop(claims.as_object_mut().unwrap().remove(name)),
+        value => claims[name] = value,
+    }
+    claims
+}
+
+/// 404 means that the token was good: there is no store yet.
+#[test]
+fn tokens_that_are_good() {
+    let issuer = Issuer::new();
+    let claims = issuer.claims();
+    let ed = json!({ "alg": "EdDSA", "kid": "ed" });
+    for (header, claims, key) in [
+        (ed.clone(), claims.clone(), "ed"),
+        (json!({ "alg": "ES256", "kid": "es", "typ": "JWT" }), claims.clone(), "es"),
+        (json!({ "alg": "HS256" }), claims.clone(), "secret"),
+        (ed.clone(), with(claims.clone(), "aud", json!("*")), "ed"),
+        (ed.clone(), with(claims.clone(), "aud", json!("no*")), "ed"),
+        (ed.clone(), with(claims.clone(), "aud", json!(["other", "notes"])), "ed"),
+        (ed.clone(), with(claims.clone(), "scope", json!(["read", "unknown"])), "ed"),
+        (ed.clone(), with(claims.clone(), "scope", json!("unknown write")), "ed"),
+        (ed.clone(), with(claims.clone(), "nbf", json!(now_s() + 50)), "ed"),
+        (ed.clone(), with(claims.clone(), "iat", json!(now_s() + 50)), "ed"),
+        (ed.clone(), with(claims.clone(), "exp", json!(now_s() as f64 + 10.5)), "ed"),
+    ] {
+        let token = issuer.sign(header, &claims, key);
+        let (status, text) = issuer.status(&token);
+        assert_eq!(status, 404, "{claims}: {text}");
+    }
+}
+
+#[test]
+fn tokens_that_are_worth_nothing() {
+    let issuer = Issuer::new();
+    let claims = issuer.claims();
+    let ed = json!({ "alg": "EdDSA", "kid": "ed" });
+    let good = issuer.sign(ed.clone(), &claims, "ed");
+    let mut forged = good.clone();
+    forged.replace_range(good.len() - 4.., "AAAA");
+    let other = issuer.sign(ed.clone(), &with(claims.clone(), "scope", json!("admin")), "ed");
+    let payload = other.split('.').nth(1).unwrap();
+    let swapped: Vec<&str> = good.split('.').collect();
+    let swapped = format!("{}.{payload}.{}", swapped[0], swapped[2]);
+    let header = |header: Value, key: &str| issuer.sign(header, &claims, key);
+    let claim = |name: &str, value: Value| {
+        issuer.sign(ed.clone(), &with(claims.clone(), name, value), "ed")
+    };
+    for (what, token, status) in [
+        ("nothing", String::new(), 401),
+        ("no token", "x".to_string(), 401),
+        ("two dots and no more", "..".to_string(), 401),
+        ("a bad signature", forged, 401),
+        ("another's payload", swapped, 401),
+        ("a signature cut off", good[..good.len() - 2].to_string(), 401),
+        ("padding", format!("{good}="), 401),
+        ("a fourth part", format!("{good}.x"), 401),
+        ("alg none", header(json!({ "alg": "none", "kid": "ed" }), ""), 401),
+        ("alg none, no kid", header(json!({ "alg": "none" }), ""), 401),
+        ("no alg", header(json!({ "kid": "ed" }), "ed"), 401),
+        ("alg in small letters", header(json!({ "alg": "eddsa", "kid": "ed" }), "ed"), 401),
+        ("public key as secret", header(json!({ "alg": "HS256", "kid": "ed" }), "public key"), 401),
+        ("public key as secret, no kid", header(json!({ "alg": "HS256" }), "public key"), 401),
+        ("the secret for a listed key", header(json!({ "alg": "HS256", "kid": "ed" }), "secret"), 401),
+        ("a listed key for the secret", header(json!({ "alg": "EdDSA" }), "ed"), 401),
+        ("one key for the other", header(json!({ "alg": "ES256", "kid": "ed" }), "es"), 401),
+        ("the other's kid", header(json!({ "alg": "EdDSA", "kid": "es" }), "ed"), 401),
+        ("RS256", header(json!({ "alg": "RS256", "kid": "rsa" }), "secret"), 401),
+        ("an unknown kid", header(json!({ "alg": "EdDSA", "kid": "ED" }), "ed"), 401),
+        ("a kid that is a path", header(json!({ "alg": "HS256", "kid": "../../dev/null" }), ""), 401),
+        ("an empty kid", header(json!({ "alg": "HS256", "kid": "" }), "secret"), 401),
+        ("a kid that is no text", header(json!({ "alg": "EdDSA", "kid": 1 }), "ed"), 401),
+        ("a key of its own", header(json!({ "alg": "EdDSA", "jwk": { "kty": "oct" } }), "ed"), 401),
+        ("crit", header(json!({ "alg": "EdDSA", "kid": "ed", "crit": ["b64"] }), "ed"), 401),
+        ("b64", header(json!({ "alg": "EdDSA", "kid": "ed", "b64": false }), "ed"), 401),
+        ("no subject", claim("sub", Value::Null), 401),
+        ("an empty subject", claim("sub", json!("")), 401),
+        ("no end", claim("exp", Value::Null), 401),
+        ("an end that is no number", claim("exp", json!("soon")), 401),
+        ("ended", claim("exp", json!(now_s())), 401),
+        ("ended a little ago", claim("exp", json!(now_s() - 30)), 401),
+        ("begins later", claim("nbf", json!(now_s() + 120)), 401),
+        ("made later", claim("iat", json!(now_s() + 120)), 401),
+        ("no audience", claim("aud", Value::Null), 403),
+        ("another store", claim("aud", json!("note")), 403),
+        ("a store in capitals", claim("aud", json!("NOTES")), 403),
+        ("other stores", claim("aud", json!("x*")), 403),
+        ("a star inside", claim("aud", json!("n*s")), 403),
+        ("no scope", claim("scope", Value::Null), 403),
+        ("another scope", claim("scope", json!("presence")), 403),
+        ("a scope in capitals", claim("scope", json!("READ")), 403),
+        ("a long one", claim("note", json!("x".repeat(7000))), 401),
+    ] {
+        let (found, text) = issuer.status(&token);
+        assert_eq!(found, status, "{what}: {text}");
+    }
+}
+
+/// What each scope lets its holder do over HTTP.
+#[test]
+fn routes_against_scopes() {
+    let world = World::new();
+    let part = Site::new(1).write_one();
+    let root = world.token("root", "*", "admin");
+    assert_eq!(world.with_token("POST", "/api/stores/s/import", &root, &part).status, 200);
+    let order = br#"{"subject":"x","audience":["s"],"scope":["read"]}"#;
+    let import = "/api/stores/s/import";
+    //   route                                    none  presence  read  write  admin
+    let table: [(&str, &str, &[u8], [u16; 5]); 8] = [
+        ("GET", "/api/stores/s", b"", [403, 403, 200, 200, 200]),
+        ("GET", "/api/stores/s/export", b"", [403, 403, 200, 200, 200]),
+        ("POST", import, &part, [403, 403, 403, 200, 200]),
+        ("GET", "/api/stores", b"", [403, 403, 403, 403, 200]),
+        ("POST", "/api/token", order, [403, 403, 403, 403, 201]),
+        ("POST", "/api/ticket", b"", [201, 201, 201, 201, 201]),
+        ("POST", "/api/revoke", br#"{"token_id":"x"}"#, [403, 403, 403, 403, 403]),
+        ("DELETE", "/api/stores/s", b"", [403, 403, 403, 403, 200]),
+    ];
+    for (method, path, body, expected) in table {
+        for (scope, status) in ["", "presence", "read", "write", "admin"].into_iter().zip(expected) {
+            let token = world.token("ann", "s", scope);
+            let answer = world.with_token(method, path, &token, body);
+            assert_eq!(answer.status, status, "{method} {path} with {scope:?}: {}", answer.text());
+        }
+        assert_eq!(world.http(method, path, &[], body).status, 401, "{path}");
+    }
+}
+
+#[test]
+fn a_made_token_never_exceeds_its_maker() {
+    let world = World::new();
+    let maker = world.token("maker", "team-* notes", "admin");
+    for (audience, status) in [
+        ("notes", 201),
+        ("team-a", 201),
+        ("team-*", 201),
+        ("team-a*", 201),
+        ("*", 403),
+        ("team*", 403),
+        ("notes*", 403),
+        ("other", 403),
+    ] {
+        let order = json!({ "subject": "x", "audience": [audience], "scope": ["write"] });
+        let answer = world.with_token("POST", "/api/token", &maker, order.to_string().as_bytes());
+        assert_eq!(answer.status, status, "{audience}: {}", answer.text());
+        if status == 201 {
+            let token = answer.json()["token"].as_str().unwrap().to_string();
+            let store = audience.replace('*', "b");
+            let path = format!("/api/stores/{store}");
+            assert_eq!(world.with_token("GET", &path, &token, b"").status, 404, "it works");
+        }
+    }
+}
+
+#[test]
+fn spellings_of_a_path_reach_no_store() {
+    let world = World::new();
+    let token = world.token("ann", "*", "admin");
+    for path in [
+        "/sync//notes", "//sync/notes", "/sync/notes/", "/sync/notes//", "/sync/./notes",
+        "/sync/x/../notes", "/sync/%6eotes", "/sync/notes%2f", "/sync/notes%00", "/sync/..",
+        "/sync/.notes", "/sync/no%2etes", "/sync/notes;x=1", "/Sync/notes", "/sync/n\u{f6}tes",
+        "/api/stores//export", "/api/stores/notes/export/", "/api/stores/notes%2Fexport",
+        "/api/stores/../stores/notes", "/api//stores/notes", "/api/stores/notes/../other",
+    ] {
+        let mut request = vec![("Authorization", format!("Bearer {token}"))];
+        request.push(("Upgrade", "websocket".to_string()));
+        request.push(("Connection", "upgrade".to_string()));
+        request.push(("Sec-WebSocket-Version", "13".to_string()));
+        request.push(("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==".to_string()));
+        let headers: Vec<(&str, &str)> = request.iter().map(|(n, v)| (*n, v.as_str())).collect();
+        let answer = world.http("GET", path, &headers, b"");
+        assert!([400, 404].contains(&answer.status), "{path}: {} {}", answer.status, answer.text());
+    }
+    // The store of the path is the only one.
+    let mut client = Client::connect(&world, "/sync/notes", Some(&token));
+    client.open("other", Copy::new(Site::new(1)), "");
+    assert_eq!(client.until_closed().code, ErrorCode::NoStore);
+}
+
+/// How a WebSocket's first Hello is answered.
+#[test]
+fn handshakes_and_hellos() {
+    let world = World::new();
+    let good = world.token("ann", "notes", "read");
+    let other = world.token("ann", "other", "read");
+    assert_eq!(dial(&world, "/sync/notes", Some(&other)).err(), Some(403), "for another store");
+    assert_eq!(dial(&world, "/sync", Some("x.y.z")).err(), Some(401), "no token");
+    for (header, token, expected) in [
+        (None, good.as_str(), None),
+        (Some(good.as_str()), "", None),
+        (Some(good.as_str()), good.as_str(), None),
+        (None, "", Some(ErrorCode::Unauthorized)),
+        (None, "x.y.z", Some(ErrorCode::Unauthorized)),
+        (None, other.as_str(), Some(ErrorCode::Forbidden)),
+        (Some(good.as_str()), other.as_str(), Some(ErrorCode::Forbidden)),
+    ] {
+        let mut client = Client::connect(&world, "/sync/notes", header);
+        let channel = client.open("notes", Copy::new(Site::new(1)), token);
+        match expected {
+            None => client.until_converged(channel),
+            Some(code) => assert_eq!(client.until_closed().code, code, "{header:?} {token}"),
+        }
+    }
+}
+
+#[test]
+fn a_ticket_opens_one_connection() {
+    let world = World::new();
+    let token = world.token("ann", "notes", "write");
+    let made = world.with_token("POST", "/api/ticket", &token, b"").json();
+    let path = format!("/sync/notes?ticket={}", made["ticket"].as_str().unwrap());
+    let mut client = Client::connect(&world, &path, None);
+    let channel = client.open("notes", Copy::new(Site::new(1)), "");
+    client.until_converged(channel);
+    assert_eq!(dial(&world, &path, None).err(), Some(401), "used");
+    assert_eq!(dial(&world, "/sync/notes?ticket=x", None).err(), Some(401), "unknown");
+    assert_eq!(dial(&world, "/sync/notes?ticket=", None).err(), Some(401), "empty");
+    assert_eq!(dial(&world, "/sync/notes?token=x", None).err(), None, "not a ticket: no token yet");
+}
+
+/// A client connected with this token, which has said and heard everything.
+fn settled(world: &World, token: &str) -> (Client, ChannelId) {
+    let mut client = Client::connect(world, "/sync/notes", None);
+    let channel = client.open("notes", Copy::new(Site::new(1)), token);
+    client.until_converged(channel);
+    (client, channel)
+}
+
+#[test]
+fn a_token_that_ends_ends_its_channel() {
+    let world = World::new();
+    let token = world.token_for("ann", "notes", "write", 2);
+    let (mut client, channel) = settled(&world, &token);
+    // The session is told in time to bring a new one; it brings none.
+    assert_eq!(client.until_closed().code, ErrorCode::TokenEnded);
+
+    let (mut client, again) = settled(&world, &world.token_for("ann", "notes", "write", 2));
+    assert_eq!(channel, again);
+    let renewed = Bytes::from(world.token("ann", "notes", "write"));
+    client.session().renew_token(again, renewed).unwrap();
+    client.write(again, 1, 5);
+    client.until_converged(again);
+}
+
+#[test]
+fn what_is_revoked_ends_live_connections() {
+    let mut world = World::new();
+    let admin = world.token("root", "*", "admin");
+    let order = json!({ "subject": "ann", "audience": ["notes"], "scope": ["write"] });
+    let make = |world: &World| {
+        world.with_token("POST", "/api/token", &admin, order.to_string().as_bytes()).json()
+    };
+    let (one, two) = (make(&world), make(&world));
+    let token_of = |made: &Value| made["token"].as_str().unwrap().to_string();
+    let (mut first, _) = settled(&world, &token_of(&one));
+    let (mut second, channel) = settled(&world, &token_of(&two));
+    let revoke = |world: &World, body: Value| {
+        let answer = world.with_token("POST", "/api/revoke", &admin, body.to_string().as_bytes());
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    };
+    revoke(&world, json!({ "token_id": one["id"] }));
+    assert_eq!(first.until_closed().code, ErrorCode::TokenEnded);
+    second.write(channel, 1, 5);
+    second.until_converged(channel);
+    revoke(&world, json!({ "subject": "ann" }));
+    assert_eq!(second.until_closed().code, ErrorCode::TokenEnded);
+    for made in [&one, &two] {
+        let read = world.with_token("GET", "/api/stores/notes", &token_of(made), b"");
+        assert_eq!(read.status, 401, "{}", read.text());
+    }
+    world.restart();
+    let read = world.with_token("GET", "/api/stores/notes", &token_of(&two), b"");
+    assert_eq!(read.status, 401, "remembered: {}", read.text());
+}
+
+/// A reader is sent what there is, and what it sends itself is refused, frame by frame.
+#[test]
+fn a_reader_cannot_write() {
+    let world = World::new();
+    let (mut writer, w) = settled(&world, &world.token("ann", "notes", "write"));
+    writer.write(w, 1, 5);
+    writer.until_converged(w);
+    let token = world.token("bob", "notes", "read");
+    let mut reader = Client::connect(&world, "/sync/notes", None);
+    let mut copy = Copy::new(Site::new(2));
+    copy.write(1, 5);
+    let part = copy.deltas[0][0].clone();
+    let channel = reader.open("notes", copy, &token);
+    let vector = writer.copy(w).writer.vector.clone();
+    reader.until_holds(channel, &vector);
+    // Its session knows better than to send; so it is sent past the session.
+    let delta = anabranch_sync::frame::Delta::new(part).unwrap();
+    reader.send_raw(channel, &anabranch_sync::frame::Frame::Delta(delta));
+    let refused = reader.until(|event| match event {
+        Event::PeerRefused { error, .. } => Some(error.code),
+        _ => None,
+    });
+    assert_eq!(refused, ErrorCode::Forbidden);
+    let facts = world.with_token("GET", "/api/stores/notes", &token, b"").json();
+    assert_eq!(facts["changes"], 1);
+}

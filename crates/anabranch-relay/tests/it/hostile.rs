@@ -1,0 +1,237 @@
+//! Peers that mean harm, or are broken: each is stopped, and others are served meanwhile.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use anabranch_sync::frame::{Delta, Frame};
+use bytes::Bytes;
+
+use crate::client::{Client, Copy, dial};
+use crate::deltas::Site;
+use crate::world::World;
+
+/// Two copies exchange a change, so the relay serves.
+fn serves(world: &World) {
+    let token = world.token("ann", "served", "write");
+    let mut client = Client::connect(world, "/sync/served", None);
+    let channel = client.open("served", Copy::new(Site::new(3)), &token);
+    client.until_converged(channel);
+}
+
+/// Reads until the other end closes.
+fn until_end(stream: &mut TcpStream) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    // A reset is an end too.
+    let _ = stream.read_to_end(&mut bytes);
+    bytes
+}
+
+#[test]
+fn a_request_that_never_ends_is_cut_off() {
+    let world = World::new();
+    for begin in ["", "GET /healthz HT", "GET /healthz HTTP/1.1\r\nHost: x\r\nX: "] {
+        let mut stream = world.connect();
+        stream.write_all(begin.as_bytes()).unwrap();
+        serves(&world);
+        until_end(&mut stream);
+    }
+}
+
+#[test]
+fn a_head_that_is_too_large_is_refused() {
+    let world = World::new();
+    let mut stream = world.connect();
+    let head = format!("GET /healthz HTTP/1.1\r\nHost: x\r\nX: {}\r\n", "y".repeat(100_000));
+    // It may be cut off while it is being written.
+    let _ = stream.write_all(head.as_bytes());
+    let answer = String::from_utf8_lossy(&until_end(&mut stream)).into_owned();
+    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431"), "{answer}");
+    serves(&world);
+}
+
+/// A masked frame of a client.
+fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![first];
+    match payload.len() {
+        len @ 0..=125 => bytes.push(0x80 | len as u8),
+        len @ 126..=0xffff => {
+            bytes.push(0x80 | 126);
+            bytes.extend_from_slice(&(len as u16).to_be_bytes());
+        }
+        len => {
+            bytes.push(0x80 | 127);
+            bytes.extend_from_slice(&(len as u64).to_be_bytes());
+        }
+    }
+    // A mask of zeros leaves the bytes as they are.
+    bytes.extend_from_slice(&[0; 4]);
+    bytes.extend_from_slice(payload);
+    bytes
+}
+
+/// Frames before a token, and what is no frame: the connection ends, whatever came.
+#[test]
+fn before_a_token_little_is_taken() {
+    let world = World::new();
+    let huge = [&[0x82, 0xff][..], &(1_u64 << 63).to_be_bytes(), &[0; 4]].concat();
+    let nearly = [&[0x82, 0xff][..], &((1_u64 << 63) - 1).to_be_bytes(), &[0; 4]].concat();
+    let have = frame(0x82, &[2, 0, 0, 0, 0]);
+    let part = Delta::new(Bytes::from(Site::new(1).write_one())).unwrap();
+    let channel = anabranch_sync::ChannelId::new(0).unwrap();
+    let delta = anabranch_sync::frame::encode(channel, &Frame::Delta(part)).into_bytes();
+    for (what, bytes) in [
+        ("silence", Vec::new()),
+        ("a length of 2^63", huge),
+        ("a length just below", nearly),
+        ("a Have", have),
+        ("a Delta", frame(0x82, &delta)),
+        ("an unknown frame", frame(0x82, &[0x70, 0])),
+        ("an empty frame", frame(0x82, &[])),
+        ("text", frame(0x81, b"hello")),
+        ("pings without end", frame(0x89, &[0; 100]).repeat(1000)),
+        ("a message larger than is taken", frame(0x82, &vec![0x80; 65_537])),
+        ("small messages, larger in sum", frame(0x82, &[0x80; 8000]).repeat(10)),
+        ("a message in a thousand pieces", frame(0x02, &[0x80; 100]).repeat(1000)),
+        ("a frame without a mask", vec![0x82, 0x01, 0x00]),
+    ] {
+        let mut socket = dial(&world, "/sync/notes", None).unwrap();
+        let stream = socket.get_mut();
+        // It may be cut off while it is being written.
+        let _ = stream.write_all(&bytes);
+        let answered = until_end(stream);
+        assert!(answered.len() < 100_000, "{what}");
+    }
+    serves(&world);
+    let admin = world.token("root", "*", "admin");
+    assert_eq!(world.with_token("GET", "/api/stores/notes", &admin, b"").status, 404, "not opened");
+}
+
+/// A subscriber that never reads: what it lacks waits in the store, not in memory.
+#[test]
+fn a_subscriber_that_never_reads_costs_nothing() {
+    let world = World::new();
+    let reader = world.token("bob", "notes", "read");
+    let mut deaf = Client::connect(&world, "/sync/notes", None);
+    let deaf_channel = deaf.open("notes", Copy::new(Site::new(2)), &reader);
+    deaf.until_converged(deaf_channel);
+    let token = world.token("ann", "notes", "write");
+    let mut writer = Client::connect(&world, "/sync/notes", None);
+    let channel = writer.open("notes", Copy::new(Site::new(1)), &token);
+    // 20 MB, far more than sockets and queues hold.
+    for _ in 0..20 {
+        writer.write(channel, 10, 100_000);
+        writer.until_converged(channel);
+    }
+    serves(&world);
+    // It reads again, and takes everything.
+    let vector = writer.copy(channel).writer.vector.clone();
+    deaf.until_holds(deaf_channel, &vector);
+}
+
+/// A part whose frame claims to be far larger than it may be, or unpacks to more.
+#[test]
+fn bombs_are_refused_and_the_channel_goes_on() {
+    let world = World::new();
+    let admin = world.token("root", "*", "admin");
+    let bomb = {
+        let zeros = vec![0_u8; 80 << 20];
+        let packed = zstd_of(&zeros);
+        let mut part = Site::new(1).write_one();
+        part.truncate(64);
+        part[32..36].copy_from_slice(&(packed.len() as u32).to_le_bytes());
+        part[36..40].copy_from_slice(&(64_u32 << 20).to_le_bytes());
+        part[40..56].copy_from_slice(&blake3::hash(&packed).as_bytes()[..16]);
+        let mut name = blake3::Hasher::new();
+        name.update(&part[40..56]);
+        part[8..24].copy_from_slice(&name.finalize().as_bytes()[..16]);
+        let check = blake3::hash(&part[..56]);
+        part[56..64].copy_from_slice(&check.as_bytes()[..8]);
+        part.extend_from_slice(&packed);
+        part
+    };
+    let answer = world.with_token("POST", "/api/stores/notes/import", &admin, &bomb);
+    assert_eq!(answer.status, 400, "{}", answer.text());
+    serves(&world);
+}
+
+fn zstd_of(bytes: &[u8]) -> Vec<u8> {
+    zstd::bulk::compress(bytes, 1).unwrap()
+}
+
+#[test]
+fn a_client_that_names_many_stores_makes_none() {
+    let world = World::new();
+    let token = world.token("ann", "*", "write");
+    let mut client = Client::connect(&world, "/sync", Some(&token));
+    for round in 0..10 {
+        let channels: Vec<_> = (0..100)
+            .map(|n| client.open(&format!("s{round}-{n}"), Copy::new(Site::new(1)), ""))
+            .collect();
+        for channel in channels {
+            if !client.is_converged(channel) {
+                client.until_converged(channel);
+            }
+            let now = client.now();
+            let done = anabranch_sync::Refusal::new(
+                anabranch_sync::frame::ErrorCode::Closing,
+                anabranch_sync::frame::Retry::Never,
+                "done",
+            );
+            client.session().close(now, channel, done);
+        }
+        client.drain();
+    }
+    serves(&world);
+    let admin = world.token("root", "*", "admin");
+    let listed = world.with_token("GET", "/api/stores", &admin, b"").json();
+    assert_eq!(listed["stores"].as_array().unwrap().len(), 0);
+    let metrics = world.http("GET", "/metrics", &[], b"").text();
+    assert!(metrics.contains("anabranch_relay_stores_open"), "{metrics}");
+}
+
+/// Some hundreds of connections that say nothing more, and one more that is served.
+#[test]
+fn hundreds_of_idle_connections_are_held() {
+    let world = World::new();
+    let token = world.token("ann", "notes", "read");
+    let before = memory_bytes();
+    let idle: Vec<Client> = (0..300)
+        .map(|_| {
+            let mut client = Client::connect(&world, "/sync/notes", None);
+            let channel = client.open("notes", Copy::new(Site::new(1)), &token);
+            client.until_converged(channel);
+            client
+        })
+        .collect();
+    let each = memory_bytes().saturating_sub(before) / idle.len() as u64;
+    // Both ends of each are in this process.
+    assert!(each < 200_000, "{each} bytes a connection");
+    serves(&world);
+}
+
+/// Resident memory of this process; 0 where it cannot be told.
+fn memory_bytes() -> u64 {
+    let pages = std::fs::read_to_string("/proc/self/statm").ok().and_then(|text| {
+        text.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok())
+    });
+    pages.unwrap_or(0) * 4096
+}
+
+#[test]
+fn connections_beyond_the_limit_are_turned_away() {
+    let settings =
+        anabranch_relay::Settings { max_store_connections: Some(2), ..Default::default() };
+    let world = World::with(settings);
+    let token = world.token("ann", "notes", "read");
+    let open = || {
+        let mut client = Client::connect(&world, "/sync/notes", None);
+        let channel = client.open("notes", Copy::new(Site::new(1)), &token);
+        (client, channel)
+    };
+    let mut first: Vec<_> = (0..2).map(|_| open()).collect();
+    for (client, channel) in &mut first {
+        client.until_converged(*channel);
+    }
+    let error = open().0.until_closed();
+    assert!(error.text.contains("quota store-connections"), "{error:?}");
+}
