@@ -88,9 +88,8 @@ impl Settings {
     ) -> Result<Settings, ConfigError> {
         let text = |name: &str| variable(&format!("ANABRANCH_{name}")).filter(|v| !v.is_empty());
         let path = |name: &str| text(name).map(PathBuf::from);
-        let number = |name: &str, setting| {
-            text(name).map(|found| number_of(setting, found)).transpose()
-        };
+        let number =
+            |name: &str, setting| text(name).map(|found| number_of(setting, found)).transpose();
         Ok(Settings {
             listen: text("LISTEN"),
             data: path("DATA"),

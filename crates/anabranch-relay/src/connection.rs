@@ -197,7 +197,11 @@ impl Connection {
     }
 
     fn max_message_bytes(&self) -> usize {
-        if self.is_verified { anabranch_sync::limits::MAX_FRAME_BYTES } else { MAX_UNVERIFIED_BYTES }
+        if self.is_verified {
+            anabranch_sync::limits::MAX_FRAME_BYTES
+        } else {
+            MAX_UNVERIFIED_BYTES
+        }
     }
 
     fn received(
@@ -280,9 +284,9 @@ impl Connection {
                 self.verify(channel, &hello, is_renewal);
             }
             Request::Open { channel, .. } => self.open(channel),
-            Request::Take { channel, part } => self.with_lane(channel, |lane, relay| {
-                lane.take(relay, part)
-            }),
+            Request::Take { channel, part } => {
+                self.with_lane(channel, |lane, relay| lane.take(relay, part))
+            }
             Request::Forget { channel, delta } => self.with_lane(channel, |lane, _| {
                 lane.forget(delta);
                 None
@@ -371,9 +375,8 @@ impl Connection {
                 .map_err(|_| TokenError::Malformed { what: "not UTF-8" })?;
             crate::http::checked(&self.relay, text)?
         };
-        let store = StoreId::new(hello.store.as_str()).ok_or(TokenError::Malformed {
-            what: "the name of the store",
-        })?;
+        let store = StoreId::new(hello.store.as_str())
+            .ok_or(TokenError::Malformed { what: "the name of the store" })?;
         if grant.includes(&store) { Ok(grant) } else { Err(TokenError::Audience { store }) }
     }
 

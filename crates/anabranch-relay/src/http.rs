@@ -19,9 +19,9 @@ use serde_json::Value;
 use crate::clock;
 use crate::metrics;
 use crate::relay::Relay;
-use anabranch_sync::scope::Scope;
 use crate::store_id::StoreId;
 use crate::token::{Grant, TokenError};
+use anabranch_sync::scope::Scope;
 
 mod body;
 mod open_api;
@@ -94,7 +94,8 @@ fn allowed_origin(relay: &Relay, origin: Option<&HeaderValue>) -> Result<(), Pro
     if listed.iter().any(|one| one == "*" || one.as_bytes() == origin.as_bytes()) {
         return Ok(());
     }
-    let detail = "pages of this origin may not connect: the relay's setting `origins` lists those that may";
+    let detail =
+        "pages of this origin may not connect: the relay's setting `origins` lists those that may";
     Err(Problem::new(StatusCode::FORBIDDEN, "origin", detail))
 }
 

@@ -51,7 +51,11 @@ impl Intake {
     ///
     /// # Errors
     /// [`StorageError`]; then nothing of this delta is kept.
-    pub(crate) async fn take(&mut self, relay: &Arc<Relay>, part: Bytes) -> Result<Taken, StorageError> {
+    pub(crate) async fn take(
+        &mut self,
+        relay: &Arc<Relay>,
+        part: Bytes,
+    ) -> Result<Taken, StorageError> {
         let (head, _) = part_head(&part)?;
         if head.of == 1 && part.len() <= MAX_INLINE_BYTES {
             let checked = part.clone();

@@ -76,7 +76,8 @@ pub fn make_token(data: &Path, order: &TokenOrder) -> Result<MadeToken, TokenOrd
 impl TokenOrder {
     /// The same, as a token says it.
     pub(crate) fn checked(&self) -> Result<Order, TokenOrderError> {
-        let wrong = |found: &str, expected| TokenOrderError::Value { found: found.into(), expected };
+        let wrong =
+            |found: &str, expected| TokenOrderError::Value { found: found.into(), expected };
         if !(1..=MAX_SUBJECT_BYTES).contains(&self.subject.len()) {
             return Err(wrong(&self.subject, "a subject has 1 to 256 bytes"));
         }
@@ -85,7 +86,8 @@ impl TokenOrder {
         }
         let mut audience = Vec::new();
         for text in &self.stores {
-            let expected = "a store's name has 1 to 128 letters, digits, -, _, . or ~, or ends in *";
+            let expected =
+                "a store's name has 1 to 128 letters, digits, -, _, . or ~, or ends in *";
             audience.push(Audience::new(text).ok_or_else(|| wrong(text, expected))?);
         }
         for word in &self.scope {
@@ -97,11 +99,6 @@ impl TokenOrder {
             return Err(wrong(&self.life_s.to_string(), "a token lives up to ten years"));
         }
         let expires_s = clock::now_s() + self.life_s;
-        Ok(Order {
-            subject: self.subject.clone(),
-            audience,
-            scope: self.scope.clone(),
-            expires_s,
-        })
+        Ok(Order { subject: self.subject.clone(), audience, scope: self.scope.clone(), expires_s })
     }
 }

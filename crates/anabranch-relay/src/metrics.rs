@@ -110,10 +110,25 @@ pub(crate) fn text(relay: &Relay, for_admin: bool) -> String {
         ("commits_total", "counter", "Transactions on disk.", relay.n_commits()),
         ("changes_total", "counter", "Changes stored.", number(&metrics.changes)),
         ("deltas_stored_total", "counter", "Deltas stored.", number(&metrics.deltas_stored)),
-        ("delta_bytes_stored_total", "counter", "Their bytes.", number(&metrics.delta_bytes_stored)),
-        ("deltas_covered_total", "counter", "Deltas with nothing new.", number(&metrics.deltas_covered)),
+        (
+            "delta_bytes_stored_total",
+            "counter",
+            "Their bytes.",
+            number(&metrics.delta_bytes_stored),
+        ),
+        (
+            "deltas_covered_total",
+            "counter",
+            "Deltas with nothing new.",
+            number(&metrics.deltas_covered),
+        ),
         ("deltas_refused_total", "counter", "Deltas refused.", number(&metrics.deltas_refused)),
-        ("parts_read_total", "counter", "Parts of deltas read for those behind.", number(&metrics.parts_sent)),
+        (
+            "parts_read_total",
+            "counter",
+            "Parts of deltas read for those behind.",
+            number(&metrics.parts_sent),
+        ),
         ("part_bytes_read_total", "counter", "Their bytes.", number(&metrics.part_bytes_sent)),
     ] {
         let name = format!("anabranch_relay_{name}");
@@ -122,7 +137,10 @@ pub(crate) fn text(relay: &Relay, for_admin: bool) -> String {
     }
     if for_admin {
         let name = "anabranch_relay_subject_changes_total";
-        let _ = writeln!(out, "# HELP {name} Changes by who delivered them first.\n# TYPE {name} counter");
+        let _ = writeln!(
+            out,
+            "# HELP {name} Changes by who delivered them first.\n# TYPE {name} counter"
+        );
         let subjects = metrics.by_subject.lock().unwrap_or_else(PoisonError::into_inner);
         for (subject, n) in subjects.iter() {
             let _ = writeln!(out, "{name}{{subject=\"{}\"}} {n}", escaped(subject));

@@ -26,6 +26,17 @@ pub(crate) struct Outline {
 }
 
 impl Outline {
+    /// What a delta with these headers says; for tests of the storage.
+    #[cfg(test)]
+    pub(crate) fn new(
+        from: VersionVector,
+        to: VersionVector,
+        newest: Hlc,
+        salts: BTreeMap<SiteId, Vec<u64>>,
+    ) -> Outline {
+        Outline { from, to, newest, salts }
+    }
+
     /// The salts of a site's versions above `from`, ascending.
     pub(crate) fn salts(&self, site: SiteId) -> &[u64] {
         self.salts.get(&site).map_or(&[], Vec::as_slice)

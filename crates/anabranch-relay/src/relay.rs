@@ -339,9 +339,8 @@ impl Relay {
         let limit = self.config.max_changes_per_second;
         let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
         let per_ms = limit as f64 / 1000.0;
-        let drained = |rate: &Rate| {
-            (rate.debt - now_ms.saturating_sub(rate.at_ms) as f64 * per_ms).max(0.0)
-        };
+        let drained =
+            |rate: &Rate| (rate.debt - now_ms.saturating_sub(rate.at_ms) as f64 * per_ms).max(0.0);
         if rates.len() > MAX_WARM_STORES {
             rates.retain(|_, rate| drained(rate) > 0.0);
         }

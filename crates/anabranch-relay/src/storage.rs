@@ -27,8 +27,7 @@ use crate::store_id::StoreId;
 pub(crate) mod sqlite;
 
 /// What a backend answers later.
-pub(crate) type Pending<'a, T> =
-    Pin<Box<dyn Future<Output = Result<T, StorageError>> + Send + 'a>>;
+pub(crate) type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T, StorageError>> + Send + 'a>>;
 
 /// The verbs of a backend. All are safe to call at the same time.
 pub(crate) trait Storage: Send + Sync {

@@ -16,9 +16,8 @@ use crate::relay::StartError;
 /// # Errors
 /// [`StartError::Tls`].
 pub(crate) fn acceptor(files: &TlsFiles) -> Result<TlsAcceptor, StartError> {
-    let wrong = |path: &Path, what: String| StartError::Tls {
-        what: format!("{}: {what}", path.display()),
-    };
+    let wrong =
+        |path: &Path, what: String| StartError::Tls { what: format!("{}: {what}", path.display()) };
     let at_cert = |error: rustls::pki_types::pem::Error| wrong(&files.cert, error.to_string());
     let chain = CertificateDer::pem_file_iter(&files.cert)
         .map_err(at_cert)?

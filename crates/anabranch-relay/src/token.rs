@@ -10,8 +10,8 @@ use std::sync::Arc;
 use anabranch_core::site::SiteId;
 use serde_json::json;
 
-use anabranch_sync::scope::Scopes;
 use crate::store_id::StoreId;
+use anabranch_sync::scope::Scopes;
 
 mod claims;
 mod jws;

@@ -316,8 +316,7 @@ async fn export(
         return Ok((StoreEvent::NothingAbove, Some(exported)));
     };
     let n_parts = delta.body.n_parts();
-    let is_known =
-        |partial: &Partial| (partial.delta.0, partial.of) == (delta.name, n_parts);
+    let is_known = |partial: &Partial| (partial.delta.0, partial.of) == (delta.name, n_parts);
     let first = partial.filter(is_known).map_or(0, |partial| partial.next);
     let part = part_of(relay, &delta, first).await?;
     let event = StoreEvent::Exported { part, to: Arc::new(delta.to()) };

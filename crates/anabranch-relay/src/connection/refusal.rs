@@ -20,9 +20,7 @@ pub(super) fn of_storage(error: &StorageError) -> Refusal {
             (ErrorCode::ClockAhead, Retry::AfterMs(wait_ms))
         }
         StorageError::StoreFull { .. } => (ErrorCode::OverQuota, Retry::Never),
-        StorageError::TooFast { retry_ms, .. } => {
-            (ErrorCode::OverQuota, Retry::AfterMs(*retry_ms))
-        }
+        StorageError::TooFast { retry_ms, .. } => (ErrorCode::OverQuota, Retry::AfterMs(*retry_ms)),
         StorageError::Wire(WireError::Unsupported { .. } | WireError::UnknownSection { .. }) => {
             (ErrorCode::Unsupported, Retry::Never)
         }
@@ -34,9 +32,7 @@ pub(super) fn of_storage(error: &StorageError) -> Refusal {
     };
     let mut refusal = Refusal::new(code, retry, error.to_string());
     refusal.change = match error {
-        StorageError::SiteReused { site, version } => {
-            Some(Dot { site: *site, version: *version })
-        }
+        StorageError::SiteReused { site, version } => Some(Dot { site: *site, version: *version }),
         _ => None,
     };
     refusal

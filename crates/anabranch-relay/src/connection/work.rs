@@ -20,11 +20,7 @@ pub(super) type Job = Pin<Box<dyn Future<Output = Outcome> + Send>>;
 /// What came of it, for the lane of this serial number.
 pub(super) enum Outcome {
     /// A store was opened.
-    Opened {
-        serial: u32,
-        seat: Seat,
-        vector: Result<Arc<VersionVector>, StorageError>,
-    },
+    Opened { serial: u32, seat: Seat, vector: Result<Arc<VersionVector>, StorageError> },
     /// A question was answered.
     Read { serial: u32, event: StoreEvent, exported: Option<Exported> },
     /// A part was checked.

@@ -18,9 +18,9 @@ use super::{Answer, Problem, grant, grant_for, json_answer};
 use crate::intake::{Intake, Taken, must_be_complete};
 use crate::limits::{MAX_LISTED_STORES, MAX_READ_BYTES, MAX_READ_DELTAS};
 use crate::relay::Relay;
-use anabranch_sync::scope::Scope;
 use crate::storage::{Appended, StorageError, StoreFacts, Wanted};
 use crate::store_id::StoreId;
+use anabranch_sync::scope::Scope;
 
 /// The stores that an admin's token is for, by name; `?after=` goes on.
 pub(super) async fn list<B>(relay: &Relay, request: &Request<B>) -> Result<Answer, Problem> {

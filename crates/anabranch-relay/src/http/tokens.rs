@@ -9,13 +9,11 @@ use serde_json::json;
 
 use super::{Answer, Problem, grant, json_answer, json_body};
 use crate::clock;
-use crate::limits::{
-    DEFAULT_TOKEN_LIFE_S, MAX_SUBJECT_BYTES, MAX_TOKEN_LIFE_S, TICKET_LIFE_S,
-};
+use crate::limits::{DEFAULT_TOKEN_LIFE_S, MAX_SUBJECT_BYTES, MAX_TOKEN_LIFE_S, TICKET_LIFE_S};
 use crate::relay::Relay;
-use anabranch_sync::scope::Scope;
 use crate::storage::{Revoked, RevokedKind};
 use crate::token::{Audience, Grant, Order};
+use anabranch_sync::scope::Scope;
 
 /// What `POST /api/token` takes.
 #[derive(Debug, Deserialize)]

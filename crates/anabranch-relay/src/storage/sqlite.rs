@@ -14,8 +14,8 @@ use rusqlite::Connection;
 use tokio::sync::Semaphore;
 
 use super::{
-    Appended, Delivered, Incoming, Listed, Observer, Pending, Revoked, Storage, StorageError, StoreFacts, StoredDelta,
-    Wanted,
+    Appended, Delivered, Incoming, Listed, Observer, Pending, Revoked, Storage, StorageError,
+    StoreFacts, StoredDelta, Wanted,
 };
 use crate::blobs::BlobHash;
 use crate::limits::MAX_READERS;
@@ -30,8 +30,10 @@ mod schema;
 /// A relay's database.
 #[derive(Debug)]
 pub(crate) struct SqliteStorage {
-    queue: queue::Queue,
+    // Dropped first: the last connection to close moves the log into the database, and those
+    // that read cannot.
     readers: Arc<Readers>,
+    queue: queue::Queue,
 }
 
 #[derive(Debug)]
@@ -56,7 +58,7 @@ impl SqliteStorage {
             idle: Mutex::default(),
             turns: Arc::new(Semaphore::new(MAX_READERS)),
         });
-        Ok(SqliteStorage { queue: queue::Queue::start(ledger)?, readers })
+        Ok(SqliteStorage { readers, queue: queue::Queue::start(ledger)? })
     }
 
     /// Transactions committed since the start.
@@ -180,3 +182,6 @@ impl Storage for SqliteStorage {
         self.ask(move |db| read::unnamed(db, blobs))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,8 +6,8 @@ use serde::{Deserialize, Deserializer};
 
 use super::{Grant, TokenError};
 use crate::limits::{CLOCK_SKEW_S, MAX_AUDIENCES, MAX_SUBJECT_BYTES, MAX_TOKEN_ID_BYTES};
-use anabranch_sync::scope::Scopes;
 use crate::store_id::StoreId;
+use anabranch_sync::scope::Scopes;
 
 /// The claims that matter; others are skipped, one given twice is refused.
 #[derive(Debug, Deserialize)]

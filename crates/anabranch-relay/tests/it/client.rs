@@ -13,9 +13,7 @@ use anabranch_core::wire::{Decoder, decode};
 use anabranch_sync::frame::{
     Delta, DeltaName, ErrorCode, ErrorFrame, Frame, Retry, StoreName, encode,
 };
-use anabranch_sync::{
-    ChannelId, Config, Event, Open, Refusal, Request, Session, StoreEvent, Time,
-};
+use anabranch_sync::{ChannelId, Config, Event, Open, Refusal, Request, Session, StoreEvent, Time};
 use bytes::Bytes;
 use tungstenite::client::IntoClientRequest;
 use tungstenite::{Message, WebSocket};
@@ -210,7 +208,8 @@ impl Client {
                 self.events.remove(at);
                 return found;
             }
-            let closed = self.events.iter().find(|event| matches!(event, Event::Closed { .. }));
+            let is_end = |event: &&Event| matches!(event, Event::Closed { by_peer: true, .. });
+            let closed = self.events.iter().find(is_end);
             assert!(closed.is_none(), "{closed:?}");
             assert!(self.read(), "the connection ended");
         }
@@ -224,7 +223,8 @@ impl Client {
 
     /// Whether the channel has said so since it was asked last.
     pub(crate) fn is_converged(&mut self, channel: ChannelId) -> bool {
-        let is_it = |event: &Event| matches!(event, Event::Converged { channel: c } if *c == channel);
+        let is_it =
+            |event: &Event| matches!(event, Event::Converged { channel: c } if *c == channel);
         let at = self.events.iter().position(is_it);
         at.map(|at| self.events.remove(at)).is_some()
     }
@@ -258,7 +258,8 @@ impl Client {
             Request::Open { channel, .. } => {
                 let copy = &self.stores[&channel];
                 let (site, vector) = (copy.writer.site, Arc::new(copy.writer.vector.clone()));
-                let event = StoreEvent::Opened { site, vector, partials: Vec::new(), resumed: None };
+                let event =
+                    StoreEvent::Opened { site, vector, partials: Vec::new(), resumed: None };
                 self.session.handle_store_event(now, channel, event);
             }
             Request::Export { channel, above, .. } => {

@@ -29,6 +29,13 @@ impl Site {
         self.vector.version(self.site)
     }
 
+    /// Goes back to an earlier version, as a store does that never heard of later ones.
+    pub(crate) fn cut(&mut self, version: u64) {
+        let chain = (1..=version)
+            .fold(Chain::default(), |chain, version| chain.next(self.site, version, self.salt));
+        self.vector.set(self.site, Held { version, chain });
+    }
+
     /// The parts of a delta of `n` changes, of one row each, with texts of so many bytes.
     pub(crate) fn write(&mut self, n: u64, text_bytes: usize) -> Vec<Vec<u8>> {
         encode(&self.delta(n, text_bytes))

@@ -211,9 +211,9 @@ fn hundreds_of_idle_connections_are_held() {
 
 /// Resident memory of this process; 0 where it cannot be told.
 fn memory_bytes() -> u64 {
-    let pages = std::fs::read_to_string("/proc/self/statm").ok().and_then(|text| {
-        text.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok())
-    });
+    let pages = std::fs::read_to_string("/proc/self/statm")
+        .ok()
+        .and_then(|text| text.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()));
     pages.unwrap_or(0) * 4096
 }
 

@@ -56,7 +56,10 @@ fn stores_are_exported_imported_listed_and_deleted() {
     assert_eq!((again["stored"].as_u64(), again["covered"].as_u64()), (Some(0), Some(3)));
 
     let facts = world.with_token("GET", "/api/stores/notes", &admin, b"").json();
-    assert_eq!((&facts["changes"], &facts["sites"], &facts["deltas"]), (&3.into(), &1.into(), &3.into()));
+    assert_eq!(
+        (&facts["changes"], &facts["sites"], &facts["deltas"]),
+        (&3.into(), &1.into(), &3.into())
+    );
     assert_eq!(facts["delivered"][0]["subject"], "root");
     assert_eq!(facts["delivered"][0]["last"], 3);
 

@@ -6,4 +6,5 @@ mod deltas;
 mod exchange;
 mod hostile;
 mod http;
+mod kill;
 mod world;

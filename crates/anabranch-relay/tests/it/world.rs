@@ -163,7 +163,7 @@ impl Drop for World {
     }
 }
 
-fn answer(bytes: &[u8]) -> Answer {
+pub(crate) fn answer(bytes: &[u8]) -> Answer {
     let at = bytes.windows(4).position(|four| four == b"\r\n\r\n");
     let at = at.unwrap_or_else(|| panic!("no answer: {:?}", String::from_utf8_lossy(bytes)));
     let head = String::from_utf8_lossy(&bytes[..at]).into_owned();

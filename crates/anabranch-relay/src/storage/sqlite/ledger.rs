@@ -13,9 +13,7 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::rows;
 use crate::limits::{MAX_SPAN_SALTS, MAX_WARM_STORES};
-use crate::storage::{
-    Appended, Body, Incoming, Observer, Owners, Span, StorageError, StoredDelta,
-};
+use crate::storage::{Appended, Body, Incoming, Observer, Owners, Span, StorageError, StoredDelta};
 use crate::store_id::StoreId;
 
 type Result<T> = std::result::Result<T, StorageError>;
@@ -275,9 +273,9 @@ impl Ledger {
 
     fn insert_blobs(&self, delta: i64, body: &Body) -> Result<()> {
         let Body::Blobs(parts) = body else { return Ok(()) };
-        let mut statement = self
-            .db
-            .prepare_cached("INSERT INTO blob(delta, part, hash, n_bytes) VALUES(?1, ?2, ?3, ?4)")?;
+        let mut statement = self.db.prepare_cached(
+            "INSERT INTO blob(delta, part, hash, n_bytes) VALUES(?1, ?2, ?3, ?4)",
+        )?;
         for (part, (hash, n_bytes)) in (0_i64..).zip(parts.iter()) {
             statement.execute((delta, part, hash.0, n_bytes))?;
         }
@@ -300,9 +298,9 @@ impl Ledger {
                      VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)",
                 )?
                 .execute((row.id, last as i64, first as i64, delta, subject, chain.0, bytes))?;
-            chain = (first..).zip(salts).fold(chain, |chain, (version, salt)| {
-                chain.next(span.site, version, *salt)
-            });
+            chain = (first..)
+                .zip(salts)
+                .fold(chain, |chain, (version, salt)| chain.next(span.site, version, *salt));
             first = last + 1;
         }
         self.db

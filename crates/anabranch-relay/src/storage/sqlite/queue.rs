@@ -61,7 +61,8 @@ impl Queue {
         let (answer, answered) = oneshot::channel();
         let job: Job = Box::new(move |ledger| {
             let result = work(ledger);
-            if let Err(error @ (StorageError::Backend(_) | StorageError::Damaged { .. })) = &result {
+            if let Err(error @ (StorageError::Backend(_) | StorageError::Damaged { .. })) = &result
+            {
                 ledger.fail(error);
             }
             // Who asked may be gone.

@@ -8,7 +8,9 @@ use rusqlite::{Connection, OptionalExtension, Row};
 use super::rows;
 use crate::blobs::BlobHash;
 use crate::limits::MAX_LISTED_DELIVERERS;
-use crate::storage::{Delivered, Listed, Revoked, RevokedKind, StorageError, StoreFacts, StoredDelta, Wanted};
+use crate::storage::{
+    Delivered, Listed, Revoked, RevokedKind, StorageError, StoreFacts, StoredDelta, Wanted,
+};
 use crate::store_id::StoreId;
 
 type Result<T> = std::result::Result<T, StorageError>;
@@ -21,7 +23,8 @@ fn store_row(db: &Connection, store: &StoreId) -> Result<Option<i64>> {
 pub(super) fn vector(db: &Connection, store: &StoreId) -> Result<VersionVector> {
     let mut vector = VersionVector::new();
     let Some(store) = store_row(db, store)? else { return Ok(vector) };
-    let mut statement = db.prepare_cached("SELECT site, version, chain FROM site WHERE store = ?1")?;
+    let mut statement =
+        db.prepare_cached("SELECT site, version, chain FROM site WHERE store = ?1")?;
     let mut rows = statement.query([store])?;
     while let Some(row) = rows.next()? {
         let site = rows::site(row.get_ref(0)?.as_blob().unwrap_or_default())?;

@@ -53,11 +53,7 @@ pub(super) fn chain(bytes: &[u8]) -> Result<Chain, StorageError> {
 }
 
 /// The bytes of a delta, whose row has `part`.
-pub(super) fn body(
-    db: &Connection,
-    delta: i64,
-    part: Option<&[u8]>,
-) -> Result<Body, StorageError> {
+pub(super) fn body(db: &Connection, delta: i64, part: Option<&[u8]>) -> Result<Body, StorageError> {
     if let Some(part) = part {
         return Ok(Body::Inline(Bytes::copy_from_slice(part)));
     }

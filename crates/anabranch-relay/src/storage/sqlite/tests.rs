@@ -1,0 +1,215 @@
+//! Group commit, and what an append checks.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Mutex;
+use std::task::{Context, Poll, Waker};
+
+use anabranch_core::clock::Hlc;
+use anabranch_core::vector::Held;
+use bytes::Bytes;
+
+use super::*;
+use crate::outline::Outline;
+use crate::storage::{Body, Owners};
+
+#[derive(Default)]
+struct Heard(Mutex<Vec<u64>>);
+
+impl Observer for Heard {
+    fn committed(&self, deltas: &[(StoreId, Arc<StoredDelta>)]) {
+        self.0.lock().unwrap().extend(deltas.iter().map(|(_, delta)| delta.id));
+    }
+}
+
+struct World {
+    storage: SqliteStorage,
+    heard: Arc<Heard>,
+    folder: tempfile::TempDir,
+}
+
+fn world() -> World {
+    let folder = tempfile::tempdir().unwrap();
+    let heard = Arc::new(Heard::default());
+    let observer: Arc<dyn Observer> = Arc::clone(&heard) as _;
+    let storage = SqliteStorage::open(&folder.path().join("relay.db"), observer).unwrap();
+    World { storage, heard, folder }
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+}
+
+fn site(name: u8) -> SiteId {
+    SiteId::new(&[name; 16]).unwrap()
+}
+
+fn chain(name: u8, version: u64, salt: u64) -> Chain {
+    (1..=version).fold(Chain::default(), |chain, v| chain.next(site(name), v, salt))
+}
+
+fn vector(entries: &[(u8, u64, u64)]) -> VersionVector {
+    let mut vector = VersionVector::new();
+    for (name, version, salt) in entries {
+        let held = Held { version: *version, chain: chain(*name, *version, *salt) };
+        vector.set(site(*name), held);
+    }
+    vector
+}
+
+/// A delta from one vector to another, of (site, version, salt) each.
+fn incoming(from: &[(u8, u64, u64)], to: &[(u8, u64, u64)]) -> Incoming {
+    let (from, to) = (vector(from), vector(to));
+    let salts = to_salts(&from, to.iter().map(|(site, held)| (site, held.version)), 7);
+    incoming_of(Outline::new(from, to, Hlc(0), salts))
+}
+
+fn to_salts(
+    from: &VersionVector,
+    to: impl Iterator<Item = (SiteId, u64)>,
+    salt: u64,
+) -> BTreeMap<SiteId, Vec<u64>> {
+    let n = |(site, version)| (site, vec![salt; (version - from.version(site)) as usize]);
+    to.map(n).filter(|(_, salts)| !salts.is_empty()).collect()
+}
+
+fn incoming_of(outline: Outline) -> Incoming {
+    Incoming {
+        store: StoreId::new("s").unwrap(),
+        subject: "ann".into(),
+        name: [1; 16],
+        outline,
+        body: Body::Inline(Bytes::from_static(b"part")),
+        owners: Owners::Any,
+        max_store_bytes: 1000,
+        now_ms: 1,
+    }
+}
+
+/// Counted, not timed: a hundred appends that wait are one transaction.
+#[test]
+fn all_that_waits_is_one_commit() {
+    let world = world();
+    block_on(world.storage.append(incoming(&[], &[(1, 1, 7)]))).unwrap();
+    let before = world.storage.n_commits();
+    // Somebody else holds the database, so that the next transaction cannot begin.
+    let other = rusqlite::Connection::open(world.folder.path().join("relay.db")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let mut waiting: Vec<_> = (1..=100)
+        .map(|version| world.storage.append(incoming(&[(1, version, 7)], &[(1, version + 1, 7)])))
+        .collect();
+    let mut context = Context::from_waker(Waker::noop());
+    for append in &mut waiting {
+        assert!(matches!(append.as_mut().poll(&mut context), Poll::Pending));
+    }
+    other.execute_batch("COMMIT").unwrap();
+    for append in waiting {
+        assert!(matches!(block_on(append), Ok(Appended::Stored)));
+    }
+    assert_eq!(world.storage.n_commits() - before, 1);
+    assert_eq!(*world.heard.0.lock().unwrap(), (1..=101).collect::<Vec<u64>>(), "in order");
+}
+
+#[test]
+fn what_an_append_checks() {
+    let world = world();
+    let append = |incoming| block_on(world.storage.append(incoming));
+    append(incoming(&[], &[(1, 3, 7), (2, 1, 7)])).unwrap();
+    let held = || block_on(world.storage.vector(&StoreId::new("s").unwrap())).unwrap();
+    let before = held();
+    type Check = fn(&StorageError) -> bool;
+    let refused: [(&str, Incoming, Check); 7] = [
+        ("begins above what is held", incoming(&[(1, 4, 7)], &[(1, 5, 7)]), |error| {
+            matches!(error, StorageError::Gap { from: 4, held: 3, .. })
+        }),
+        ("begins at a site that is not held", incoming(&[(3, 1, 7)], &[(3, 2, 7)]), |error| {
+            matches!(error, StorageError::Gap { from: 1, held: 0, .. })
+        }),
+        ("begins with another history", incoming(&[(1, 2, 8)], &[(1, 4, 8)]), |error| {
+            matches!(error, StorageError::SiteReused { version: 2, .. })
+        }),
+        (
+            "repeats with another history",
+            {
+                let (from, to) = (vector(&[]), vector(&[(1, 4, 8)]));
+                let salts = to_salts(&from, [(site(1), 4)].into_iter(), 8);
+                incoming_of(Outline::new(from, to, Hlc(0), salts))
+            },
+            |error| matches!(error, StorageError::SiteReused { version: 3, .. }),
+        ),
+        (
+            "leads to a chain that its salts do not",
+            {
+                let (from, to) = (vector(&[(1, 3, 7)]), vector(&[(1, 4, 8)]));
+                let salts = to_salts(&from, [(site(1), 4)].into_iter(), 7);
+                incoming_of(Outline::new(from, to, Hlc(0), salts))
+            },
+            |error| matches!(error, StorageError::Wire(_)),
+        ),
+        (
+            "comes from the future",
+            {
+                let (from, to) = (vector(&[(1, 3, 7)]), vector(&[(1, 4, 7)]));
+                let salts = to_salts(&from, [(site(1), 4)].into_iter(), 7);
+                incoming_of(Outline::new(from, to, Hlc(700_000 << 16), salts))
+            },
+            |error| matches!(error, StorageError::ClockAhead(_)),
+        ),
+        (
+            "is more than may be kept",
+            Incoming { max_store_bytes: 7, ..incoming(&[(1, 3, 7)], &[(1, 4, 7)]) },
+            |error| matches!(error, StorageError::StoreFull { limit: 7, .. }),
+        ),
+    ];
+    for (what, incoming, check) in refused {
+        let error = append(incoming).expect_err(what);
+        assert!(check(&error), "{what}: {error:?}");
+        assert_eq!(held(), before, "{what}");
+    }
+    for (what, incoming) in [
+        ("the same again", incoming(&[], &[(1, 3, 7), (2, 1, 7)])),
+        ("a part of it", incoming(&[(1, 1, 7)], &[(1, 2, 7)])),
+        ("nothing", incoming(&[], &[])),
+    ] {
+        assert!(matches!(append(incoming), Ok(Appended::Covered)), "{what}");
+    }
+    assert_eq!(world.heard.0.lock().unwrap().len(), 1);
+    append(incoming(&[(1, 2, 7)], &[(1, 4, 7)])).unwrap();
+    assert_eq!(held(), vector(&[(1, 4, 7), (2, 1, 7)]));
+}
+
+/// A reader is given what it lacks in order of arrival, and chains of any version.
+#[test]
+fn deltas_above_a_vector() {
+    let world = world();
+    let store = StoreId::new("s").unwrap();
+    for (from, to) in [
+        (&[][..], &[(1, 1, 7)][..]),
+        (&[], &[(2, 5000, 7)]),
+        (&[(1, 1, 7)], &[(1, 2, 7)]),
+        (&[(2, 5000, 7)], &[(2, 5001, 7)]),
+    ] {
+        block_on(world.storage.append(incoming(from, to))).unwrap();
+    }
+    let above = |held: &[(u8, u64, u64)], after| {
+        let wanted = Wanted { held: Arc::new(vector(held)), after, max_deltas: 9, max_bytes: 999 };
+        let found = block_on(world.storage.deltas(&store, wanted)).unwrap();
+        found.iter().map(|delta| delta.id).collect::<Vec<_>>()
+    };
+    for (held, after, expected) in [
+        (&[][..], None, &[1, 2, 3, 4][..]),
+        (&[], Some(2), &[3, 4]),
+        (&[(1, 1, 7)], None, &[2, 3, 4]),
+        (&[(2, 4999, 7)], None, &[1, 2, 3, 4]),
+        (&[(2, 5000, 7)], None, &[1, 3, 4]),
+        (&[(1, 2, 7), (2, 5000, 7)], None, &[4]),
+        (&[(1, 2, 7), (2, 5001, 7)], None, &[]),
+        (&[(1, 9, 7), (2, 9999, 7)], Some(0), &[]),
+    ] {
+        assert_eq!(above(held, after), expected, "{held:?} {after:?}");
+    }
+    let versions = vec![1, 4096, 4097, 5001, 5002];
+    let chains = block_on(world.storage.chains(&store, site(2), versions)).unwrap();
+    let expected: Vec<_> = [1, 4096, 4097, 5001].into_iter().map(|v| (v, chain(2, v, 7))).collect();
+    assert_eq!(chains, expected);
+}
