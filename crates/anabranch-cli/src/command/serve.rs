@@ -111,9 +111,8 @@ fn config(args: &Args) -> Result<Config> {
     };
     let variables = Settings::from_environment(|name| std::env::var(name).ok());
     let file = args.config.as_deref().map_or(Ok(Settings::default()), Settings::read);
-    let settings = flags
-        .over(variables.map_err(config_failure)?)
-        .over(file.map_err(config_failure)?);
+    let settings =
+        flags.over(variables.map_err(config_failure)?).over(file.map_err(config_failure)?);
     Config::new(settings).map_err(config_failure)
 }
 

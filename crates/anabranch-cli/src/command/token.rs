@@ -74,9 +74,10 @@ fn seconds(text: &str) -> Result<u64, String> {
 fn failure(error: TokenOrderError) -> Failure {
     let (exit, hint) = match &error {
         TokenOrderError::Value { .. } => (Exit::Usage, "`ana token --help` shows an example"),
-        TokenOrderError::NoRelay { .. } => {
-            (Exit::Io, "--data names the directory that `ana serve` uses; its first start makes a key")
-        }
+        TokenOrderError::NoRelay { .. } => (
+            Exit::Io,
+            "--data names the directory that `ana serve` uses; its first start makes a key",
+        ),
         TokenOrderError::Key(KeyError::Io { .. }) => {
             (Exit::Io, "run it as who runs the relay: only they may read its key")
         }
