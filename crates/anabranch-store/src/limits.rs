@@ -62,6 +62,9 @@ pub(crate) const MAX_ENTRY_KEY_BYTES: usize = 1 << 20;
 pub(crate) const MAX_KEPT_RECORDS: usize = 1 << 20;
 /// Largest column version or causal length that a clock may hold; the core refuses what is
 /// above it at every door.
+///
+/// No smaller bound for what comes from others would leave an honest writer room above it: his
+/// next version is to the others what the hostile one was to him. A new life of the row does.
 pub(crate) const MAX_COLUMN_VERSION: u64 = anabranch_core::limits::MAX_COLUMN_VERSION;
 /// Bytes of keys for which a connection keeps memory between transactions.
 pub(crate) const MAX_KEPT_BUFFER_BYTES: usize = 1 << 20;

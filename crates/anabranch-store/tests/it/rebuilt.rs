@@ -6,10 +6,11 @@ use crate::support::Store;
 
 const SCHEMA: &str = "CREATE TABLE t(a INTEGER PRIMARY KEY NOT NULL, b, c)";
 
-/// As a program without us: the triggers would fail there, so it drops the table first or
-/// writes to another one.
-const TWELVE_STEPS: &str = "BEGIN; CREATE TABLE n(a INTEGER PRIMARY KEY NOT NULL, b, c, d DEFAULT 7); \
-     INSERT INTO n(a, b, c) SELECT a, b, c FROM t; DROP TABLE t; ALTER TABLE n RENAME TO t; COMMIT";
+/// As a program without us does it.
+const TWELVE_STEPS: &str = "BEGIN; \
+     CREATE TABLE n(a INTEGER PRIMARY KEY NOT NULL, b, c, d DEFAULT 7); \
+     INSERT INTO n(a, b, c) SELECT a, b, c FROM t; DROP TABLE t; ALTER TABLE n RENAME TO t; \
+     COMMIT";
 
 #[derive(Clone, Copy, Debug)]
 enum Door {
