@@ -42,6 +42,11 @@ impl Progress {
         self.bar.set_message(format!("{step}: {}", bytes(self.total)));
     }
 
+    /// Prints something that stays, above the line.
+    pub(crate) fn above<T>(&self, print: impl FnOnce() -> T) -> T {
+        self.bar.suspend(print)
+    }
+
     /// Clears the line.
     pub(crate) fn done(self) {
         self.bar.finish_and_clear();

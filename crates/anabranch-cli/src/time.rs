@@ -21,3 +21,15 @@ fn text(store: &Store, sql: &str, time_ms: u64) -> Result<String> {
         store.sql().prepare_cached(sql)?.query_row([at], |row| row.get(0))?;
     Ok(text.unwrap_or_else(|| format!("{time_ms} ms")))
 }
+
+/// The clock of this machine, as changes have it.
+pub(crate) fn now_ms() -> u64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |age| age.as_millis() as u64)
+}
+
+/// `18:30:12`, in the time zone of whoever looks.
+pub(crate) fn clock(store: &Store, time_ms: u64) -> Result<String> {
+    text(store, "SELECT strftime('%H:%M:%S', ?1 / 1000.0, 'unixepoch', 'localtime')", time_ms)
+}

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use anabranch_sync::frame::StoreName;
+
 /// A parsed address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {
@@ -21,8 +23,13 @@ pub(crate) enum Target {
         /// Without slashes at its ends; may be empty.
         prefix: String,
     },
-    /// A relay, by its URL without user, query and fragment.
-    Relay(String),
+    /// A relay.
+    Relay {
+        /// Its URL up to `/sync`, without user, query and fragment.
+        base: String,
+        /// The store that the URL names.
+        store: Option<StoreName>,
+    },
 }
 
 /// Why a text is no address.
@@ -69,7 +76,8 @@ impl std::fmt::Display for Address {
             Target::Folder(path) => write!(f, "dir:{}", path.display()),
             Target::Bucket { bucket, prefix } if prefix.is_empty() => write!(f, "s3://{bucket}"),
             Target::Bucket { bucket, prefix } => write!(f, "s3://{bucket}/{prefix}"),
-            Target::Relay(url) => f.write_str(url),
+            Target::Relay { base, store: None } => f.write_str(base),
+            Target::Relay { base, store: Some(store) } => write!(f, "{base}/{}", store.as_str()),
         }
     }
 }
@@ -93,7 +101,7 @@ impl FromStr for Address {
             let prefix = prefix.trim_matches('/').to_string();
             Target::Bucket { bucket: bucket.to_string(), prefix }
         } else if address.starts_with("ws://") || address.starts_with("wss://") {
-            Target::Relay(relay(address).map_err(wrong)?)
+            relay(address).map_err(wrong)?
         } else {
             return Err(AddressError::Scheme { address: address.to_string() });
         };
@@ -101,8 +109,8 @@ impl FromStr for Address {
     }
 }
 
-/// `wss://host/sync/store` of `wss://user@host/sync/store?x#y`.
-fn relay(address: &str) -> Result<String, &'static str> {
+/// `wss://host/sync` and `store` of `wss://user@host/sync/store?x#y`.
+fn relay(address: &str) -> Result<Target, &'static str> {
     let address = address.split(['?', '#']).next().unwrap_or(address);
     let (scheme, rest) = address.split_once("://").ok_or("the host is missing")?;
     let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
@@ -111,11 +119,17 @@ fn relay(address: &str) -> Result<String, &'static str> {
         return Err("the host is missing");
     }
     let path = path.trim_end_matches('/');
-    match path.strip_prefix("sync/").or(path.split_once("/sync/").map(|(_, store)| store)) {
-        Some(store) if !store.is_empty() && !store.contains('/') => {
-            Ok(format!("{scheme}://{host}/{path}"))
+    let is_base = |path: &str| path == "sync" || path.ends_with("/sync");
+    if is_base(path) {
+        return Ok(Target::Relay { base: format!("{scheme}://{host}/{path}"), store: None });
+    }
+    match path.rsplit_once('/').filter(|(base, _)| is_base(base)) {
+        Some((base, store)) => {
+            let why = "a store's name has up to 128 letters, digits and -_.~, the first no dot";
+            let store = Some(StoreName::new(store).ok_or(why)?);
+            Ok(Target::Relay { base: format!("{scheme}://{host}/{base}"), store })
         }
-        _ => Err("the path must end with /sync/ and the name of a store"),
+        None => Err("the path must end with /sync/ and the name of a store"),
     }
 }
 
@@ -133,6 +147,7 @@ mod tests {
             ("ws://127.0.0.1:7440/sync/list", "ws://127.0.0.1:7440/sync/list"),
             ("wss://me:secret@host/sync/a?ticket=1", "wss://host/sync/a"),
             ("wss://host/behind/sync/a/", "wss://host/behind/sync/a"),
+            ("ws://host/sync", "ws://host/sync"),
         ] {
             assert_eq!(text.parse::<Address>().unwrap().to_string(), shown);
         }
@@ -146,8 +161,8 @@ mod tests {
             "ws://",
             "ws://:80/sync/a",
             "ws://host",
-            "ws://host/sync",
-            "ws://host/sync/",
+            "ws://host/sync/.a",
+            "ws://host/a",
             "ws://host/sync/a/b",
             "ws:/host/sync/a",
         ] {

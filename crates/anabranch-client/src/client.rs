@@ -1,15 +1,19 @@
-//! Syncing once.
+//! Syncing once: until nothing is left to move, or nothing more can.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use anabranch_sync::frame::{Retry, StoreName};
+use anabranch_sync::limits::MAX_TOKEN_BYTES;
 use rusqlite::Connection;
 
 use crate::address::{Address, Target};
 use crate::directory::Directory;
+use crate::limits::{MAX_CONNECTIONS_ONCE, REFUSED_QUIET_MS};
 use crate::peer::{self, Peer};
+use crate::relay::{Channel, Relay, State};
 use crate::replica::{Replica, StoreError};
-use crate::report::{Event, Report};
-use crate::storage::Folder;
+use crate::report::{End, Event, Report};
+use crate::storage::{Folder, Storage};
 
 /// What is wrong on this side; what went wrong with the peer is in the [`Report`].
 #[derive(Debug, thiserror::Error)]
@@ -18,35 +22,38 @@ pub enum ClientError {
     /// This copy's own file.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// This program was built without what the address needs.
-    #[error("{address}: this program was built without {what}")]
-    Unsupported {
+    /// The address does not fit what is asked.
+    #[error("{address}: {why}")]
+    Address {
         /// The address.
         address: String,
-        /// What is missing.
-        what: &'static str,
+        /// What does not fit.
+        why: &'static str,
     },
+    /// The token is too long, or the runtime of the sockets cannot be made.
+    #[error("{0}")]
+    Setup(String),
 }
 
 /// Brings a store and a peer to the same state, as far as it goes now.
+///
+/// `token` is shown to a relay; empty if it wants none.
 ///
 /// # Errors
 /// [`ClientError`], for what is wrong on this side.
 pub fn once(
     connection: &Connection,
     address: &Address,
+    token: &str,
     tell: &mut dyn FnMut(Event),
 ) -> Result<Report, ClientError> {
     let replica = Replica::new(connection);
-    match address.target() {
-        Target::Folder(path) => {
-            let storage = Box::new(Folder::new(path));
-            let mut directory = Directory::new(storage, address.to_string());
-            Ok(directory.round(replica, now_ms(), tell)?)
-        }
-        Target::Bucket { .. } => Err(unsupported(address, "S3")),
-        Target::Relay(_) => Err(unsupported(address, "WebSocket")),
+    if matches!(address.target(), Target::Relay { .. }) {
+        let mut relay = relay(&[(replica, None)], address, token)?;
+        return Ok(relay_once(&mut relay, tell)?);
     }
+    let mut directory = Directory::new(storage(address)?, address.to_string());
+    Ok(directory.round(replica, now_ms(), tell)?)
 }
 
 /// All peers that a store has synced with.
@@ -57,8 +64,95 @@ pub fn peers(connection: &Connection) -> Result<Vec<Peer>, StoreError> {
     peer::all(Replica::new(connection))
 }
 
-fn unsupported(address: &Address, what: &'static str) -> ClientError {
-    ClientError::Unsupported { address: address.to_string(), what }
+/// The files of a directory.
+pub(crate) fn storage(address: &Address) -> Result<Box<dyn Storage>, ClientError> {
+    match address.target() {
+        Target::Folder(path) => Ok(Box::new(Folder::new(path))),
+        Target::Bucket { .. } => {
+            Err(wrong(address, "this program was built without S3 (feature s3)"))
+        }
+        Target::Relay { .. } => Err(wrong(address, "it is no directory")),
+    }
+}
+
+/// A relay and the stores that sync with it, by their names there, or as the address says.
+pub(crate) fn relay<'a>(
+    stores: &[(Replica<'a>, Option<&str>)],
+    address: &Address,
+    token: &str,
+) -> Result<Relay<'a>, ClientError> {
+    let Target::Relay { base, store } = address.target() else {
+        return Err(wrong(address, "several stores at once need a relay: ws:// or wss://"));
+    };
+    if token.len() > MAX_TOKEN_BYTES {
+        return Err(ClientError::Setup(format!(
+            "the token is longer than {MAX_TOKEN_BYTES} bytes"
+        )));
+    }
+    let mut channels = Vec::with_capacity(stores.len());
+    for (replica, name) in stores {
+        let name = match (name, store) {
+            (Some(name), _) => StoreName::new(name),
+            (None, store) => store.clone(),
+        };
+        let name = name.ok_or_else(|| wrong(address, "the name of the store is missing"))?;
+        let url = format!("{base}/{}", name.as_str());
+        channels.push(Channel::new(*replica, name, url));
+    }
+    let failed = |error: std::io::Error| ClientError::Setup(error.to_string());
+    Relay::new(address.to_string(), token.to_string(), channels).map_err(failed)
+}
+
+fn wrong(address: &Address, why: &'static str) -> ClientError {
+    ClientError::Address { address: address.to_string(), why }
+}
+
+/// Turns until the one channel has converged, or cannot.
+fn relay_once(relay: &mut Relay<'_>, tell: &mut dyn FnMut(Event)) -> Result<Report, StoreError> {
+    let mut report = Report::new();
+    let mut last_word = String::new();
+    let (mut n_connections, mut moved_before) = (0, 0);
+    let quiet = Duration::from_millis(REFUSED_QUIET_MS);
+    report.end = loop {
+        relay.turn(Instant::now() + quiet)?;
+        while let Some(told) = relay.poll_told() {
+            match &told.event {
+                Event::Skipped(skipped) => report.skip(skipped.clone()),
+                Event::Offline { why, .. } | Event::Refused(why) => last_word.clone_from(why),
+                _ => {}
+            }
+            tell(told.event);
+        }
+        let channel = &relay.channels()[0];
+        let progress = channel.progress();
+        (report.took, report.gave) = (progress.took, progress.gave);
+        let has_moved = report.took.changes + report.gave.changes + report.took.bytes;
+        if *channel.state() == State::Converged {
+            break End::Converged;
+        }
+        if let Some((why, retry)) = channel.stuck_with(quiet) {
+            break match retry {
+                Retry::Never => End::Refused(why.clone()),
+                Retry::AfterMs(_) => End::Partly(why.clone()),
+            };
+        }
+        if relay.has_given_up() {
+            break End::Refused(last_word);
+        }
+        if !relay.is_live() && !last_word.is_empty() {
+            n_connections += 1;
+            let goes_on = has_moved > moved_before && n_connections < MAX_CONNECTIONS_ONCE;
+            match (goes_on, has_moved) {
+                (true, _) => relay.hurry(),
+                (false, 0) => break End::Offline(last_word),
+                (false, _) => break End::Partly(last_word),
+            }
+            moved_before = has_moved;
+            last_word.clear();
+        }
+    };
+    relay.close()?;
+    Ok(report)
 }
 
 /// The clock: Unix milliseconds.

@@ -9,17 +9,22 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod backoff;
 mod client;
 mod directory;
 mod limits;
 mod peer;
+mod relay;
 mod replica;
 mod report;
+mod socket;
 mod storage;
+mod watch;
 
 pub use address::{Address, AddressError};
 pub use client::{ClientError, once, peers};
 pub use peer::{Peer, PeerRole};
 pub use replica::StoreError;
-pub use report::{End, Event, Moved, Progress, Report, Skipped};
+pub use report::{End, Event, Moved, Progress, Report, Skipped, Told};
 pub use storage::StorageError;
+pub use watch::Watch;

@@ -22,5 +22,37 @@ pub(crate) const MIN_FILE_COST_BYTES: u64 = 64 << 10;
 pub(crate) const REPLACED_AFTER_MS: u64 = 60 * 60 * 1000;
 /// How old a file being written must be before somebody else may take it for abandoned.
 pub(crate) const ABANDONED_AFTER_MS: u64 = 24 * 60 * 60 * 1000;
+/// How often a database is asked whether another connection or process has committed, in
+/// milliseconds. A question costs some microseconds and a wake-up; nobody notices 20 ms.
+pub(crate) const COMMIT_POLL_MS: u64 = 20;
+/// How often a watched directory is listed, in milliseconds: most of them live on drives that
+/// take seconds themselves, and a listing of a bucket costs money.
+pub(crate) const DIRECTORY_POLL_MS: u64 = 2_000;
+/// How long commits are gathered before they become one file of a directory, in milliseconds.
+pub(crate) const DIRECTORY_GATHER_MS: u64 = 300;
+/// How long a connection may take to be made: name, TCP, TLS and WebSocket handshakes.
+pub(crate) const CONNECT_MS: u64 = 15_000;
+/// Silence after which the relay is asked whether it is there, in milliseconds: below the
+/// minute after which many routers forget a connection.
+pub(crate) const PING_AFTER_MS: u64 = 20_000;
+/// Silence after which a connection counts as broken, in milliseconds: two pings unanswered.
+pub(crate) const DEAD_AFTER_MS: u64 = 50_000;
+/// The first wait before connecting again is drawn from zero to this, in milliseconds.
+pub(crate) const FIRST_WAIT_MS: u64 = 500;
+/// The longest such wait: a relay that is back is found within a minute, and a thousand
+/// clients that lost it together come some sixteen a second.
+pub(crate) const LONGEST_WAIT_MS: u64 = 60_000;
+/// Connections of one sync that ends when it is done: one that is cut is tried again as long
+/// as something moved.
+pub(crate) const MAX_CONNECTIONS_ONCE: u32 = 8;
+/// After a refusal: how long nothing must move before a sync ends that ends when it is done.
+pub(crate) const REFUSED_QUIET_MS: u64 = 1_000;
+/// How often what a peer holds is written down while changes flow, in milliseconds: each time
+/// is a commit of its own.
+pub(crate) const NOTE_PEER_MS: u64 = 1_000;
+/// Deltas staged in part that are offered to be gone on with.
+pub(crate) const MAX_PARTIALS: usize = 16;
+/// Events that wait for the application: beyond, it is asked to take some first.
+pub(crate) const MAX_TOLD: usize = 1 << 12;
 /// Reasons for leaving files out that one report lists; the others are only counted.
 pub(crate) const MAX_SKIPPED_LISTED: usize = 20;

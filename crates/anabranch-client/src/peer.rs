@@ -122,6 +122,30 @@ pub(crate) fn note_held(
     Ok(())
 }
 
+/// The resume ticket that a peer gave last, if any.
+pub(crate) fn ticket(replica: Replica<'_>, url: &str) -> Result<Option<Vec<u8>>, StoreError> {
+    let sql = "SELECT ticket FROM main.ana_peer WHERE url = ?1";
+    let mut statement = replica.sql().prepare_cached(sql)?;
+    let ticket: Option<Option<Vec<u8>>> =
+        statement.query_row([url], |row| row.get(0)).optional()?;
+    Ok(ticket.flatten())
+}
+
+/// Keeps a ticket for the next connection.
+pub(crate) fn note_ticket(
+    replica: Replica<'_>,
+    url: &str,
+    role: PeerRole,
+    ticket: &[u8],
+) -> Result<(), StoreError> {
+    let mut statement = replica.sql().prepare_cached(
+        "INSERT INTO main.ana_peer(url, role, ticket) VALUES(?1, ?2, ?3)
+         ON CONFLICT(url) DO UPDATE SET ticket = ?3",
+    )?;
+    statement.execute((url, role.name(), ticket))?;
+    Ok(())
+}
+
 /// Notes why a sync did not end well.
 pub(crate) fn note_error(
     replica: Replica<'_>,

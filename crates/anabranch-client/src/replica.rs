@@ -2,6 +2,8 @@
 //!
 //! All of it is SQL on a connection that `anabranch-store` was installed on.
 
+use anabranch_core::clock::Chain;
+use anabranch_core::site::SiteId;
 use anabranch_core::vector::VersionVector;
 use anabranch_store::error::code;
 use rusqlite::types::ValueRef;
@@ -32,6 +34,14 @@ pub enum StoreError {
     /// SQLite's own, or refused by the store: the message says what and where.
     #[error("{}", words(.0))]
     Sql(#[source] rusqlite::Error),
+    /// What was committed cannot be synced to the disk.
+    #[error("{path}: {source}")]
+    Sync {
+        /// SQLite's write-ahead log.
+        path: String,
+        /// What the system says.
+        source: std::io::Error,
+    },
     /// A function of ours answered what no version of it answers.
     #[error("unexpected answer from {0}")]
     Answer(&'static str),
@@ -63,7 +73,7 @@ impl StoreError {
                         | ErrorCode::SystemIoFailure
                 )
             ),
-            StoreError::Busy(_) | StoreError::Answer(_) => false,
+            StoreError::Busy(_) | StoreError::Sync { .. } | StoreError::Answer(_) => false,
         }
     }
 }
@@ -113,6 +123,54 @@ impl<'a> Replica<'a> {
     pub(crate) fn apply(&self, delta: &[u8]) -> Result<u64, StoreError> {
         let mut statement = self.connection.prepare_cached("SELECT ana_apply(?1)")?;
         Ok(statement.query_row([delta], |row| row.get::<_, i64>(0))?.cast_unsigned())
+    }
+
+    /// This copy's site id.
+    pub(crate) fn site(&self) -> Result<SiteId, StoreError> {
+        let of = |row: &rusqlite::Row<'_>| Ok(row.get_ref(0)?.as_blob().ok().and_then(SiteId::new));
+        let site = self.connection.query_row("SELECT crsql_site_id()", [], of)?;
+        site.ok_or(StoreError::Answer("crsql_site_id"))
+    }
+
+    /// The chain of a site at a version; `None` if it is not held.
+    pub(crate) fn chain(&self, site: SiteId, version: u64) -> Result<Option<Chain>, StoreError> {
+        let Ok(version) = i64::try_from(version) else { return Ok(None) };
+        let sql = "SELECT ana_internal_chain(?1, ?2)";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let chain: Option<Vec<u8>> =
+            statement.query_row((site.as_bytes(), version), |row| row.get(0))?;
+        Ok(chain.and_then(|chain| chain.try_into().ok()).map(Chain))
+    }
+
+    /// A number that changes when another connection or process has committed.
+    pub(crate) fn data_version(&self) -> Result<i64, StoreError> {
+        let mut statement = self.connection.prepare_cached("PRAGMA main.data_version")?;
+        Ok(statement.query_row([], |row| row.get(0))?)
+    }
+
+    /// A number that grows when this connection writes rows.
+    pub(crate) fn total_changes(&self) -> Result<i64, StoreError> {
+        let mut statement = self.connection.prepare_cached("SELECT total_changes()")?;
+        Ok(statement.query_row([], |row| row.get(0))?)
+    }
+
+    /// Syncs what was committed and is perhaps not on the disk yet.
+    ///
+    /// With a write-ahead log and `synchronous` below FULL, a commit is not synced: what a
+    /// power cut takes back must not be known to anybody else, or its versions would be
+    /// used twice. SQLite takes no locks on the log file, so that a second handle on it is
+    /// harmless; where there is none, commits are synced by themselves.
+    pub(crate) fn make_durable(&self) -> Result<(), StoreError> {
+        let Some(path) = self.connection.path().filter(|path| !path.is_empty()) else {
+            return Ok(());
+        };
+        let synced = std::fs::File::open(format!("{path}-wal")).and_then(|log| log.sync_data());
+        match synced {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(StoreError::Sync { path: format!("{path}-wal"), source: error })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Runs `work` in one transaction, unless one is open already.

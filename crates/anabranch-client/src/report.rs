@@ -18,6 +18,10 @@ pub enum Event {
     Skipped(Skipped),
     /// Nothing is left to move in either direction.
     Converged,
+    /// The peer does not go on before somebody does something: why.
+    Refused(String),
+    /// The token ends soon, and no other is at hand.
+    TokenWanted,
     /// The peer cannot be reached; the next attempt comes after so many milliseconds.
     Offline {
         /// Why.
@@ -25,6 +29,15 @@ pub enum Event {
         /// `None`: there will be none.
         retry_in_ms: Option<u64>,
     },
+}
+
+/// An event, and the store it is about.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Told {
+    /// The store's name at the relay; empty for a directory.
+    pub store: String,
+    /// What happened.
+    pub event: Event,
 }
 
 /// Changes that moved one way.

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use anabranch_core::limits::{MAX_AUTHOR_BYTES, MAX_MESSAGE_BYTES, MAX_VERSION};
 use anabranch_core::merge::Ties;
+use anabranch_core::site::SiteId;
 use anabranch_core::value::{Value, ValueRef};
 use anabranch_core::{key, words};
 use anabranch_sqlite::SqlError;
@@ -48,6 +49,7 @@ const FUNCTIONS: &[(&str, i32, Flags, Function)] = &[
     ("crsql_as_crr", -1, DETERMINISTIC, as_crr),
     ("crsql_as_table", 1, PLAIN, as_table),
     ("ana_version_vector", 0, INNOCUOUS, version_vector),
+    ("ana_internal_chain", 2, INNOCUOUS, chain),
     ("ana_words", 1, CONSTANT, ana_words),
     ("ana_author", 1, DIRECT_ONLY, author),
     ("ana_message", 1, DIRECT_ONLY, message),
@@ -217,6 +219,24 @@ fn version_vector(cx: &Context, _: &Call<'_>) -> Result<Value> {
     let mut metadata = cx.metadata.borrow_mut();
     metadata.refresh()?;
     Ok(Value::Text(metadata.vector().to_json().into_bytes()))
+}
+
+/// The chain of a site at a version; NULL if the version is not held.
+fn chain(cx: &Context, call: &Call<'_>) -> Result<Value> {
+    let (ValueRef::Blob(site), ValueRef::Integer(version)) = (call.arg(0), call.arg(1)) else {
+        return refused("ana_internal_chain: the arguments must be a site and a version".into());
+    };
+    let (Some(site), Ok(version)) = (SiteId::new(site), u64::try_from(version)) else {
+        return Ok(Value::Null);
+    };
+    cx.settle();
+    let mut metadata = cx.metadata.borrow_mut();
+    metadata.refresh()?;
+    if version > metadata.vector().version(site) {
+        return Ok(Value::Null);
+    }
+    let chain = metadata.chain_at(site, version)?;
+    Ok(chain.map_or(Value::Null, |chain| Value::Blob(chain.0.to_vec())))
 }
 
 fn ana_words(_: &Context, call: &Call<'_>) -> Result<Value> {

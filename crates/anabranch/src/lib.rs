@@ -36,7 +36,7 @@ mod sync;
 mod transaction;
 
 pub use anabranch_client::{
-    AddressError, End, Event, Moved, Peer, PeerRole, Progress, Report, Skipped,
+    AddressError, End, Event, Moved, Peer, PeerRole, Progress, Report, Skipped, Told,
 };
 pub use anabranch_core::site::SiteId;
 pub use anabranch_core::value::Value;
@@ -47,5 +47,5 @@ pub use merge::{ConcurrentCell, MergeReport, MergeSide, merge};
 pub use rusqlite;
 pub use status::{Finding, LogRecord, Status};
 pub use store::Store;
-pub use sync::Sync;
+pub use sync::{Sync, Watch};
 pub use transaction::Transaction;

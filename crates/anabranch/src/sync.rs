@@ -1,14 +1,19 @@
 //! Syncing a store with a relay or a shared directory.
 
-use anabranch_client::{Address, ClientError, Event, Peer, Report, StoreError};
+use std::time::Duration;
+
+use anabranch_client::{Address, ClientError, Event, Peer, Report, StoreError, Told};
 
 use crate::error::{Error, Result};
 use crate::store::Store;
 
+/// Longer than any program runs; a wait for it can be added to any time.
+const FOREVER: Duration = Duration::from_secs(1 << 30);
+
 /// Brings a store and a peer to the same state.
 ///
-/// The peer is named by a URL: `dir:/media/stick` is a folder (a stick, a share, a cloud
-/// drive's folder, a git checkout).
+/// The peer is named by a URL: `wss://host/sync/notes` is the store `notes` of a relay;
+/// `dir:/media/stick` is a folder (a stick, a share, a cloud drive's folder, a git checkout).
 ///
 /// Whatever happens to the connection, each side keeps what it has committed, and the next
 /// sync goes on from there: what this store has not given yet is in its own log, and nowhere
@@ -39,6 +44,7 @@ use crate::store::Store;
 #[derive(Clone, Debug)]
 pub struct Sync {
     address: Address,
+    token: String,
 }
 
 impl Sync {
@@ -47,7 +53,13 @@ impl Sync {
     /// # Errors
     /// [`Error::Address`].
     pub fn to(url: &str) -> Result<Sync> {
-        Ok(Sync { address: url.parse()? })
+        Ok(Sync { address: url.parse()?, token: String::new() })
+    }
+
+    /// Shows this token to the relay.
+    pub fn token(mut self, token: impl Into<String>) -> Sync {
+        self.token = token.into();
+        self
     }
 
     /// Takes and gives what there is now, and returns.
@@ -61,17 +73,131 @@ impl Sync {
         Sync::to(url)?.run(store, &mut |_| ())
     }
 
+    /// Stays in sync until the watch is dropped: see [`Watch`].
+    ///
+    /// # Errors
+    /// [`Error::Address`].
+    pub fn watch<'s>(store: &'s Store, url: &str) -> Result<Watch<'s>> {
+        Sync::to(url)?.start(store)
+    }
+
     /// Like [`Sync::once`], and tells what happens while it does.
     ///
     /// # Errors
     /// What is wrong with this store's own file.
     pub fn run(&self, store: &Store, tell: &mut dyn FnMut(Event)) -> Result<Report> {
-        Ok(anabranch_client::once(store.sql(), &self.address, tell)?)
+        Ok(anabranch_client::once(store.sql(), &self.address, &self.token, tell)?)
+    }
+
+    /// Like [`Sync::watch`], with a token.
+    ///
+    /// # Errors
+    /// [`Error::Address`].
+    pub fn start<'s>(&self, store: &'s Store) -> Result<Watch<'s>> {
+        self.start_unnamed(&[(store, None)])
+    }
+
+    /// Watches many stores over one connection to a relay, whose URL ends with `/sync`; each
+    /// has its name there.
+    ///
+    /// # Errors
+    /// [`Error::Address`], also for names that no relay takes, and for a directory.
+    ///
+    /// ```
+    /// # fn main() -> anabranch::Result<()> {
+    /// # let open = || anabranch::Store::from_connection(
+    /// #     anabranch::rusqlite::Connection::open_in_memory()?);
+    /// use anabranch::Sync;
+    ///
+    /// let (list, notes) = (open()?, open()?);
+    /// let sync = Sync::to("wss://relay.example/sync")?.token("eyJ…");
+    /// let watch = sync.start_many(&[(&list, "list"), (&notes, "notes")])?;
+    /// # drop(watch);
+    /// # Ok(()) }
+    /// ```
+    pub fn start_many<'s>(&self, stores: &[(&'s Store, &str)]) -> Result<Watch<'s>> {
+        let stores: Vec<(&Store, Option<&str>)> =
+            stores.iter().map(|(store, name)| (*store, Some(*name))).collect();
+        self.start_unnamed(&stores)
+    }
+
+    fn start_unnamed<'s>(&self, stores: &[(&'s Store, Option<&str>)]) -> Result<Watch<'s>> {
+        let stores: Vec<_> = stores.iter().map(|(store, name)| (store.sql(), *name)).collect();
+        let watch = anabranch_client::Watch::new(&stores, &self.address, &self.token)?;
+        Ok(Watch { watch })
     }
 
     /// The peer's name in [`Store::peers`]: its URL without anything secret.
     pub fn peer(&self) -> String {
         self.address.to_string()
+    }
+}
+
+/// A sync that stays: what is committed here goes at once, what comes is committed here.
+///
+/// It works while [`Watch::next`] or [`Watch::next_within`] waits, on the thread that calls:
+/// a program that does something else in between lets the other side wait, and loses
+/// nothing. Commits of other connections and processes are noticed within 20 ms; those that
+/// the store itself made between two calls, at once.
+///
+/// ```
+/// # fn main() -> anabranch::Result<()> {
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let store = anabranch::Store::open(dir.path().join("a.db"))?;
+/// # store.sql().execute_batch("CREATE TABLE note(id TEXT NOT NULL PRIMARY KEY, body TEXT)")?;
+/// # store.make_conflict_free("note")?;
+/// # let url = format!("dir:{}", dir.path().display());
+/// use anabranch::{Event, Sync};
+///
+/// let mut watch = Sync::watch(&store, &url)?;
+/// while watch.next()?.event != Event::Converged {}
+/// store.sql().execute("INSERT INTO note VALUES('x', 'live')", [])?;
+/// loop {
+///     match watch.next()?.event {
+///         Event::Gave(moved) => assert_eq!(moved.changes, 1),
+///         Event::Converged => break,
+///         _ => {}
+///     }
+/// }
+/// # Ok(()) }
+/// ```
+pub struct Watch<'s> {
+    watch: anabranch_client::Watch<'s>,
+}
+
+impl Watch<'_> {
+    /// Syncs until something happens.
+    ///
+    /// # Errors
+    /// What is wrong with a store's own file; the watch is of no more use then.
+    #[expect(clippy::should_implement_trait, reason = "an event or an error, and never the end")]
+    pub fn next(&mut self) -> Result<Told> {
+        loop {
+            if let Some(told) = self.watch.next_within(FOREVER)? {
+                return Ok(told);
+            }
+        }
+    }
+
+    /// Syncs until something happens, for at most `wait`; `None` when that is over.
+    ///
+    /// # Errors
+    /// As [`Watch::next`].
+    pub fn next_within(&mut self, wait: Duration) -> Result<Option<Told>> {
+        Ok(self.watch.next_within(wait.min(FOREVER))?)
+    }
+
+    /// Shows a new token in place of one that ends soon ([`Event::TokenWanted`]).
+    pub fn renew_token(&mut self, token: &str) {
+        self.watch.renew_token(token);
+    }
+
+    /// Ends, and says goodbye to a relay; dropping ends too, without a word.
+    ///
+    /// # Errors
+    /// What is wrong with a store's own file.
+    pub fn close(self) -> Result<()> {
+        Ok(self.watch.close()?)
     }
 }
 

@@ -1,5 +1,7 @@
 //! `ana sync`: brings a database and a peer to the same state, and says how far it got.
 
+mod watch;
+
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -8,18 +10,21 @@ use serde_json::{Value, json};
 
 use crate::console::Console;
 use crate::failure::{Exit, Failure, Result};
+use crate::hint::word;
 use crate::open;
 use crate::output::{bytes, count};
 use crate::progress::Progress;
 use crate::terminal::Style;
 
 const AFTER_HELP: &str = "\
-Example:
+Examples:
   ana sync notes.db dir:/media/stick
+  ana sync notes.db wss://relay.example/sync/notes --watch
 
 Takes what the other side has and gives what it lacks; running it again does no
-harm. dir: and a folder (a stick, a share, a cloud drive's folder, a checkout of
-git) needs no server: every copy syncs with the folder when it can.
+harm. ws:// or wss:// is a relay, started by `ana serve`. dir: and a folder (a
+stick, a share, a cloud drive's folder, a checkout of git) needs no server: every
+copy syncs with the folder when it can. docs/sync.md says what \"synced\" means.
 
 Exit status:
   0  converged: both hold the same changes
@@ -27,18 +32,32 @@ Exit status:
   4  refused, by the other side or by this database; the message says why
   5  partially: some of it moved; run it again";
 
+/// The variable that holds the token where `--token` is not given.
+const TOKEN_VARIABLE: &str = "ANABRANCH_TOKEN";
+
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub(crate) struct Args {
     /// The database
     db: PathBuf,
-    /// Where to sync: dir:FOLDER
+    /// Where to sync: ws://HOST/sync/STORE, wss://HOST/sync/STORE or dir:FOLDER
     url: String,
+    /// Stay, sync every change as it happens, and say so; Ctrl-C ends it
+    #[arg(long)]
+    watch: bool,
+    /// What the relay wants to see; default: the variable ANABRANCH_TOKEN
+    #[arg(long, hide_default_value = true)]
+    token: Option<String>,
 }
 
 pub(crate) fn run(args: &Args, console: &mut Console) -> Result<Exit> {
-    let sync = Sync::to(&args.url)?;
+    let variable = || std::env::var(TOKEN_VARIABLE).ok();
+    let token = args.token.clone().or_else(variable).unwrap_or_default();
+    let sync = Sync::to(&args.url)?.token(token);
     let store = open::writable(&args.db)?;
+    if args.watch {
+        return watch::run(&store, &sync, console);
+    }
     let progress = Progress::new("looking");
     let start = Instant::now();
     let report = sync.run(&store, &mut |event| {
@@ -56,17 +75,20 @@ pub(crate) fn run(args: &Args, console: &mut Console) -> Result<Exit> {
     finish(&report, args)
 }
 
-/// `took 1,200 changes (3.1 MB, 1.2 MB/s), 4.0 MB left`.
+/// `1,200 changes (3.1 MB, 1.2 MB/s), 300 changes left (4.0 MB)`.
 fn line(at: &anabranch::Progress, start: Instant) -> String {
     let moved = at.took.bytes + at.gave.bytes;
     let rate = moved as f64 / start.elapsed().as_secs_f64().max(0.001);
     let changes = count(at.took.changes + at.gave.changes, "change");
+    let left = match at.bytes_left {
+        0 => String::new(),
+        bytes_left => format!(" ({})", bytes(bytes_left)),
+    };
     format!(
-        "{changes} ({}, {}/s), {} left ({})",
+        "{changes} ({}, {}/s), {} left{left}",
         bytes(moved),
         bytes(rate as u64),
         count(at.changes_left, "change"),
-        bytes(at.bytes_left)
     )
 }
 
@@ -74,8 +96,7 @@ fn print(report: &Report, args: &Args, peer: &str, console: &mut Console) -> Res
     let name = args.db.display();
     for (verb, moved) in [("took", report.took), ("gave", report.gave)] {
         if moved.changes > 0 {
-            let changes = count(moved.changes, "change");
-            console.line(format!("{name} {verb} {changes} ({})", bytes(moved.bytes)))?;
+            console.line(format!("{name} {verb} {}", amount(moved)))?;
         }
     }
     for skipped in &report.skipped {
@@ -92,13 +113,18 @@ fn print(report: &Report, args: &Args, peer: &str, console: &mut Console) -> Res
     Ok(())
 }
 
+/// `3 changes (1.2 kB)`.
+fn amount(moved: Moved) -> String {
+    let changes = count(moved.changes, "change");
+    match moved.bytes {
+        0 => changes,
+        n => format!("{changes} ({})", bytes(n)),
+    }
+}
+
 /// The exit status that says how it ended.
 fn finish(report: &Report, args: &Args) -> Result<Exit> {
-    let again = format!(
-        "ana sync {} {}",
-        crate::hint::word(&args.db.display().to_string()),
-        crate::hint::word(&args.url)
-    );
+    let (db, url) = (args.db.display().to_string(), &args.url);
     match &report.end {
         End::Converged => Ok(Exit::Ok),
         End::Offline(why) => Err(Failure::new(Exit::Io, format!("offline: {why}"))
@@ -106,7 +132,7 @@ fn finish(report: &Report, args: &Args) -> Result<Exit> {
         End::Refused(why) => Err(Failure::new(Exit::Refused, format!("refused: {why}"))
             .known_hint_or("nothing that was refused is lost; both sides are as they were")),
         End::Partly(why) => Err(Failure::new(Exit::Again, format!("not all of it: {why}"))
-            .hint(format!("`{again}` goes on where this stopped"))),
+            .hint(format!("`ana sync {} {}` goes on where this stopped", word(&db), word(url)))),
     }
 }
 
@@ -117,7 +143,6 @@ fn as_json(report: &Report, peer: &str) -> Value {
         End::Refused(why) => ("refused", Some(why)),
         End::Partly(why) => ("partially", Some(why)),
     };
-    let moved = |moved: Moved| json!({ "changes": moved.changes, "bytes": moved.bytes });
     let skipped: Vec<_> = report
         .skipped
         .iter()
@@ -127,7 +152,11 @@ fn as_json(report: &Report, peer: &str) -> Value {
         .collect();
     json!({
         "peer": peer, "end": end, "why": why,
-        "took": moved(report.took), "gave": moved(report.gave),
+        "took": moved_json(report.took), "gave": moved_json(report.gave),
         "skipped": skipped, "n_skipped": report.n_skipped,
     })
+}
+
+fn moved_json(moved: Moved) -> Value {
+    json!({ "changes": moved.changes, "bytes": moved.bytes })
 }

@@ -34,7 +34,7 @@ impl Copy {
     }
 
     pub(crate) fn sync_telling(&self, address: &Address, tell: &mut dyn FnMut(Event)) -> Report {
-        anabranch_client::once(&self.connection, address, tell).unwrap()
+        anabranch_client::once(&self.connection, address, "", tell).unwrap()
     }
 
     pub(crate) fn digest(&self) -> Vec<u8> {

@@ -1,0 +1,341 @@
+//! A connection to a relay: one socket, one session, a channel for each store.
+//!
+//! The session decides what is said; here are socket, clock, randomness and the loop, all on
+//! the caller's thread: each turn waits for at most the time given.
+
+mod answers;
+mod channel;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use anabranch_sync::frame::{ErrorCode, ErrorFrame, Retry};
+use anabranch_sync::{ChannelId, Config, Event as SessionEvent, Refusal, Session, Time};
+use bytes::Bytes;
+use tokio::runtime::Runtime;
+
+use crate::backoff::Backoff;
+use crate::replica::StoreError;
+use crate::report::{Event, Told};
+use crate::socket::{ConnectError, Socket, Wake};
+pub(crate) use channel::{Channel, State};
+
+/// A relay, and the stores that sync with it.
+pub(crate) struct Relay<'a> {
+    url: String,
+    token: Bytes,
+    channels: Vec<Channel<'a>>,
+    runtime: Runtime,
+    started: Instant,
+    backoff: Backoff,
+    link: Link,
+    told: VecDeque<Told>,
+}
+
+/// The connection, or when there will be one.
+enum Link {
+    /// None before then.
+    Waiting(Instant),
+    /// There will be none: somebody must do something first.
+    GivenUp,
+    Live(Box<Live>),
+}
+
+struct Live {
+    socket: Socket,
+    session: Session,
+    /// Place of a channel's store among all.
+    places: BTreeMap<ChannelId, usize>,
+}
+
+impl<'a> Relay<'a> {
+    /// Will connect in the first turn.
+    pub(crate) fn new(
+        url: String,
+        token: String,
+        channels: Vec<Channel<'a>>,
+    ) -> std::io::Result<Relay<'a>> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let started = Instant::now();
+        Ok(Relay {
+            url,
+            token: token.into(),
+            channels,
+            runtime,
+            started,
+            backoff: Backoff::default(),
+            link: Link::Waiting(started),
+            told: VecDeque::new(),
+        })
+    }
+
+    /// The stores' channels.
+    pub(crate) fn channels(&self) -> &[Channel<'a>] {
+        &self.channels
+    }
+
+    /// What happened, oldest first.
+    pub(crate) fn poll_told(&mut self) -> Option<Told> {
+        self.told.pop_front()
+    }
+
+    /// Whether there is a connection.
+    pub(crate) fn is_live(&self) -> bool {
+        matches!(self.link, Link::Live(_))
+    }
+
+    /// Whether connecting again makes no sense.
+    pub(crate) fn has_given_up(&self) -> bool {
+        matches!(self.link, Link::GivenUp)
+    }
+
+    /// Connects again at once, whatever the last wait was.
+    pub(crate) fn hurry(&mut self) {
+        if let Link::Waiting(until) = &mut self.link {
+            *until = Instant::now();
+        }
+    }
+
+    /// Does what is to be done, then waits until something happens or `until`.
+    ///
+    /// # Errors
+    /// What is wrong with a store's own file; the connection is closed then.
+    pub(crate) fn turn(&mut self, until: Instant) -> Result<(), StoreError> {
+        match &mut self.link {
+            Link::GivenUp => {
+                std::thread::sleep(until.saturating_duration_since(Instant::now()));
+                Ok(())
+            }
+            Link::Waiting(at) if *at > Instant::now() => {
+                let until = until.min(*at);
+                std::thread::sleep(until.saturating_duration_since(Instant::now()));
+                Ok(())
+            }
+            Link::Waiting(_) => self.connect(),
+            Link::Live(_) => {
+                let turned = self.converse(until);
+                if turned.is_err() {
+                    self.link = Link::GivenUp;
+                }
+                turned
+            }
+        }
+    }
+
+    fn connect(&mut self) -> Result<(), StoreError> {
+        match self.runtime.block_on(Socket::connect(&self.url)) {
+            Ok(socket) => {
+                let session = Session::new(self.time(), Config::client());
+                let mut live = Live { socket, session, places: BTreeMap::new() };
+                for (place, channel) in self.channels.iter_mut().enumerate() {
+                    let open = channel.open(self.token.clone())?;
+                    // All channels are free on a new connection, and a token that is too long
+                    // was refused before.
+                    let opened = live.session.open(Time(0), open);
+                    if let Ok(id) = opened {
+                        live.places.insert(id, place);
+                    }
+                }
+                self.link = Link::Live(Box::new(live));
+                Ok(())
+            }
+            Err(ConnectError::Offline(why)) => self.lost(why, 0),
+            Err(ConnectError::Refused(why)) => self.give_up(why),
+        }
+    }
+
+    fn time(&self) -> Time {
+        Time(self.started.elapsed().as_millis() as u64)
+    }
+
+    /// One round of the loop that the session's documentation draws.
+    fn converse(&mut self, until: Instant) -> Result<(), StoreError> {
+        let now = self.time();
+        let Link::Live(live) = &mut self.link else { return Ok(()) };
+        for (id, place) in &live.places {
+            for event in self.channels[*place].news()? {
+                live.session.handle_store_event(now, *id, event);
+            }
+        }
+        live.session.handle_timer(now);
+        let mut ending = None;
+        live.drain(now, &mut self.channels, &mut self.told, &mut ending)?;
+        let deadline =
+            live.session.poll_timeout().map(|at| self.started + Duration::from_millis(at.0));
+        let until = deadline.map_or(until, |deadline| until.min(deadline));
+        let Live { socket, session, .. } = &mut **live;
+        let is_reading = session.is_reading();
+        let wake = self.runtime.block_on(socket.wait(is_reading, until, &mut || {
+            session.poll_transmit().map(|frame| frame.into_bytes())
+        }));
+        let now = Time(self.started.elapsed().as_millis() as u64);
+        match wake {
+            Wake::Frame(frame) => live.session.handle_frame(now, frame),
+            Wake::Time => live.session.handle_timer(now),
+            Wake::Ended(why) => return self.lost(why, 0),
+        }
+        live.drain(now, &mut self.channels, &mut self.told, &mut ending)?;
+        let is_accepted =
+            |channel: &Channel<'_>| matches!(channel.state(), State::Exchanging | State::Converged);
+        if self.channels.iter().any(is_accepted) {
+            self.backoff.reset();
+        }
+        match ending {
+            Some(error) => self.end(&error),
+            None => Ok(()),
+        }
+    }
+
+    /// The session has ended: sends its last words, closes the socket, and decides whether to
+    /// come back.
+    fn end(&mut self, error: &ErrorFrame) -> Result<(), StoreError> {
+        self.hang_up();
+        let why = words(error);
+        match error.retry {
+            Retry::Never => self.give_up(why),
+            Retry::AfterMs(ms) => self.lost(why, ms),
+        }
+    }
+
+    /// Shows a new token on all channels, and on connections to come.
+    pub(crate) fn renew_token(&mut self, token: &str) {
+        self.token = Bytes::copy_from_slice(token.as_bytes());
+        if let Link::Live(live) = &mut self.link {
+            for id in live.places.keys() {
+                // A token that is too long is refused with the next connection.
+                let _ = live.session.renew_token(*id, self.token.clone());
+            }
+        }
+    }
+
+    /// Closes all channels politely. What was to be said and is not sent is lost, which
+    /// loses nothing.
+    ///
+    /// # Errors
+    /// What peers hold cannot be written down.
+    pub(crate) fn close(&mut self) -> Result<(), StoreError> {
+        let now = self.time();
+        if let Link::Live(live) = &mut self.link {
+            let reason = Refusal::new(ErrorCode::Closing, Retry::AfterMs(0), "");
+            live.session.close_all(now, reason);
+            self.hang_up();
+        }
+        self.link = Link::GivenUp;
+        self.channels.iter_mut().try_for_each(|channel| channel.write_down(true))
+    }
+
+    fn hang_up(&mut self) {
+        let link = std::mem::replace(&mut self.link, Link::GivenUp);
+        let Link::Live(live) = link else { return };
+        let Live { mut socket, mut session, .. } = *live;
+        self.runtime.block_on(async {
+            // As much as goes out at once.
+            let until = Instant::now();
+            let mut next = || session.poll_transmit().map(|frame| frame.into_bytes());
+            socket.wait(false, until, &mut next).await;
+            socket.close().await;
+        });
+    }
+
+    /// The connection is gone, or could not be made; it is tried again.
+    fn lost(&mut self, why: String, at_least_ms: u64) -> Result<(), StoreError> {
+        let mut random = [0; 8];
+        // Without randomness the clock's last digits must do.
+        if getrandom::fill(&mut random).is_err() {
+            random =
+                self.started.elapsed().as_nanos().to_le_bytes()[..8].try_into().unwrap_or(random);
+        }
+        let wait_ms = self.backoff.next(u64::from_le_bytes(random), at_least_ms);
+        self.link = Link::Waiting(Instant::now() + Duration::from_millis(wait_ms));
+        for channel in &mut self.channels {
+            channel.lost(&why)?;
+            let event = Event::Offline { why: why.clone(), retry_in_ms: Some(wait_ms) };
+            self.told.push_back(channel.told(event));
+        }
+        Ok(())
+    }
+
+    fn give_up(&mut self, why: String) -> Result<(), StoreError> {
+        self.link = Link::GivenUp;
+        for channel in &mut self.channels {
+            channel.lost(&why)?;
+            self.told.push_back(channel.told(Event::Refused(why.clone())));
+        }
+        Ok(())
+    }
+}
+
+impl Live {
+    /// Answers all that the session asks, and takes note of all it tells.
+    fn drain(
+        &mut self,
+        now: Time,
+        channels: &mut [Channel<'_>],
+        told: &mut VecDeque<Told>,
+        ending: &mut Option<ErrorFrame>,
+    ) -> Result<(), StoreError> {
+        loop {
+            let mut is_idle = true;
+            while let Some(request) = self.session.poll_request() {
+                is_idle = false;
+                let Some((id, place)) = self.place_of(&request) else { continue };
+                if let Some(event) = channels[place].answer(request, told)? {
+                    self.session.handle_store_event(now, id, event);
+                }
+            }
+            for (id, place) in &self.places {
+                for event in channels[*place].news_if_owed()? {
+                    is_idle = false;
+                    self.session.handle_store_event(now, *id, event);
+                }
+            }
+            while let Some(event) = self.session.poll_event() {
+                is_idle = false;
+                self.note(event, channels, told, ending)?;
+            }
+            if is_idle {
+                return Ok(());
+            }
+        }
+    }
+
+    fn place_of(&self, request: &anabranch_sync::Request) -> Option<(ChannelId, usize)> {
+        let id = channel::of_request(request);
+        self.places.get(&id).map(|place| (id, *place))
+    }
+
+    fn note(
+        &mut self,
+        event: SessionEvent,
+        channels: &mut [Channel<'_>],
+        told: &mut VecDeque<Told>,
+        ending: &mut Option<ErrorFrame>,
+    ) -> Result<(), StoreError> {
+        if let SessionEvent::Closed { channel: None, error, .. } = event {
+            *ending = Some(error);
+            return Ok(());
+        }
+        let Some(id) = channel::of_event(&event) else { return Ok(()) };
+        let Some(place) = self.places.get(&id).copied() else { return Ok(()) };
+        if let SessionEvent::Closed { .. } = event {
+            self.places.remove(&id);
+        }
+        channels[place].note(event, told)?;
+        if self.places.is_empty() && ending.is_none() {
+            // Nothing is left to talk about: as the last channel ended.
+            *ending = channels[place].ended_with().cloned();
+        }
+        Ok(())
+    }
+}
+
+/// `Unauthorized: the token has ended`.
+pub(super) fn words(error: &ErrorFrame) -> String {
+    match (error.code, error.text.is_empty()) {
+        (ErrorCode::Closing, true) => "the relay closed the connection".into(),
+        (ErrorCode::Closing, false) => format!("the relay closed the connection: {}", error.text),
+        (code, true) => format!("{code:?}"),
+        (code, false) if error.text.starts_with(&format!("{code:?}")) => error.text.clone(),
+        (code, false) => format!("{code:?}: {}", error.text),
+    }
+}

@@ -1,0 +1,286 @@
+//! One store behind one channel: what the session asks of it, and what is told to the session
+//! when somebody commits.
+//!
+//! Invariant: what is said to be here is on the disk: it is synced first.
+
+use std::sync::Arc;
+
+use anabranch_core::vector::VersionVector;
+use anabranch_core::wire::peek;
+use anabranch_sync::frame::{Delta, DeltaName, ErrorCode, Partial, Receipt, Retry};
+use anabranch_sync::{Refusal, Request, StoreEvent};
+use bytes::Bytes;
+
+use crate::limits::MAX_PARTIALS;
+use crate::replica::{Replica, StoreError};
+
+/// A store, and what its channel has in hand.
+pub(super) struct Answers<'a> {
+    replica: Replica<'a>,
+    /// What the session was told is here.
+    told: VersionVector,
+    /// The last delta of several parts that was exported.
+    kept: Option<Kept>,
+    /// Whether something was applied that the session has not heard to be durable.
+    owes_durable: bool,
+}
+
+struct Kept {
+    delta: DeltaName,
+    parts: Vec<Bytes>,
+    to: Arc<VersionVector>,
+}
+
+/// A delta that was made just now.
+struct Export {
+    from: VersionVector,
+    kept: Kept,
+}
+
+/// An answer, and what was taken for it.
+pub(super) struct Answer {
+    pub(super) event: Option<StoreEvent>,
+    /// Changes newly held, and the bytes that brought them.
+    pub(super) took: Option<(u64, u64)>,
+}
+
+impl From<StoreEvent> for Answer {
+    fn from(event: StoreEvent) -> Answer {
+        Answer { event: Some(event), took: None }
+    }
+}
+
+impl<'a> Answers<'a> {
+    pub(super) fn new(replica: Replica<'a>) -> Answers<'a> {
+        let told = VersionVector::new();
+        Answers { replica, told, kept: None, owes_durable: false }
+    }
+
+    pub(super) fn replica(&self) -> Replica<'a> {
+        self.replica
+    }
+
+    /// Answers a request about this store.
+    ///
+    /// # Errors
+    /// What is wrong with this store's own file, and not with the peer.
+    pub(super) fn answer(&mut self, request: Request) -> Result<Answer, StoreError> {
+        Ok(match request {
+            Request::Open { .. } => self.open()?.into(),
+            Request::Export { above, partial, .. } => self.export(&above, partial)?.into(),
+            Request::ReadPart { delta, number, .. } => self.read_part(delta, number).into(),
+            Request::Forget { delta, .. } => {
+                self.kept.take_if(|kept| kept.delta == delta);
+                Answer { event: None, took: None }
+            }
+            Request::Take { part, .. } => self.take(&part)?,
+            Request::Chains { question, asked, .. } => {
+                let chain = |(site, version)| self.replica.chain(site, version);
+                let chains = asked.into_iter().map(chain).collect::<Result<_, _>>()?;
+                StoreEvent::Chains { question, chains }.into()
+            }
+            Request::Split { .. } => {
+                let text = "SiteReused: this copy cannot split a fork";
+                let refusal = Refusal::new(ErrorCode::SiteReused, Retry::Never, text);
+                StoreEvent::ForkRefused(refusal).into()
+            }
+            Request::ReadChunk { blob, .. } => StoreEvent::Chunk { blob, chunk: None }.into(),
+            Request::StoreChunk { blob, chunk, .. } => {
+                let text = "this copy keeps no blobs";
+                let refusal = Some(Refusal::new(ErrorCode::Unsupported, Retry::Never, text));
+                StoreEvent::ChunkStored { blob, index: chunk.index, refusal }.into()
+            }
+            Request::IssueTicket { .. } => StoreEvent::Ticket(None).into(),
+            Request::Receipts { changes, .. } => {
+                let nowhere = |change| Receipt { change, places: Vec::new() };
+                StoreEvent::Receipts(changes.into_iter().map(nowhere).collect()).into()
+            }
+            Request::Verify { .. } | Request::Close { .. } => Answer { event: None, took: None },
+        })
+    }
+
+    fn open(&mut self) -> Result<StoreEvent, StoreError> {
+        self.replica.make_durable()?;
+        self.told = self.replica.vector()?;
+        Ok(StoreEvent::Opened {
+            site: self.replica.site()?,
+            vector: Arc::new(self.told.clone()),
+            partials: self.partials()?,
+            resumed: None,
+        })
+    }
+
+    /// Deltas of which the first parts are staged, the newest last.
+    fn partials(&self) -> Result<Vec<Partial>, StoreError> {
+        let sql = format!(
+            "SELECT delta, of, count(*) FROM main.ana_part GROUP BY delta
+             HAVING count(*) = max(part) + 1 ORDER BY max(rowid) DESC LIMIT {MAX_PARTIALS}"
+        );
+        let mut statement = self.replica.sql().prepare_cached(&sql)?;
+        let mut rows = statement.query([])?;
+        let mut partials = Vec::new();
+        while let Some(row) = rows.next()? {
+            let delta = row.get_ref(0)?.as_blob().ok().and_then(|name| name.try_into().ok());
+            if let Some(delta) = delta.map(DeltaName) {
+                partials.push(Partial { delta, of: row.get(1)?, next: row.get(2)? });
+            }
+        }
+        partials.reverse();
+        Ok(partials)
+    }
+
+    fn export(
+        &mut self,
+        above: &VersionVector,
+        partial: Option<Partial>,
+    ) -> Result<StoreEvent, StoreError> {
+        if let (Some(kept), Some(partial)) = (&self.kept, partial)
+            && kept.delta == partial.delta
+            && let Some(part) = kept.parts.get(partial.next as usize)
+        {
+            return Ok(exported(part, &kept.to));
+        }
+        let export = match self.make(above) {
+            Ok(export) => export,
+            Err(error) if error.is_refusal() => {
+                return Ok(StoreEvent::ExportFailed(refusal(&error)));
+            }
+            Err(error) => return Err(error),
+        };
+        if export.kept.to.is_at_or_below(above) {
+            return Ok(StoreEvent::NothingAbove);
+        }
+        self.replica.make_durable()?;
+        let event = exported(&export.kept.parts[0], &export.kept.to);
+        if export.kept.parts.len() > 1 {
+            self.kept = Some(export.kept);
+        }
+        Ok(event)
+    }
+
+    fn make(&self, above: &VersionVector) -> Result<Export, StoreError> {
+        let parts: Vec<Bytes> = self.replica.export(above)?.into_iter().map(Bytes::from).collect();
+        let peeked = parts.first().and_then(|first| peek(first).ok().flatten());
+        let (head, bounds) = peeked.ok_or(StoreError::Answer("ana_parts"))?;
+        let (delta, to) = (DeltaName(head.delta), Arc::new(bounds.to));
+        Ok(Export { from: bounds.from, kept: Kept { delta, parts, to } })
+    }
+
+    fn read_part(&self, delta: DeltaName, number: u32) -> StoreEvent {
+        let kept = self.kept.as_ref().filter(|kept| kept.delta == delta);
+        let part = kept.and_then(|kept| kept.parts.get(number as usize));
+        match part.and_then(|part| Delta::new(part.clone()).ok()) {
+            Some(part) => StoreEvent::Part(part),
+            None => {
+                let text = "the delta is not kept any more";
+                let refusal = Refusal::new(ErrorCode::Busy, Retry::AfterMs(0), text);
+                StoreEvent::ExportFailed(refusal)
+            }
+        }
+    }
+
+    fn take(&mut self, part: &Delta) -> Result<Answer, StoreError> {
+        let delta = part.name();
+        let to = self.end_of(part)?;
+        let n_bytes = part.part().len() as u64;
+        match self.replica.apply(part.part()) {
+            Ok(changes) => match to {
+                Some(to) if part.number() + 1 == part.of() => {
+                    self.told.join(&to);
+                    self.owes_durable = true;
+                    let event = StoreEvent::Applied { delta, to: Arc::new(to), held: Vec::new() };
+                    Ok(Answer { event: Some(event), took: Some((changes, n_bytes)) })
+                }
+                _ => Ok(Answer {
+                    event: Some(StoreEvent::Staged { delta }),
+                    took: Some((0, n_bytes)),
+                }),
+            },
+            Err(error) if error.is_refusal() || matches!(error, StoreError::Busy(_)) => {
+                Ok(StoreEvent::Refused { delta, refusal: refusal(&error) }.into())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Where a delta leads, as its first part says it: this one, or one that was staged.
+    fn end_of(&self, part: &Delta) -> Result<Option<VersionVector>, StoreError> {
+        if part.number() == 0 {
+            return Ok(peek(part.part()).ok().flatten().map(|(_, bounds)| bounds.to));
+        }
+        if part.number() + 1 < part.of() {
+            return Ok(None);
+        }
+        let sql = "SELECT bytes FROM main.ana_part WHERE delta = ?1 AND part = 0";
+        let mut statement = self.replica.sql().prepare_cached(sql)?;
+        let mut rows = statement.query([&part.name().0[..]])?;
+        let Some(row) = rows.next()? else { return Ok(None) };
+        let first = row.get_ref(0)?.as_blob().unwrap_or_default();
+        Ok(peek(first).ok().flatten().map(|(_, bounds)| bounds.to))
+    }
+
+    /// Whether something was taken that the session has not heard to be durable.
+    pub(super) fn owes_durable(&self) -> bool {
+        self.owes_durable
+    }
+
+    /// What the session must hear that it did not ask for: commits, and what has become
+    /// durable.
+    pub(super) fn news(&mut self) -> Result<Vec<StoreEvent>, StoreError> {
+        let mut news = Vec::new();
+        let vector = self.replica.vector()?;
+        if vector != self.told {
+            self.replica.make_durable()?;
+            news.extend(self.committed(vector)?);
+        }
+        if std::mem::take(&mut self.owes_durable) {
+            self.replica.make_durable()?;
+            let vector = Arc::new(self.told.clone());
+            news.push(StoreEvent::Durable { replicas: 0, vector });
+        }
+        Ok(news)
+    }
+
+    fn committed(&mut self, vector: VersionVector) -> Result<Option<StoreEvent>, StoreError> {
+        let before = std::mem::replace(&mut self.told, vector);
+        if !before.is_at_or_below(&self.told) {
+            let vector = Arc::new(self.told.clone());
+            return Ok(Some(StoreEvent::Replaced { vector }));
+        }
+        let Ok(export) = self.make(&before) else {
+            // The session asks for it and hears why not.
+            let (from, to) = (Arc::new(before), Arc::new(self.told.clone()));
+            return Ok(Some(StoreEvent::Committed { from, to, part: None }));
+        };
+        let Kept { parts, to, .. } = export.kept;
+        self.told.join(&to);
+        let part = match &parts[..] {
+            [only] => Delta::new(only.clone()).ok(),
+            _ => None,
+        };
+        Ok(Some(StoreEvent::Committed { from: Arc::new(export.from), to, part }))
+    }
+}
+
+fn exported(part: &Bytes, to: &Arc<VersionVector>) -> StoreEvent {
+    match Delta::new(part.clone()) {
+        Ok(part) => StoreEvent::Exported { part, to: to.clone() },
+        Err(error) => {
+            let refusal = Refusal::new(ErrorCode::Internal, Retry::Never, error.to_string());
+            StoreEvent::ExportFailed(refusal)
+        }
+    }
+}
+
+/// What the peer is told of an error here.
+fn refusal(error: &StoreError) -> Refusal {
+    let (code, retry) = match error {
+        StoreError::Busy(_) => (ErrorCode::Busy, Retry::AfterMs(100)),
+        StoreError::Missing(_) => (ErrorCode::Missing, Retry::AfterMs(0)),
+        StoreError::SiteReused(_) => (ErrorCode::SiteReused, Retry::Never),
+        // The clock that is wrong may be either: a minute is soon enough.
+        StoreError::ClockAhead(_) => (ErrorCode::ClockAhead, Retry::AfterMs(60_000)),
+        _ => (ErrorCode::UnknownName, Retry::Never),
+    };
+    Refusal::new(code, retry, error.to_string())
+}

@@ -1,0 +1,299 @@
+//! One store that syncs with a relay: its channel of the session, and what is known of how
+//! far both ends are.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use anabranch_core::vector::VersionVector;
+use anabranch_sync::frame::{ErrorFrame, Retry, Role, StoreName};
+use anabranch_sync::ticket::Ticket;
+use anabranch_sync::{ChannelId, Event as SessionEvent, Open, Request, StoreEvent};
+use bytes::Bytes;
+
+use super::answers::Answers;
+use super::words;
+use crate::client::now_ms;
+use crate::limits::NOTE_PEER_MS;
+use crate::peer::{self, PeerRole};
+use crate::replica::{Replica, StoreError, n_changes_above};
+use crate::report::{Event, Moved, Progress, Skipped, Told};
+
+/// How far a channel is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// Not connected, or not accepted yet.
+    Opening,
+    /// Accepted; something may be on its way.
+    Exchanging,
+    /// Both ends hold the same, or all that they may exchange, acknowledged.
+    Converged,
+    /// The channel was closed.
+    Ended(ErrorFrame),
+}
+
+/// A store and its channel.
+pub(crate) struct Channel<'a> {
+    name: StoreName,
+    /// Its name in `ana_peer`.
+    url: String,
+    answers: Answers<'a>,
+    state: State,
+    role: PeerRole,
+    /// What the peer has on its disk, as far as it said.
+    held: VersionVector,
+    /// Moved since this was made.
+    moved: Progress,
+    /// When something moved last.
+    moved_at: Instant,
+    /// The last refusal, of either end.
+    refused: Option<(String, Retry)>,
+    /// What tells whether somebody may have committed: see [`Channel::is_touched`].
+    seen: Option<(i64, i64)>,
+    /// When what the peer holds was written down last, if it has changed since.
+    unwritten: bool,
+    written_at: Option<Instant>,
+}
+
+impl<'a> Channel<'a> {
+    pub(crate) fn new(replica: Replica<'a>, name: StoreName, url: String) -> Channel<'a> {
+        Channel {
+            name,
+            url,
+            answers: Answers::new(replica),
+            state: State::Opening,
+            role: PeerRole::Relay,
+            held: VersionVector::new(),
+            moved: Progress::default(),
+            moved_at: Instant::now(),
+            refused: None,
+            seen: None,
+            unwritten: false,
+            written_at: None,
+        }
+    }
+
+    pub(crate) fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// What moved since this was made.
+    pub(crate) fn progress(&self) -> Progress {
+        self.moved
+    }
+
+    /// The last refusal, if nothing has moved for so long.
+    pub(crate) fn stuck_with(&self, quiet: Duration) -> Option<&(String, Retry)> {
+        self.refused.as_ref().filter(|_| self.moved_at.elapsed() >= quiet)
+    }
+
+    /// The error that closed it.
+    pub(super) fn ended_with(&self) -> Option<&ErrorFrame> {
+        match &self.state {
+            State::Ended(error) => Some(error),
+            _ => None,
+        }
+    }
+
+    /// An event of this store.
+    pub(super) fn told(&self, event: Event) -> Told {
+        Told { store: self.name.as_str().to_string(), event }
+    }
+
+    /// What a session needs to open the channel on a new connection.
+    pub(super) fn open(&mut self, token: Bytes) -> Result<Open, StoreError> {
+        self.state = State::Opening;
+        (self.seen, self.refused) = (None, None);
+        let replica = self.answers.replica();
+        let ticket = peer::ticket(replica, &self.url)?;
+        let ticket = ticket.and_then(|bytes| Ticket::from_bytes(&bytes).ok());
+        Ok(Open { store: self.name.clone(), site: replica.site()?, token, ticket })
+    }
+
+    /// Answers a request of the session.
+    pub(super) fn answer(
+        &mut self,
+        request: Request,
+        told: &mut VecDeque<Told>,
+    ) -> Result<Option<StoreEvent>, StoreError> {
+        let answer = self.answers.answer(request)?;
+        if let Some((changes, bytes)) = answer.took {
+            self.moved_at = Instant::now();
+            let moved = Moved { changes, bytes };
+            self.moved.took.add(moved);
+            if let Some(StoreEvent::Applied { to, .. }) = &answer.event {
+                // Who sends has it on its disk.
+                self.held.join(to);
+                self.unwritten = true;
+            }
+            if changes > 0 {
+                told.push_back(self.told(Event::Took(moved)));
+            }
+        }
+        Ok(answer.event)
+    }
+
+    /// Commits of others that the session has not heard of.
+    pub(super) fn news(&mut self) -> Result<Vec<StoreEvent>, StoreError> {
+        // Before it is accepted the store is read when it is opened.
+        if self.state == State::Opening || !self.is_touched()? {
+            return Ok(Vec::new());
+        }
+        self.answers.news()
+    }
+
+    /// Commits, and what has become durable, if anything was taken.
+    pub(super) fn news_if_owed(&mut self) -> Result<Vec<StoreEvent>, StoreError> {
+        if self.answers.owes_durable() { self.answers.news() } else { Ok(Vec::new()) }
+    }
+
+    /// Whether anything was committed since the last question: by others, as `data_version`
+    /// tells, or by this connection, whose writes are counted.
+    fn is_touched(&mut self) -> Result<bool, StoreError> {
+        let replica = self.answers.replica();
+        let seen = Some((replica.data_version()?, replica.total_changes()?));
+        Ok(std::mem::replace(&mut self.seen, seen) != seen)
+    }
+
+    /// Takes note of what the session tells.
+    pub(super) fn note(
+        &mut self,
+        event: SessionEvent,
+        told: &mut VecDeque<Told>,
+    ) -> Result<(), StoreError> {
+        match event {
+            SessionEvent::Opened { role, .. } => {
+                self.state = State::Exchanging;
+                self.role = if role == Role::Relay { PeerRole::Relay } else { PeerRole::Copy };
+                self.moved_at = Instant::now();
+                told.push_back(self.told(Event::Connected));
+            }
+            SessionEvent::PeerHas { vector, .. } => {
+                self.held = vector;
+                self.unwritten = true;
+                self.tell_progress(told)?;
+            }
+            SessionEvent::Acked { ack, .. } => {
+                let mut held = self.held.clone();
+                for (site, entry) in &ack.entries {
+                    if held.version(*site) < entry.version {
+                        held.set(*site, *entry);
+                    }
+                }
+                let changes = n_changes_above(&self.held, &held);
+                self.held = held;
+                self.unwritten = true;
+                self.gave(changes, told)?;
+            }
+            SessionEvent::Converged { .. } => {
+                self.state = State::Converged;
+                self.refused = None;
+                told.push_back(self.told(Event::Converged));
+            }
+            SessionEvent::PeerRefused { error, .. } => {
+                self.refuse("the relay", &words(&error), error.retry, told);
+            }
+            SessionEvent::RefusedDelta { delta, refusal, .. } => {
+                self.refuse(&format!("delta {delta}"), &refusal.text, refusal.retry, told);
+            }
+            SessionEvent::Forked { site, common: None, .. } => {
+                let why = format!("SiteReused: two histories of site {site}");
+                self.refuse("the relay", &why, Retry::Never, told);
+            }
+            SessionEvent::TicketGiven { ticket, .. } => {
+                let replica = self.answers.replica();
+                peer::note_ticket(replica, &self.url, self.role, &ticket.to_bytes())?;
+            }
+            SessionEvent::TokenWanted { .. } => told.push_back(self.told(Event::TokenWanted)),
+            SessionEvent::Closed { error, .. } => self.state = State::Ended(error),
+            _ => {}
+        }
+        self.write_down(false)
+    }
+
+    fn gave(&mut self, changes: u64, told: &mut VecDeque<Told>) -> Result<(), StoreError> {
+        if changes == 0 {
+            return Ok(());
+        }
+        self.moved_at = Instant::now();
+        if self.state == State::Converged {
+            self.state = State::Exchanging;
+        }
+        let moved = Moved { changes, bytes: 0 };
+        self.moved.gave.add(moved);
+        told.push_back(self.told(Event::Gave(moved)));
+        self.tell_progress(told)
+    }
+
+    fn tell_progress(&mut self, told: &mut VecDeque<Told>) -> Result<(), StoreError> {
+        let mine = self.answers.replica().vector()?;
+        self.moved.changes_left =
+            n_changes_above(&self.held, &mine) + n_changes_above(&mine, &self.held);
+        told.push_back(self.told(Event::Progress(self.moved)));
+        Ok(())
+    }
+
+    fn refuse(&mut self, name: &str, why: &str, retry: Retry, told: &mut VecDeque<Told>) {
+        self.refused = Some((why.to_string(), retry));
+        let is_refused = retry == Retry::Never;
+        let skipped = Skipped { name: name.to_string(), why: why.to_string(), is_refused };
+        told.push_back(self.told(Event::Skipped(skipped)));
+    }
+
+    /// The connection is gone.
+    pub(super) fn lost(&mut self, why: &str) -> Result<(), StoreError> {
+        self.write_down(true)?;
+        self.state = State::Opening;
+        peer::note_error(self.answers.replica(), &self.url, self.role, why, now_ms())
+    }
+
+    /// Writes down what the peer holds: always with `now`, else once in a while.
+    pub(crate) fn write_down(&mut self, now: bool) -> Result<(), StoreError> {
+        let is_due =
+            self.written_at.is_none_or(|at| at.elapsed() >= Duration::from_millis(NOTE_PEER_MS));
+        if self.unwritten && (now || is_due) {
+            (self.unwritten, self.written_at) = (false, Some(Instant::now()));
+            let replica = self.answers.replica();
+            peer::note_held(replica, &self.url, self.role, &self.held, 1, now_ms())?;
+        }
+        Ok(())
+    }
+}
+
+/// The channel that a request is about.
+pub(super) fn of_request(request: &Request) -> ChannelId {
+    match request {
+        Request::Verify { channel, .. }
+        | Request::Open { channel, .. }
+        | Request::Export { channel, .. }
+        | Request::ReadPart { channel, .. }
+        | Request::Forget { channel, .. }
+        | Request::Take { channel, .. }
+        | Request::Chains { channel, .. }
+        | Request::Split { channel, .. }
+        | Request::ReadChunk { channel, .. }
+        | Request::StoreChunk { channel, .. }
+        | Request::IssueTicket { channel, .. }
+        | Request::Receipts { channel, .. }
+        | Request::Close { channel } => *channel,
+    }
+}
+
+/// The channel that an event is about; `None`: the connection.
+pub(super) fn of_event(event: &SessionEvent) -> Option<ChannelId> {
+    match event {
+        SessionEvent::Opened { channel, .. }
+        | SessionEvent::PeerHas { channel, .. }
+        | SessionEvent::Acked { channel, .. }
+        | SessionEvent::Converged { channel }
+        | SessionEvent::PeerRefused { channel, .. }
+        | SessionEvent::RefusedDelta { channel, .. }
+        | SessionEvent::Forked { channel, .. }
+        | SessionEvent::TokenWanted { channel }
+        | SessionEvent::TicketGiven { channel, .. }
+        | SessionEvent::BlobDone { channel, .. }
+        | SessionEvent::BlobFailed { channel, .. }
+        | SessionEvent::Presence { channel, .. }
+        | SessionEvent::Receipts { channel, .. } => Some(*channel),
+        SessionEvent::Closed { channel, .. } => *channel,
+    }
+}
