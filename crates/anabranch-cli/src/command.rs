@@ -9,6 +9,7 @@ mod import;
 mod init;
 mod log;
 mod merge;
+mod receipts;
 mod serve;
 mod sql;
 mod status;
@@ -40,6 +41,8 @@ pub(crate) enum Command {
     Serve(serve::Args),
     /// Make a token that a relay takes
     Token(token::Args),
+    /// Say how far each change got: whose disk it is on, who has seen it
+    Receipts(receipts::Args),
     /// Find the first cell in which two databases differ, and who wrote it
     Diverge(diverge::Args),
     /// Say what a database holds: tables, versions, digest, size
@@ -68,6 +71,7 @@ impl Command {
             Command::Sync(args) => sync::run(&args, console),
             Command::Serve(args) => serve::run(&args, console),
             Command::Token(args) => token::run(&args, console),
+            Command::Receipts(args) => receipts::run(&args, console),
             Command::Diverge(args) => diverge::run(&args, console),
             Command::Status(args) => status::run(&args, console),
             Command::Log(args) => log::run(&args, console),

@@ -5,6 +5,8 @@
 
 mod answers;
 mod channel;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};

@@ -2,10 +2,12 @@
 
 use std::rc::Rc;
 
+use anabranch_core::clock::Chain;
 use anabranch_core::limits::{MAX_AUTHOR_BYTES, MAX_MESSAGE_BYTES, MAX_VERSION};
 use anabranch_core::merge::Ties;
 use anabranch_core::site::SiteId;
 use anabranch_core::value::{Value, ValueRef};
+use anabranch_core::vector::{Held, VersionVector};
 use anabranch_core::{key, words};
 use anabranch_sqlite::SqlError;
 use anabranch_sqlite::function::{Call, Flags};
@@ -50,6 +52,7 @@ const FUNCTIONS: &[(&str, i32, Flags, Function)] = &[
     ("crsql_as_table", 1, PLAIN, as_table),
     ("ana_version_vector", 0, INNOCUOUS, version_vector),
     ("ana_internal_chain", 2, INNOCUOUS, chain),
+    ("ana_internal_seen", 1, INNOCUOUS, seen),
     ("ana_words", 1, CONSTANT, ana_words),
     ("ana_author", 1, DIRECT_ONLY, author),
     ("ana_message", 1, DIRECT_ONLY, message),
@@ -237,6 +240,26 @@ fn chain(cx: &Context, call: &Call<'_>) -> Result<Value> {
     }
     let chain = metadata.chain_at(site, version)?;
     Ok(chain.map_or(Value::Null, |chain| Value::Blob(chain.0.to_vec())))
+}
+
+/// What a site had seen of others when it wrote its last change that is held here: a version
+/// vector whose chains are zeros.
+fn seen(cx: &Context, call: &Call<'_>) -> Result<Value> {
+    let site = match call.arg(0) {
+        ValueRef::Blob(bytes) => SiteId::new(bytes),
+        _ => None,
+    };
+    let Some(site) = site else {
+        return refused("ana_internal_seen: the argument must be a site".into());
+    };
+    cx.settle();
+    let mut metadata = cx.metadata.borrow_mut();
+    metadata.refresh()?;
+    let mut vector = VersionVector::new();
+    for (site, version) in metadata.context_at_last(site)? {
+        vector.set(site, Held { version, chain: Chain::default() });
+    }
+    Ok(Value::Text(vector.to_json().into_bytes()))
 }
 
 fn ana_words(_: &Context, call: &Call<'_>) -> Result<Value> {

@@ -432,6 +432,12 @@ impl Metadata {
         self.covers(later, earlier)
     }
 
+    /// What a site had seen of others when it wrote its last change that is held here.
+    pub(crate) fn context_at_last(&mut self, site: SiteId) -> Result<Vec<(SiteId, u64)>> {
+        self.ensure()?;
+        self.seen_by(site)
+    }
+
     /// Headers of all changes held above `from`, by site then version.
     pub(crate) fn headers_above(&mut self, from: &VersionVector) -> Result<Vec<ChangeHeader>> {
         self.ensure()?;

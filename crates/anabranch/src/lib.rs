@@ -36,11 +36,11 @@ mod sync;
 mod transaction;
 
 pub use anabranch_client::{
-    AddressError, End, Event, Moved, Peer, PeerRole, Progress, Report, Skipped, Told,
+    AddressError, End, Event, Moved, Peer, PeerRole, Progress, Receipts, Report, Skipped, Told,
 };
 pub use anabranch_core::site::SiteId;
 pub use anabranch_core::value::Value;
-pub use anabranch_core::vector::VersionVector;
+pub use anabranch_core::vector::{Held, VersionVector};
 pub use anabranch_core::wire::{HEAD_BYTES as PART_HEAD_BYTES, PartHead, WireError, part_head};
 pub use error::{Error, Result};
 pub use merge::{ConcurrentCell, MergeReport, MergeSide, merge};

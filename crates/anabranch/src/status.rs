@@ -1,7 +1,8 @@
 //! What a store says of itself: its log, its state, its findings.
 
+use anabranch_client::Peer;
 use anabranch_core::site::SiteId;
-use anabranch_core::vector::VersionVector;
+use anabranch_core::vector::{Held, VersionVector};
 use rusqlite::types::ValueRef;
 
 use crate::error::{Error, Result};
@@ -57,6 +58,10 @@ pub struct Status {
     pub words: String,
     /// Conflict-free tables and their row counts, by name.
     pub tables: Vec<(String, u64)>,
+    /// Changes that are not known to be on any other disk.
+    pub unsynced: u64,
+    /// Those this store has synced with, and what each is known to hold.
+    pub peers: Vec<Peer>,
     /// Bytes of the database file, without its journal.
     pub file_bytes: u64,
     /// Bytes of the pages that hold our own tables.
@@ -97,10 +102,17 @@ impl Store {
         let metadata_bytes = one("SELECT coalesce(sum(pgsize), 0) FROM dbstat
              WHERE aggregate = TRUE AND (name GLOB 'ana_*' OR name GLOB 'crsql_*'
                 OR name GLOB 'sqlite_autoindex_ana_*' OR name GLOB 'sqlite_autoindex_crsql_*')")?;
+        let (site, vector, receipts) = (self.site()?, self.version_vector()?, self.receipts()?);
+        let elsewhere = receipts.elsewhere(site, &vector);
+        let missing = |(site, held): (SiteId, Held)| {
+            held.version.saturating_sub(elsewhere.version(site))
+        };
         Ok(Status {
-            site: self.site()?,
+            site,
             db_version: one("SELECT crsql_db_version()")?.cast_unsigned(),
-            vector: self.version_vector()?,
+            unsynced: vector.iter().map(missing).sum(),
+            peers: receipts.peers,
+            vector,
             digest,
             words,
             tables: self.row_counts()?,

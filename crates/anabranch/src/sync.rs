@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anabranch_client::{Address, ClientError, Event, Peer, Report, StoreError, Told};
+use anabranch_client::{Address, ClientError, Event, Peer, Receipts, Report, StoreError, Told};
 
 use crate::error::{Error, Result};
 use crate::store::Store;
@@ -208,6 +208,31 @@ impl Store {
     /// What SQLite says.
     pub fn peers(&self) -> Result<Vec<Peer>> {
         Ok(anabranch_client::peers(self.sql())?)
+    }
+
+    /// How far each change is known to have got: see [`Receipts`].
+    ///
+    /// # Errors
+    /// What SQLite says.
+    ///
+    /// ```
+    /// # fn main() -> anabranch::Result<()> {
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let store = anabranch::Store::open(dir.path().join("a.db"))?;
+    /// # store.sql().execute_batch("CREATE TABLE note(id TEXT NOT NULL PRIMARY KEY, body TEXT)")?;
+    /// # store.make_conflict_free("note")?;
+    /// # let url = format!("dir:{}", dir.path().display());
+    /// store.sql().execute("INSERT INTO note VALUES('x', 'y')", [])?;
+    /// let (site, version) = (store.site()?, store.version_vector()?.version(store.site()?));
+    /// assert_eq!(store.receipts()?.on_disk_of(site, version).count(), 0);
+    /// assert_eq!(store.status()?.unsynced, 1);
+    /// anabranch::Sync::once(&store, &url)?;
+    /// assert_eq!(store.receipts()?.on_disk_of(site, version).count(), 1);
+    /// assert_eq!(store.status()?.unsynced, 0);
+    /// # Ok(()) }
+    /// ```
+    pub fn receipts(&self) -> Result<Receipts> {
+        Ok(Receipts::of(self.sql())?)
     }
 }
 

@@ -2,15 +2,15 @@
 
 use std::path::PathBuf;
 
-use anabranch::{Status, VersionVector};
+use anabranch::{Held, Peer, SiteId, Status, Store, VersionVector};
 use serde_json::{Value, json};
 
 use crate::console::Console;
 use crate::failure::{Exit, Result};
 use crate::literal::hex;
-use crate::open;
-use crate::output::{Sheet, bytes, grouped};
+use crate::output::{Sheet, bytes, count, grouped};
 use crate::terminal::Style;
+use crate::{open, time};
 
 const AFTER_HELP: &str = "\
 Example:
@@ -18,6 +18,8 @@ Example:
   ana status notes.db --json
 
 Copies that hold the same rows show the same six words, whoever merged what.
+A peer is what `ana sync` synced with: what it lacks of what is here, and how
+the last sync ended. What is on no other disk yet is lost with this one.
 The version vector says how many changes of each site this copy holds: give it
 to `ana export --since`.";
 
@@ -37,12 +39,12 @@ pub(crate) fn run(args: &Args, console: &mut Console) -> Result<Exit> {
     if console.is_json() {
         console.json(&as_json(&status))?;
     } else {
-        print(&status, console)?;
+        print(&store, &status, console)?;
     }
     Ok(Exit::Ok)
 }
 
-fn print(status: &Status, console: &mut Console) -> Result<()> {
+fn print(store: &Store, status: &Status, console: &mut Console) -> Result<()> {
     let words = console.paint(Style::Good, &status.words);
     let n_rows: u64 = status.tables.iter().map(|(_, rows)| rows).sum();
     let per_row = match n_rows {
@@ -54,6 +56,11 @@ fn print(status: &Status, console: &mut Console) -> Result<()> {
     console.line(format!("db_version  {}", status.db_version))?;
     console.line(format!("file        {}", bytes(status.file_bytes)))?;
     console.line(format!("metadata    {}{per_row}", bytes(status.metadata_bytes)))?;
+    let unsynced = match status.unsynced {
+        0 => "nothing".to_string(),
+        n => console.paint(Style::Bad, &count(n, "change")),
+    };
+    console.line(format!("on no other disk yet  {unsynced}"))?;
     if !status.tables.is_empty() {
         let mut sheet = Sheet::new(&["table", ">rows"]);
         for (table, rows) in &status.tables {
@@ -62,6 +69,7 @@ fn print(status: &Status, console: &mut Console) -> Result<()> {
         console.line("")?;
         console.sheet(&sheet)?;
     }
+    print_peers(store, status, console)?;
     if !status.vector.is_empty() {
         let mut sheet = Sheet::new(&["site", ">version", "chain", ""]);
         for (site, held) in status.vector.iter() {
@@ -75,7 +83,47 @@ fn print(status: &Status, console: &mut Console) -> Result<()> {
     Ok(())
 }
 
+/// Each peer, how much of what is here it has, and how the last sync ended.
+fn print_peers(store: &Store, status: &Status, console: &mut Console) -> Result<()> {
+    if status.peers.is_empty() {
+        return Ok(());
+    }
+    let mut sheet = Sheet::new(&["peer", ">lacks", "answered", "last error"]);
+    for peer in &status.peers {
+        let lacks = match lacks(status, peer) {
+            0 => "nothing".to_string(),
+            n => count(n, "change"),
+        };
+        let seen = peer.seen_ms.map_or(Ok("never".to_string()), |ms| time::local(store, ms))?;
+        sheet.row([peer.url.clone(), lacks, seen, peer.error.clone().unwrap_or_default()]);
+    }
+    console.line("")?;
+    console.sheet(&sheet)
+}
+
+/// How many changes are here and, as far as is known, not there.
+fn lacks(status: &Status, peer: &Peer) -> u64 {
+    let missing = |(site, held): (SiteId, Held)| {
+        held.version.saturating_sub(peer.held.version(site))
+    };
+    status.vector.iter().map(missing).sum()
+}
+
+fn peer_json(status: &Status, peer: &Peer) -> Value {
+    json!({
+        "url": peer.url,
+        "role": peer.role.name(),
+        "site": peer.site.map(|site| hex(site.as_bytes())),
+        "held": vector_json(&peer.held),
+        "lacks": lacks(status, peer),
+        "seen_ms": peer.seen_ms,
+        "error": peer.error,
+        "error_ms": peer.error_ms,
+    })
+}
+
 fn as_json(status: &Status) -> Value {
+    let peers: Vec<_> = status.peers.iter().map(|peer| peer_json(status, peer)).collect();
     let tables: Vec<_> =
         status.tables.iter().map(|(name, rows)| json!({ "name": name, "rows": rows })).collect();
     json!({
@@ -85,6 +133,8 @@ fn as_json(status: &Status) -> Value {
         "digest": hex(&status.digest),
         "words": status.words,
         "tables": tables,
+        "unsynced": status.unsynced,
+        "peers": peers,
         "file_bytes": status.file_bytes,
         "metadata_bytes": status.metadata_bytes,
     })

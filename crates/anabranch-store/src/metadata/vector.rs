@@ -230,6 +230,16 @@ impl Metadata {
         Ok(context)
     }
 
+    /// What a site had seen of others when it wrote its last change that is held here.
+    pub(super) fn seen_by(&mut self, site: SiteId) -> Result<Vec<(SiteId, u64)>> {
+        if self.vector().version(site) == 0 {
+            return Ok(Vec::new());
+        }
+        let author = self.author_of(site)?;
+        let context = self.context_of(author)?;
+        context.iter().map(|(author, version)| Ok((self.author_site(*author)?, *version))).collect()
+    }
+
     pub(super) fn covers(&mut self, later: LocalDot, earlier: LocalDot) -> Result<bool> {
         if later.author == earlier.author {
             return Ok(earlier.version <= later.version);

@@ -1,0 +1,181 @@
+//! Two stores and two sessions, no network: cut after every frame, killed and reopened.
+
+use anabranch_sqlite::Embedded;
+use anabranch_sync::Verdict;
+use anabranch_sync::scope::Scopes;
+
+use super::*;
+use crate::replica::Replica;
+
+fn copy() -> Embedded {
+    let connection = rusqlite::Connection::open_in_memory().unwrap();
+    let connection = Embedded::new(connection).unwrap();
+    anabranch_store::install(connection.db()).unwrap();
+    let sql = "CREATE TABLE note(id TEXT PRIMARY KEY NOT NULL, body TEXT);
+               SELECT crsql_as_crr('note');";
+    connection.execute_batch(sql).unwrap();
+    connection
+}
+
+fn write(copy: &Embedded, id: &str, body: &str) {
+    copy.execute("INSERT OR REPLACE INTO note VALUES(?1, ?2)", [id, body]).unwrap();
+}
+
+fn digest(copy: &Embedded) -> Vec<u8> {
+    copy.query_row("SELECT ana_digest()", [], |row| row.get(0)).unwrap()
+}
+
+fn channel(copy: &Embedded) -> Channel<'_> {
+    let name = anabranch_sync::frame::StoreName::new("notes").unwrap();
+    Channel::new(Replica::new(copy), name, "ws://relay/sync/notes".into())
+}
+
+/// One end of a connection.
+struct Peer<'c, 'a> {
+    session: Session,
+    channel: &'c mut Channel<'a>,
+    told: VecDeque<Told>,
+}
+
+impl Peer<'_, '_> {
+    fn drain(&mut self, now: Time) {
+        let id = ChannelId::new(0).unwrap();
+        loop {
+            let mut is_idle = true;
+            while let Some(request) = self.session.poll_request() {
+                is_idle = false;
+                if let anabranch_sync::Request::Verify { channel, .. } = request {
+                    let verdict = Verdict::Granted { scopes: Scopes::ALL, ends: None };
+                    self.session.handle_token(now, channel, verdict);
+                } else if let Some(event) = self.channel.answer(request, &mut self.told).unwrap() {
+                    self.session.handle_store_event(now, id, event);
+                }
+            }
+            for event in self.channel.news_if_owed().unwrap() {
+                self.session.handle_store_event(now, id, event);
+            }
+            while let Some(event) = self.session.poll_event() {
+                is_idle = false;
+                self.channel.note(event, &mut self.told).unwrap();
+            }
+            if is_idle {
+                return;
+            }
+        }
+    }
+}
+
+/// Lets both ends talk until they are silent, or the connection is cut after so many frames;
+/// how many there were.
+fn talk(client: &mut Channel<'_>, relay: &mut Channel<'_>, cut_after: usize) -> usize {
+    let now = Time(0);
+    let open = client.open(Bytes::new()).unwrap();
+    let session = Session::new(now, Config::client());
+    let mut client = Peer { session, channel: client, told: VecDeque::new() };
+    let session = Session::new(now, Config::relay());
+    let mut relay = Peer { session, channel: relay, told: VecDeque::new() };
+    client.session.open(now, open).unwrap();
+    let mut n_frames = 0;
+    loop {
+        client.drain(now);
+        relay.drain(now);
+        let (up, down) = (client.session.poll_transmit(), relay.session.poll_transmit());
+        if up.is_none() && down.is_none() {
+            return n_frames;
+        }
+        for (to, frame) in [(&mut relay, up), (&mut client, down)] {
+            let Some(frame) = frame else { continue };
+            if n_frames == cut_after {
+                return n_frames;
+            }
+            n_frames += 1;
+            to.session.handle_frame(now, frame.into_bytes().into());
+        }
+    }
+}
+
+#[test]
+fn both_ends_take_what_they_lack() {
+    let (a, b) = (copy(), copy());
+    write(&a, "x", "from a");
+    write(&b, "y", "from b");
+    let (mut client, mut relay) = (channel(&a), channel(&b));
+    talk(&mut client, &mut relay, usize::MAX);
+    assert_eq!(client.state(), &State::Converged);
+    assert_eq!(digest(&a), digest(&b));
+    let moved = client.progress();
+    assert_eq!((moved.took.changes, moved.gave.changes), (1, 1));
+    client.write_down(true).unwrap();
+    let peers = crate::peer::all(Replica::new(&a)).unwrap();
+    assert_eq!(peers[0].held, Replica::new(&a).vector().unwrap());
+    assert_eq!(peers[0].role, crate::peer::PeerRole::Relay);
+}
+
+/// The connection is cut after the first frame, the second, the third …: what a peer is noted
+/// to hold it holds, and the next connection makes both equal.
+#[test]
+fn a_cut_at_any_frame_costs_nothing() {
+    for cut_after in 0.. {
+        let (a, b) = (copy(), copy());
+        for n in 0..3 {
+            write(&a, &format!("a{n}"), "from a");
+            write(&b, &format!("b{n}"), "from b");
+        }
+        let (mut client, mut relay) = (channel(&a), channel(&b));
+        let n_frames = talk(&mut client, &mut relay, cut_after);
+        client.write_down(true).unwrap();
+        for peer in crate::peer::all(Replica::new(&a)).unwrap() {
+            assert!(peer.held.is_at_or_below(&Replica::new(&b).vector().unwrap()), "{cut_after}");
+        }
+        // Neither end remembers anything but its file.
+        let (mut client, mut relay) = (channel(&a), channel(&b));
+        talk(&mut client, &mut relay, usize::MAX);
+        assert_eq!(client.state(), &State::Converged, "{cut_after}");
+        assert_eq!(digest(&a), digest(&b), "{cut_after}");
+        if n_frames < cut_after {
+            break;
+        }
+    }
+}
+
+/// A delta of several parts goes on where the cut was: staged parts are not sent again.
+#[test]
+fn a_long_delta_goes_on_where_it_was_cut() {
+    let (a, b) = (copy(), copy());
+    let fill = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000)
+                INSERT INTO note SELECT i, hex(randomblob(3000)) FROM n";
+    a.execute_batch(fill).unwrap();
+    let (mut client, mut relay) = (channel(&a), channel(&b));
+    let whole = {
+        let (c, d) = (copy(), copy());
+        c.execute_batch(fill).unwrap();
+        talk(&mut channel(&c), &mut channel(&d), usize::MAX)
+    };
+    let before_last = whole - 3;
+    talk(&mut client, &mut relay, before_last);
+    let n_staged: i64 =
+        b.query_row("SELECT count(*) FROM ana_part", [], |row| row.get(0)).unwrap();
+    assert!(n_staged > 0, "cut too early or too late: {whole} frames in all");
+    let again = talk(&mut client, &mut relay, usize::MAX);
+    assert!(again < whole, "{again} frames, {whole} without a cut");
+    assert_eq!(digest(&a), digest(&b));
+}
+
+/// What one end refuses does not stop the other direction, and is told.
+#[test]
+fn a_refusal_is_told() {
+    let (a, b) = (copy(), copy());
+    a.execute_batch(
+        "CREATE TABLE extra(id INTEGER PRIMARY KEY NOT NULL, x);
+         SELECT crsql_as_crr('extra');
+         INSERT INTO extra VALUES(1, 1);",
+    )
+    .unwrap();
+    write(&b, "y", "from b");
+    let (mut client, mut relay) = (channel(&a), channel(&b));
+    talk(&mut client, &mut relay, usize::MAX);
+    let (why, retry) = client.stuck_with(Duration::ZERO).unwrap();
+    assert!(why.contains("extra"), "{why}");
+    assert_eq!(*retry, Retry::Never);
+    assert_eq!(client.progress().took.changes, 1);
+}
