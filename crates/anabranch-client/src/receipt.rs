@@ -44,9 +44,10 @@ impl Receipts {
 
     /// The copies that are known to have seen a change; its author not among them.
     pub fn seen_by(&self, site: SiteId, version: u64) -> impl Iterator<Item = SiteId> + '_ {
-        let seen = self.seen.iter().filter(move |(by, vector)| {
-            *by != site && vector.version(site) >= version
-        });
+        let seen = self
+            .seen
+            .iter()
+            .filter(move |(by, vector)| *by != site && vector.version(site) >= version);
         seen.map(|(by, _)| *by)
     }
 

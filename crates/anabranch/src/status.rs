@@ -104,9 +104,8 @@ impl Store {
                 OR name GLOB 'sqlite_autoindex_ana_*' OR name GLOB 'sqlite_autoindex_crsql_*')")?;
         let (site, vector, receipts) = (self.site()?, self.version_vector()?, self.receipts()?);
         let elsewhere = receipts.elsewhere(site, &vector);
-        let missing = |(site, held): (SiteId, Held)| {
-            held.version.saturating_sub(elsewhere.version(site))
-        };
+        let missing =
+            |(site, held): (SiteId, Held)| held.version.saturating_sub(elsewhere.version(site));
         Ok(Status {
             site,
             db_version: one("SELECT crsql_db_version()")?.cast_unsigned(),

@@ -103,9 +103,8 @@ fn print_peers(store: &Store, status: &Status, console: &mut Console) -> Result<
 
 /// How many changes are here and, as far as is known, not there.
 fn lacks(status: &Status, peer: &Peer) -> u64 {
-    let missing = |(site, held): (SiteId, Held)| {
-        held.version.saturating_sub(peer.held.version(site))
-    };
+    let missing =
+        |(site, held): (SiteId, Held)| held.version.saturating_sub(peer.held.version(site));
     status.vector.iter().map(missing).sum()
 }
 

@@ -4,8 +4,7 @@ use crate::ana::{Ana, run};
 
 const COMMANDS: [&str; 14] = [
     "try", "init", "sql", "crr", "merge", "diverge", "status", "log", "changes", "export",
-    "import", "check", "sync",
-    "receipts",
+    "import", "check", "sync", "receipts",
 ];
 
 /// Every command's help has an example; the general help lists exit statuses.

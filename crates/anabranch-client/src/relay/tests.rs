@@ -67,7 +67,7 @@ impl Peer<'_, '_> {
 
 /// Lets both ends talk until they are silent, or the connection is cut after so many frames;
 /// how many there were.
-fn talk(client: &mut Channel<'_>, relay: &mut Channel<'_>, cut_after: usize) -> usize {
+fn talk<'a>(client: &mut Channel<'a>, relay: &mut Channel<'a>, cut_after: usize) -> usize {
     let now = Time(0);
     let open = client.open(Bytes::new()).unwrap();
     let session = Session::new(now, Config::client());
@@ -153,8 +153,7 @@ fn a_long_delta_goes_on_where_it_was_cut() {
     };
     let before_last = whole - 3;
     talk(&mut client, &mut relay, before_last);
-    let n_staged: i64 =
-        b.query_row("SELECT count(*) FROM ana_part", [], |row| row.get(0)).unwrap();
+    let n_staged: i64 = b.query_row("SELECT count(*) FROM ana_part", [], |row| row.get(0)).unwrap();
     assert!(n_staged > 0, "cut too early or too late: {whole} frames in all");
     let again = talk(&mut client, &mut relay, usize::MAX);
     assert!(again < whole, "{again} frames, {whole} without a cut");
