@@ -23,7 +23,7 @@ Examples:
 
 Takes what the other side has and gives what it lacks; running it again does no
 harm. ws:// or wss:// is a relay, started by `ana serve`. dir: and a folder (a
-stick, a share, a cloud drive's folder, a checkout of git) needs no server: every
+stick, a share, a cloud drive's folder, a checkout of git) needs no server: each
 copy syncs with the folder when it can. docs/sync.md says what \"synced\" means.
 
 Exit status:

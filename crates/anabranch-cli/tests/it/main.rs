@@ -15,4 +15,5 @@ mod merging;
 mod shape;
 mod sql;
 mod story;
+mod syncing;
 mod try_it;
