@@ -14,6 +14,9 @@ use anabranch_core::vector::{Held, VersionVector};
 use crate::frame::{Ack, Entry};
 use crate::limits::MAX_FRAME_ENTRIES;
 
+/// Takes an entry out of a vector.
+const NOTHING: Held = Held { version: 0, chain: Chain([0; 16]) };
+
 #[derive(Debug, Default)]
 pub(super) struct Books {
     /// What this end holds.
@@ -26,8 +29,8 @@ pub(super) struct Books {
     pub(super) told: VersionVector,
     /// Acknowledgements owed for this end's own disk.
     disk: Owed,
-    /// Acknowledgements owed for further disks, and how many those are.
-    replicated: (u64, Owed),
+    /// How many further disks there are, what is owed for them, and what was said of them.
+    replicated: (u64, Owed, VersionVector),
     /// Sites of which `mine` has more than `sent`, more than `theirs`, less than `theirs`:
     /// kept site by site, so that a change costs what it touches and not the whole vector.
     unsent: BTreeSet<SiteId>,
@@ -130,11 +133,16 @@ impl Books {
         for vector in [&mut self.mine, &mut self.theirs, &mut self.sent] {
             vector.join(to);
         }
-        self.disk.entries.join(to);
-        if self.replicated.0 > 0 {
-            self.replicated.1.entries.join(to);
+        for (site, held) in to.iter() {
+            if self.told.version(site) < held.version {
+                for owed in [&mut self.disk.entries, &mut self.replicated.1.entries] {
+                    if owed.version(site) < held.version {
+                        owed.set(site, held);
+                    }
+                }
+            }
+            self.compare(site);
         }
-        to.iter().for_each(|(site, _)| self.compare(site));
     }
 
     /// The driver says what is safe.
@@ -144,9 +152,6 @@ impl Books {
                 self.disk.safe = vector;
             }
             return;
-        }
-        if self.replicated.0 == 0 {
-            self.replicated.1.entries = self.disk.entries.clone();
         }
         self.replicated.0 = replicas;
         self.replicated.1.safe = vector;
@@ -168,6 +173,9 @@ impl Books {
                     vector.set(*site, *held);
                 }
             }
+            if self.told.version(*site) >= self.disk.entries.version(*site) {
+                self.disk.entries.set(*site, NOTHING);
+            }
             self.compare(*site);
         }
         true
@@ -180,8 +188,9 @@ impl Books {
             entries.iter().for_each(|(site, held)| self.told.set(*site, *held));
             return Some((0, entries));
         }
-        let (replicas, owed) = &mut self.replicated;
-        let entries = owed.take(&VersionVector::new());
+        let (replicas, owed, told) = &mut self.replicated;
+        let entries = owed.take(told);
+        entries.iter().for_each(|(site, held)| told.set(*site, *held));
         (!entries.is_empty()).then_some((*replicas, entries))
     }
 
@@ -218,8 +227,7 @@ impl Owed {
                 break;
             }
         }
-        let gone = Held { version: 0, chain: Chain::default() };
-        done.into_iter().for_each(|site| self.entries.set(site, gone));
+        done.into_iter().for_each(|site| self.entries.set(site, NOTHING));
         due
     }
 }

@@ -57,6 +57,9 @@ impl Channel {
             StoreEvent::Applied { delta, to, held } => {
                 if self.intake.answered(delta) {
                     books.took(&to);
+                    // What crossed it may have brought the peer nothing new, and is not
+                    // acknowledged then.
+                    self.sender.acked(&books.theirs, id, out);
                     self.sender.wake();
                     self.intake.is_void = false;
                     self.intake.note_held(held);

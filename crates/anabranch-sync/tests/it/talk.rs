@@ -404,6 +404,10 @@ fn acknowledged_is_what_is_safe() {
     assert_eq!(safe(&[(1, 2)], 0), []);
     assert_eq!(safe(&[(1, 9), (7, 1)], 0), [(0, 3)]);
     assert_eq!(safe(&[(1, 9), (7, 1)], 0), []);
+    // Further disks are said apart, and later.
+    assert_eq!(safe(&[(1, 2)], 2), [(2, 2)]);
+    assert_eq!(safe(&[(1, 3)], 2), [(2, 3)]);
+    assert_eq!(safe(&[(1, 3)], 2), []);
 }
 
 /// A ticket stands for two vectors that both ends agree on; then Haves are short.
@@ -563,4 +567,24 @@ fn a_fork_that_cannot_be_placed_is_reported() {
     assert!(events(&mut relay).contains(&lost));
     relay.set_presence(zero(), Some(Bytes::new())).unwrap();
     assert_eq!(sent(&mut relay).len(), 1);
+}
+
+/// Two deltas of the same change cross: neither is waited for any more.
+#[test]
+fn deltas_that_cross_acknowledge_each_other() {
+    let mut relay = live(Scopes::ALL, &[(2, 1)], &[]);
+    let to = Arc::new(vector(&[(2, 1)]));
+    let all = parts(b"ours", 10);
+    let exported = StoreEvent::Exported { part: all[0].clone(), to: to.clone() };
+    relay.handle_store_event(T, zero(), exported);
+    assert_eq!(sent(&mut relay).len(), 1);
+    let theirs = parts(b"theirs", 10).remove(0);
+    say(&mut relay, Frame::Delta(theirs.clone()));
+    assert!(!events(&mut relay).contains(&Event::Converged { channel: zero() }));
+    let applied = StoreEvent::Applied { delta: theirs.name(), to: to.clone(), held: Vec::new() };
+    relay.handle_store_event(T, zero(), applied);
+    let durable = StoreEvent::Durable { replicas: 0, vector: to };
+    relay.handle_store_event(T, zero(), durable);
+    assert_eq!(sent(&mut relay), [], "it was said in Have");
+    assert!(events(&mut relay).contains(&Event::Converged { channel: zero() }));
 }
