@@ -9,7 +9,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anabranch_sync::frame::{ErrorCode, Hello, Participant, Retry, Role, StoreName, Turn};
+use anabranch_sync::frame::{
+    DeltaName, ErrorCode, Hello, Partial, Participant, Retry, Role, StoreName, Turn,
+};
 use anabranch_sync::scope::Scope;
 use anabranch_sync::{ChannelId, Event, Refusal, Request, Session, StoreEvent, Time, Verdict};
 use bytes::Bytes;
@@ -27,6 +29,7 @@ use crate::limits::{
     CLOSE_TIMEOUT, MAX_UNVERIFIED_BYTES, MAX_WRITE_BYTES, PING_INTERVAL, SILENCE_TIMEOUT,
 };
 use crate::relay::Relay;
+use crate::storage::StagedDelta;
 use crate::store_id::StoreId;
 use crate::token::{Grant, TokenError};
 use crate::websocket::{MessageReader, MessageWriter, Received, SocketError};
@@ -52,12 +55,15 @@ pub(crate) async fn run(
     match io.downcast::<TokioIo<TcpStream>>() {
         Ok(parts) => {
             let (read, write) = parts.io.into_inner().into_split();
-            Box::pin(connection.speak(MessageReader::new(read, &parts.read_buf), write)).await;
+            let reader = MessageReader::new(read, &parts.read_buf);
+            drop(parts.read_buf);
+            Box::pin(connection.speak(reader, write)).await;
         }
         Err(io) => match io.downcast::<TokioIo<TlsStream<TcpStream>>>() {
             Ok(parts) => {
                 let (read, write) = tokio::io::split(parts.io.into_inner());
                 let reader = MessageReader::new(read, &parts.read_buf);
+                drop(parts.read_buf);
                 Box::pin(connection.speak(reader, write)).await;
             }
             Err(io) => {
@@ -74,7 +80,8 @@ struct Connection {
     session: Session,
     /// What the handshake's token grants.
     grant: Option<Grant>,
-    lanes: BTreeMap<ChannelId, Lane>,
+    /// Boxed: a node of the map has room for eleven.
+    lanes: BTreeMap<ChannelId, Box<Lane>>,
     jobs: FuturesUnordered<Job>,
     wake: Arc<Wake>,
     next_serial: u32,
@@ -313,7 +320,7 @@ impl Connection {
             }
             Request::IssueTicket { channel, .. } => self.answer(channel, StoreEvent::Ticket(None)),
             Request::Receipts { channel, changes } => {
-                let receipts = match self.lanes.get(&channel).and_then(Lane::store) {
+                let receipts = match self.lanes.get(&channel).and_then(|lane| lane.store()) {
                     Some(store) => store.receipts(&self.relay, &changes),
                     None => Vec::new(),
                 };
@@ -346,7 +353,8 @@ impl Connection {
                     Some(lane) => lane.grant = grant,
                     None => {
                         self.next_serial += 1;
-                        self.lanes.insert(channel, Lane::new(self.next_serial, grant));
+                        let lane = Box::new(Lane::new(self.next_serial, grant));
+                        self.lanes.insert(channel, lane);
                     }
                 }
                 verdict
@@ -404,16 +412,24 @@ impl Connection {
         tracing::debug!(store = %name, %subject, instance = self.instance, "opened");
         let relay = Arc::clone(&self.relay);
         self.jobs.push(Box::pin(async move {
-            let vector = async {
+            let opened = async {
                 if let Some(site) = claimed {
                     relay.storage().claim(&name, site, subject).await?;
                 }
-                Ok(store.loaded(&relay.storage().vector(&name).await?))
+                let staged = relay.storage().staged(&name).await?;
+                let vector = store.loaded(&relay.storage().vector(&name).await?);
+                Ok((vector, staged.iter().map(partial).collect()))
             };
-            let vector = vector.await;
-            Outcome::Opened { serial, seat, vector }
+            let opened = opened.await;
+            Outcome::Opened { serial, seat, opened }
         }));
     }
+}
+
+/// A delta that is here in part, as the peer is told of it.
+fn partial(staged: &StagedDelta) -> Partial {
+    let next = staged.parts.len() as u32;
+    Partial { delta: DeltaName(staged.delta), of: staged.of, next }
 }
 
 /// What happened.
@@ -431,12 +447,12 @@ impl Connection {
         let Some((channel, lane)) = lane else { return };
         let channel = *channel;
         let events = match outcome {
-            Outcome::Opened { seat, vector: Ok(vector), .. } => {
+            Outcome::Opened { seat, opened: Ok((vector, partials)), .. } => {
                 lane.opened(seat);
-                let (site, partials) = (relay.site(), Vec::new());
+                let site = relay.site();
                 vec![StoreEvent::Opened { site, vector, partials, resumed: None }]
             }
-            Outcome::Opened { vector: Err(error), .. } => {
+            Outcome::Opened { opened: Err(error), .. } => {
                 vec![StoreEvent::OpenFailed(refusal::of_storage(&error))]
             }
             Outcome::Read { event, exported, .. } => {
@@ -460,7 +476,7 @@ impl Connection {
     /// Others committed something, or show themselves.
     fn hear_news(&mut self) {
         let news = self.wake.take();
-        let channel_of = |lanes: &BTreeMap<ChannelId, Lane>, serial: u32| {
+        let channel_of = |lanes: &BTreeMap<ChannelId, Box<Lane>>, serial: u32| {
             lanes.iter().find(|(_, lane)| lane.serial == serial).map(|(channel, _)| *channel)
         };
         for serial in news.channels {
@@ -508,7 +524,7 @@ impl Connection {
         replicas: u64,
     ) {
         let Some((site, role)) = self.session.peer(channel) else { return };
-        if let Some(store) = self.lanes.get(&channel).and_then(Lane::store) {
+        if let Some(store) = self.lanes.get(&channel).and_then(|lane| lane.store()) {
             let ack = anabranch_sync::frame::Ack { replicas, entries, held, shown };
             store.note_receipt(self.relay.now(), site, role, &ack);
         }

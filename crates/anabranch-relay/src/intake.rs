@@ -4,13 +4,16 @@
 use std::sync::Arc;
 
 use anabranch_core::vector::VersionVector;
-use anabranch_core::wire::{WireError, part_head};
+use anabranch_core::wire::{PartHead, WireError, part_head};
 use bytes::Bytes;
 
+use crate::blobs::BlobDir;
 use crate::limits::{MAX_INLINE_BYTES, MAX_QUICK_PART_BYTES};
 use crate::outline::{OutlineReader, outline_of};
 use crate::relay::Relay;
-use crate::storage::{Appended, Body, Incoming, Owners, Pending, StorageError};
+use crate::storage::{
+    Appended, Body, Incoming, Owners, Pending, StagedDelta, StagedPart, StorageError,
+};
 use crate::store_id::StoreId;
 
 /// Takes the parts of one delta after another, of one sender.
@@ -24,6 +27,8 @@ pub(crate) struct Intake {
 
 #[derive(Debug, Default)]
 struct OpenDelta {
+    /// Its name; `None` before the first part.
+    delta: Option<[u8; 16]>,
     reader: OutlineReader,
     parts: Vec<(crate::blobs::BlobHash, u32)>,
 }
@@ -64,16 +69,50 @@ impl Intake {
             let body = Body::Inline(Bytes::copy_from_slice(&part));
             return self.append(relay, head.delta, outline?, body);
         }
-        // A first part begins anew, whatever was left unfinished.
-        let open = self.open.take().filter(|_| head.part > 0).unwrap_or_default();
-        let blobs = Arc::clone(relay.blobs());
+        let open = self.unfinished(relay, &head).await?;
+        let (blobs, n_bytes) = (Arc::clone(relay.blobs()), part.len() as u32);
         let open = relay.work(usize::MAX, move || open.take(&blobs, &part)).await??;
         if head.part + 1 < head.of {
+            let (hash, _) = open.parts[open.parts.len() - 1];
+            let staged = StagedPart {
+                delta: head.delta,
+                part: head.part,
+                of: head.of,
+                hash,
+                n_bytes,
+                max_store_bytes: relay.config().max_store_bytes,
+                now_ms: crate::clock::now_ms(),
+            };
+            relay.storage().stage(&self.store, staged).await?;
             self.open = Some(open);
             return Ok(Taken::Part);
         }
         let body = Body::Blobs(open.parts.into());
         self.append(relay, head.delta, open.reader.finish()?, body)
+    }
+
+    /// The delta that a part goes on with: the one under way, or one that was staged when an
+    /// earlier connection was cut. A first part begins anew, whatever was left unfinished.
+    async fn unfinished(
+        &mut self,
+        relay: &Arc<Relay>,
+        head: &PartHead,
+    ) -> Result<OpenDelta, StorageError> {
+        let under_way = self.open.take();
+        if head.part == 0 {
+            return Ok(OpenDelta::default());
+        }
+        if let Some(open) = under_way.filter(|open| open.delta == Some(head.delta)) {
+            return Ok(open);
+        }
+        let staged = relay.storage().staged(&self.store).await?;
+        let is_it = |staged: &StagedDelta| staged.delta == head.delta;
+        let Some(staged) = staged.into_iter().find(is_it) else {
+            return Ok(OpenDelta::default());
+        };
+        let blobs = Arc::clone(relay.blobs());
+        let n_parts = head.part as usize;
+        relay.work(usize::MAX, move || OpenDelta::again(&blobs, &staged, n_parts)).await?
     }
 
     fn append(
@@ -100,14 +139,29 @@ impl Intake {
 
 impl OpenDelta {
     /// Checks a part and stores it; slow.
-    fn take(
-        mut self,
-        blobs: &crate::blobs::BlobDir,
-        part: &[u8],
-    ) -> Result<OpenDelta, StorageError> {
+    fn take(mut self, blobs: &BlobDir, part: &[u8]) -> Result<OpenDelta, StorageError> {
         self.reader.push(part)?;
+        self.delta = Some(part_head(part)?.0.delta);
         self.parts.push((blobs.put(part)?, part.len() as u32));
         Ok(self)
+    }
+
+    /// Reads the first parts of a delta again; slow.
+    fn again(
+        blobs: &BlobDir,
+        staged: &StagedDelta,
+        n_parts: usize,
+    ) -> Result<OpenDelta, StorageError> {
+        let missing = StorageError::Damaged { what: "a staged part" };
+        let Some(parts) = staged.parts.get(..n_parts) else { return Err(missing) };
+        let mut open = OpenDelta { delta: Some(staged.delta), ..OpenDelta::default() };
+        for (hash, n_bytes) in parts {
+            let missing = StorageError::Damaged { what: "the file of a staged part" };
+            let part = blobs.get(*hash)?.ok_or(missing)?;
+            open.reader.push(&part)?;
+            open.parts.push((*hash, *n_bytes));
+        }
+        Ok(open)
     }
 }
 

@@ -408,6 +408,10 @@ impl Relay {
 
     /// What a relay does now and then.
     pub(crate) async fn tend(&self) {
+        let grace_ms = BLOB_GRACE.as_millis() as u64;
+        if let Err(error) = self.storage.unstage(clock::now_ms().saturating_sub(grace_ms)).await {
+            tracing::warn!(%error, "old parts not forgotten");
+        }
         match self.collect_blobs(BLOB_GRACE).await {
             Ok(0) => {}
             Ok(n) => tracing::info!(n, "removed blobs that nothing names"),

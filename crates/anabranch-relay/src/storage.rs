@@ -37,6 +37,17 @@ pub(crate) trait Storage: Send + Sync {
     /// which this is called, unless so many wait that some must wait outside.
     fn append(&self, incoming: Incoming) -> Pending<'static, Appended>;
 
+    /// Keeps a part of a delta whose other parts are still to come: on disk when answered.
+    ///
+    /// Of a store's unfinished deltas the last [`anabranch_sync::limits::MAX_PARTIALS`] to begin are kept.
+    fn stage(&self, store: &StoreId, part: StagedPart) -> Pending<'static, ()>;
+
+    /// The unfinished deltas of a store, the last to begin last.
+    fn staged(&self, store: &StoreId) -> Pending<'_, Vec<StagedDelta>>;
+
+    /// Forgets what was staged before `before_ms`.
+    fn unstage(&self, before_ms: u64) -> Pending<'_, ()>;
+
     /// What is held of a store; nothing if there is no such store.
     fn vector(&self, store: &StoreId) -> Pending<'_, VersionVector>;
 
@@ -109,6 +120,36 @@ pub(crate) struct Incoming {
     pub(crate) max_store_bytes: u64,
     /// When it came, Unix milliseconds.
     pub(crate) now_ms: u64,
+}
+
+/// A part of a delta whose other parts are still to come.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct StagedPart {
+    /// The delta's name.
+    pub(crate) delta: [u8; 16],
+    /// From 0; those before it are staged.
+    pub(crate) part: u32,
+    /// How many the delta has.
+    pub(crate) of: u32,
+    /// Its bytes.
+    pub(crate) hash: BlobHash,
+    /// How many.
+    pub(crate) n_bytes: u32,
+    /// Most bytes that the store may hold with all that is staged.
+    pub(crate) max_store_bytes: u64,
+    /// When it came, Unix milliseconds.
+    pub(crate) now_ms: u64,
+}
+
+/// A delta of which the first parts are here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct StagedDelta {
+    /// Its name.
+    pub(crate) delta: [u8; 16],
+    /// How many parts it has.
+    pub(crate) of: u32,
+    /// Those that are here, from part 0 on.
+    pub(crate) parts: Vec<(BlobHash, u32)>,
 }
 
 /// Whose changes a delta may bring.

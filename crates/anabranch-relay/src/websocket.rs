@@ -1,6 +1,6 @@
 //! WebSocket frames (RFC 6455), the server's side: messages in, messages out.
 //!
-//! Written here, and small, because memory is the point: a connection that waits owns 4 KiB
+//! Written here, and small, because memory is the point: a connection that waits owns 1 KiB
 //! to read into and nothing to write from; a large message keeps no buffer behind; a body
 //! that goes to many connections is written from where it lies.
 //!
@@ -12,10 +12,10 @@ use std::io::{self, IoSlice};
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-/// Bytes read at once while nothing large is on its way.
-const READ_BYTES: usize = 4 << 10;
-/// Bytes read at once of a large frame.
-const LARGE_READ_BYTES: usize = 64 << 10;
+/// Bytes that a connection which waits has room for.
+const MIN_READ_BYTES: usize = 1 << 10;
+/// Bytes read at once where much comes, or a large frame.
+const MAX_READ_BYTES: usize = 64 << 10;
 /// Pieces handed to the operating system at once.
 const MAX_SLICES: usize = 32;
 
@@ -75,13 +75,16 @@ pub(crate) struct MessageReader<R> {
     message: Option<BytesMut>,
     /// Bytes read of this connection.
     n_read: u64,
+    /// Room for the next read: doubled where it was filled.
+    read_bytes: usize,
 }
 
 impl<R: AsyncRead + Unpin> MessageReader<R> {
     /// `buffer` came with the handshake.
     pub(crate) fn new(io: R, buffer: &[u8]) -> MessageReader<R> {
         let n_read = buffer.len() as u64;
-        MessageReader { io, buffer: BytesMut::from(buffer), message: None, n_read }
+        let buffer = BytesMut::from(buffer);
+        MessageReader { io, buffer, message: None, n_read, read_bytes: MIN_READ_BYTES }
     }
 
     /// Bytes that came since the handshake.
@@ -100,11 +103,16 @@ impl<R: AsyncRead + Unpin> MessageReader<R> {
                 Step::Frame => continue,
                 Step::Missing(missing) => missing,
             };
-            self.buffer.reserve(missing.clamp(READ_BYTES, LARGE_READ_BYTES));
+            self.buffer.reserve(missing.clamp(self.read_bytes, MAX_READ_BYTES));
             match self.io.read_buf(&mut self.buffer).await? {
                 0 => return Err(SocketError::Ended),
                 n => self.n_read += n as u64,
             }
+            let is_full = self.buffer.len() == self.buffer.capacity();
+            self.read_bytes = match is_full {
+                true => (self.read_bytes * 2).min(MAX_READ_BYTES),
+                false => MIN_READ_BYTES,
+            };
         }
     }
 
@@ -162,7 +170,7 @@ impl<R: AsyncRead + Unpin> MessageReader<R> {
     fn let_go(&mut self, n_frame: usize) {
         if self.buffer.is_empty() {
             self.buffer = BytesMut::new();
-        } else if n_frame > LARGE_READ_BYTES {
+        } else if n_frame > MAX_READ_BYTES {
             self.buffer = BytesMut::from(&self.buffer[..]);
         }
     }

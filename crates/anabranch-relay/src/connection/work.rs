@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anabranch_core::vector::VersionVector;
 use anabranch_sync::StoreEvent;
-use anabranch_sync::frame::DeltaName;
+use anabranch_sync::frame::{DeltaName, Partial};
 
 use super::lane::Exported;
 use crate::hub::Seat;
@@ -20,7 +20,11 @@ pub(super) type Job = Pin<Box<dyn Future<Output = Outcome> + Send>>;
 /// What came of it, for the lane of this serial number.
 pub(super) enum Outcome {
     /// A store was opened.
-    Opened { serial: u32, seat: Seat, vector: Result<Arc<VersionVector>, StorageError> },
+    Opened {
+        serial: u32,
+        seat: Seat,
+        opened: Result<(Arc<VersionVector>, Vec<Partial>), StorageError>,
+    },
     /// A question was answered.
     Read { serial: u32, event: StoreEvent, exported: Option<Exported> },
     /// A part was checked.

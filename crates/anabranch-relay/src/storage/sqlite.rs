@@ -14,8 +14,8 @@ use rusqlite::Connection;
 use tokio::sync::Semaphore;
 
 use super::{
-    Appended, Delivered, Incoming, Listed, Observer, Pending, Revoked, Storage, StorageError,
-    StoreFacts, StoredDelta, Wanted,
+    Appended, Delivered, Incoming, Listed, Observer, Pending, Revoked, StagedDelta, StagedPart,
+    Storage, StorageError, StoreFacts, StoredDelta, Wanted,
 };
 use crate::blobs::BlobHash;
 use crate::limits::MAX_READERS;
@@ -26,6 +26,7 @@ mod queue;
 mod read;
 mod rows;
 mod schema;
+mod staging;
 
 /// A relay's database.
 #[derive(Debug)]
@@ -100,6 +101,20 @@ impl Storage for SqliteStorage {
             return Box::pin(async move { Err(error.into()) });
         }
         self.queue.submit(move |ledger| ledger.append(incoming))
+    }
+
+    fn stage(&self, store: &StoreId, part: StagedPart) -> Pending<'static, ()> {
+        let store = store.clone();
+        self.queue.submit(move |ledger| staging::stage(ledger.db(), &store, &part))
+    }
+
+    fn staged(&self, store: &StoreId) -> Pending<'_, Vec<StagedDelta>> {
+        let store = store.clone();
+        self.ask(move |db| staging::staged(db, &store))
+    }
+
+    fn unstage(&self, before_ms: u64) -> Pending<'_, ()> {
+        self.queue.submit(move |ledger| staging::expire(ledger.db(), before_ms))
     }
 
     fn vector(&self, store: &StoreId) -> Pending<'_, VersionVector> {

@@ -34,11 +34,13 @@ pub(crate) struct Copy {
     pub(crate) writer: Site,
     pub(crate) deltas: Vec<Vec<Bytes>>,
     staged: Vec<Bytes>,
+    /// How many parts the session asked for.
+    pub(crate) n_parts_read: usize,
 }
 
 impl Copy {
     pub(crate) fn new(writer: Site) -> Copy {
-        Copy { writer, deltas: Vec::new(), staged: Vec::new() }
+        Copy { writer, deltas: Vec::new(), staged: Vec::new(), n_parts_read: 0 }
     }
 
     /// Writes `n` changes as one delta.
@@ -48,10 +50,10 @@ impl Copy {
     }
 
     /// Every delta that is not covered by `above`, in order of arrival.
-    fn next_above(&self, above: &VersionVector) -> Option<(&[Bytes], VersionVector)> {
+    fn next_above(&self, above: &VersionVector) -> Option<(Vec<Bytes>, VersionVector)> {
         self.deltas.iter().find_map(|parts| {
             let to = bounds(&parts[0]);
-            (!to.is_at_or_below(above)).then_some((parts.as_slice(), to))
+            (!to.is_at_or_below(above)).then(|| (parts.clone(), to))
         })
     }
 
@@ -262,18 +264,23 @@ impl Client {
                     StoreEvent::Opened { site, vector, partials: Vec::new(), resumed: None };
                 self.session.handle_store_event(now, channel, event);
             }
-            Request::Export { channel, above, .. } => {
-                let event = match self.stores[&channel].next_above(&above) {
+            Request::Export { channel, above, partial } => {
+                let copy = self.stores.get_mut(&channel).unwrap();
+                let first = partial.map_or(0, |partial| partial.next as usize);
+                let event = match copy.next_above(&above) {
                     None => StoreEvent::NothingAbove,
                     Some((parts, to)) => {
-                        let part = Delta::new(parts[0].clone()).unwrap();
+                        let part = Delta::new(parts[first].clone()).unwrap();
+                        copy.n_parts_read += 1;
                         StoreEvent::Exported { part, to: Arc::new(to) }
                     }
                 };
                 self.session.handle_store_event(now, channel, event);
             }
             Request::ReadPart { channel, delta, number } => {
-                let part = self.stores[&channel].part(delta, number);
+                let copy = self.stores.get_mut(&channel).unwrap();
+                copy.n_parts_read += 1;
+                let part = copy.part(delta, number);
                 self.session.handle_store_event(now, channel, StoreEvent::Part(part));
             }
             Request::Take { channel, part } => {

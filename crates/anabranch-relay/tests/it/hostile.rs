@@ -189,32 +189,26 @@ fn a_client_that_names_many_stores_makes_none() {
     assert!(metrics.contains("anabranch_relay_stores_open"), "{metrics}");
 }
 
-/// Some hundreds of connections that say nothing more, and one more that is served.
+/// Idle connections in check; `ANABRANCH_IDLE` holds more than some hundreds.
 #[test]
 fn hundreds_of_idle_connections_are_held() {
-    let world = World::new();
-    let token = world.token("ann", "notes", "read");
-    let before = memory_bytes();
-    let idle: Vec<Client> = (0..300)
-        .map(|_| {
-            let mut client = Client::connect(&world, "/sync/notes", None);
-            let channel = client.open("notes", Copy::new(Site::new(1)), &token);
-            client.until_converged(channel);
-            client
-        })
-        .collect();
-    let each = memory_bytes().saturating_sub(before) / idle.len() as u64;
-    // Both ends of each are in this process.
-    assert!(each < 200_000, "{each} bytes a connection");
+    let n = std::env::var("ANABRANCH_IDLE").ok().and_then(|n| n.parse().ok()).unwrap_or(300);
+    let world = World::process();
+    let token = world.token("ann", "*", "read");
+    let connect = || {
+        let mut client = Client::connect(&world, "/sync/notes", None);
+        let channel = client.open("notes", Copy::new(Site::new(1)), &token);
+        client.until_converged(channel);
+        client
+    };
+    // What the first ones cost stays: threads, caches, the allocator's arenas.
+    let mut idle: Vec<Client> = (0..100).map(|_| connect()).collect();
+    let before = world.memory_bytes();
+    idle.extend((0..n).map(|_| connect()));
+    let each = world.memory_bytes().saturating_sub(before) / n;
+    println!("{n} idle connections: {each} bytes each");
+    assert!(each < 20 << 10, "{each} bytes a connection");
     serves(&world);
-}
-
-/// Resident memory of this process; 0 where it cannot be told.
-fn memory_bytes() -> u64 {
-    let pages = std::fs::read_to_string("/proc/self/statm")
-        .ok()
-        .and_then(|text| text.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()));
-    pages.unwrap_or(0) * 4096
 }
 
 #[test]

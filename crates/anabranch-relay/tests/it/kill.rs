@@ -37,7 +37,7 @@ fn the_relay() {
     .unwrap();
 }
 
-fn spawn(data: &Path) -> (Child, SocketAddr) {
+pub(crate) fn spawn(data: &Path) -> (Child, SocketAddr) {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "kill::the_relay", "--nocapture"])
         .env(DATA, data)

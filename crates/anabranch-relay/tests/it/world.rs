@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
+use std::process::Child;
 use std::time::Duration;
 
 use anabranch_relay::{Config, Settings, TokenOrder, bind, make_token};
@@ -20,8 +21,14 @@ pub(crate) struct World {
 
 struct Running {
     address: SocketAddr,
-    stop: oneshot::Sender<()>,
-    thread: std::thread::JoinHandle<()>,
+    relay: Relay,
+}
+
+enum Relay {
+    /// In this process, to be stopped as by SIGTERM.
+    Thread(oneshot::Sender<()>, std::thread::JoinHandle<()>),
+    /// This test binary again, to be killed.
+    Process(Child),
 }
 
 /// An answer of HTTP.
@@ -77,14 +84,37 @@ impl World {
             });
         });
         let address = address.recv().expect("the relay starts");
-        self.running = Some(Running { address, stop, thread });
+        self.running = Some(Running { address, relay: Relay::Thread(stop, thread) });
     }
 
-    /// Stops it as SIGTERM would.
+    /// A relay in a process of its own.
+    pub(crate) fn process() -> World {
+        let data = tempfile::tempdir().unwrap();
+        let (child, address) = crate::kill::spawn(data.path());
+        let running = Running { address, relay: Relay::Process(child) };
+        World { data, settings: Settings::default(), running: Some(running) }
+    }
+
+    /// Resident memory of the relay's process in bytes; 0 where it cannot be told.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        let Some(Running { relay: Relay::Process(child), .. }) = &self.running else { return 0 };
+        let statm = std::fs::read_to_string(format!("/proc/{}/statm", child.id()));
+        let pages = statm.ok().and_then(|text| text.split(' ').nth(1)?.parse::<u64>().ok());
+        pages.unwrap_or(0) * 4096
+    }
+
+    /// Stops it as SIGTERM would, or kills its process.
     pub(crate) fn stop(&mut self) {
-        if let Some(running) = self.running.take() {
-            let _ = running.stop.send(());
-            running.thread.join().unwrap();
+        match self.running.take().map(|running| running.relay) {
+            Some(Relay::Thread(stop, thread)) => {
+                let _ = stop.send(());
+                thread.join().unwrap();
+            }
+            Some(Relay::Process(mut child)) => {
+                child.kill().unwrap();
+                child.wait().unwrap();
+            }
+            None => {}
         }
     }
 

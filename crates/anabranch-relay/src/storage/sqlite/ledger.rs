@@ -11,7 +11,7 @@ use anabranch_core::clock::Chain;
 use anabranch_core::site::SiteId;
 use rusqlite::{Connection, OptionalExtension};
 
-use super::rows;
+use super::{rows, staging};
 use crate::limits::{MAX_SPAN_SALTS, MAX_WARM_STORES};
 use crate::storage::{Appended, Body, Incoming, Observer, Owners, Span, StorageError, StoredDelta};
 use crate::store_id::StoreId;
@@ -119,6 +119,7 @@ impl Ledger {
             None => WarmStore::new(0).fresh(&self.db, &incoming, subject)?,
         };
         if fresh.is_empty() {
+            self.finish_staged(&incoming)?;
             return Ok(Appended::Covered);
         }
         let n_bytes = incoming.body.n_bytes();
@@ -130,6 +131,7 @@ impl Ledger {
         // From here on only the database can refuse, and then undoes everything.
         let row = self.store_row(&incoming.store, incoming.now_ms)?;
         let id = self.insert_delta(row, subject, &incoming, &fresh, n_bytes)?;
+        self.finish_staged(&incoming)?;
         for span in &fresh {
             self.advance(&incoming, *span, id, subject)?;
         }
@@ -242,6 +244,14 @@ impl Ledger {
             self.db.execute(statement, [id])?;
         }
         Ok(true)
+    }
+
+    /// The parts of a delta are no longer on their way.
+    fn finish_staged(&self, incoming: &Incoming) -> Result<()> {
+        match incoming.body.n_parts() {
+            1 => Ok(()),
+            _ => staging::finish(&self.db, &incoming.store, &incoming.name),
+        }
     }
 
     fn insert_delta(

@@ -62,8 +62,8 @@ pub(super) fn body(db: &Connection, delta: i64, part: Option<&[u8]>) -> Result<B
     let mut rows = statement.query([delta])?;
     let mut parts = Vec::new();
     while let Some(row) = rows.next()? {
-        let hash = row.get_ref(0)?.as_blob().ok().and_then(|hash| hash.try_into().ok());
-        parts.push((BlobHash(hash.ok_or(damaged("a blob's hash"))?), row.get(1)?));
+        let hash = blob_hash(row.get_ref(0)?.as_blob().unwrap_or_default())?;
+        parts.push((hash, row.get(1)?));
     }
     if parts.is_empty() {
         return Err(damaged("a delta without parts"));
@@ -99,6 +99,11 @@ pub(super) fn chain_at(
 /// The name of a delta.
 pub(super) fn delta_name(bytes: &[u8]) -> Result<[u8; 16], StorageError> {
     bytes.try_into().map_err(|_| damaged("the name of a delta"))
+}
+
+/// The hash of a blob.
+pub(super) fn blob_hash(bytes: &[u8]) -> Result<BlobHash, StorageError> {
+    bytes.try_into().map(BlobHash).map_err(|_| damaged("a blob's hash"))
 }
 
 /// Names what in the database is not as it was written.

@@ -13,6 +13,8 @@
 //!     versions first to last of a site, in the order they came; before: chain at first - 1,
 //!     salts: 8 bytes each; subject: who delivered them first; delta: an id at or below that
 //!     of the delta that holds them now
+//! staged(store, delta, part, of, hash, n_bytes, at_ms)  parts of deltas that are not complete;
+//!                                                  `store` is the name, for it may not exist yet
 //! revoked(kind, name, until_s)                     tokens (0) and subjects (1)
 //! ```
 //!
@@ -49,6 +51,11 @@ CREATE TABLE span(
     site INTEGER NOT NULL, last INTEGER NOT NULL, first INTEGER NOT NULL,
     delta INTEGER NOT NULL, subject INTEGER NOT NULL, before BLOB NOT NULL,
     salts BLOB NOT NULL, PRIMARY KEY(site, last)) WITHOUT ROWID;
+CREATE TABLE staged(
+    store TEXT NOT NULL, delta BLOB NOT NULL, part INTEGER NOT NULL, of INTEGER NOT NULL,
+    hash BLOB NOT NULL, n_bytes INTEGER NOT NULL, at_ms INTEGER NOT NULL,
+    PRIMARY KEY(store, delta, part)) WITHOUT ROWID;
+CREATE INDEX staged_hash ON staged(hash);
 CREATE TABLE revoked(
     kind INTEGER NOT NULL, name TEXT NOT NULL, until_s INTEGER NOT NULL,
     PRIMARY KEY(kind, name)) WITHOUT ROWID;
