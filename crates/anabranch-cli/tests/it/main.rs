@@ -12,6 +12,7 @@ mod exchange;
 mod hosts;
 mod json;
 mod merging;
+mod serve;
 mod shape;
 mod sql;
 mod story;
