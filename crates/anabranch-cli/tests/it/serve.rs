@@ -109,6 +109,47 @@ fn a_relay_from_nothing_to_its_end() {
     assert_eq!(serving.terminate(), Some(0));
 }
 
+/// Three copies that meet at a relay only, one of them new after many small changes.
+#[test]
+fn databases_meet_at_a_relay() {
+    let ana = Ana::with_notes();
+    for db in ["b.db", "c.db"] {
+        ana.ok(&["init", db]);
+        ana.ok(&["sql", db, "CREATE TABLE note(id TEXT PRIMARY KEY NOT NULL, body TEXT)"]);
+        ana.ok(&["crr", db, "note"]);
+    }
+    let serving = Serving::start(&ana, &[]);
+    let url = format!("{}notes", serving.text("url"));
+    let sync = |db: &str| {
+        let mut command = ana.command(&["sync", db, &url]);
+        let run = crate::ana::run(command.env("ANABRANCH_TOKEN", serving.text("token")), b"");
+        assert_eq!(run.status, 0, "{db}: {} {}", run.out, run.err);
+    };
+    ana.ok(&["sql", "a.db", "INSERT INTO note VALUES('n1', 'from a'), ('n2', 'from a')"]);
+    sync("a.db");
+    sync("b.db");
+    ana.ok(&["sql", "a.db", "UPDATE note SET body = 'again a' WHERE id = 'n1'"]);
+    ana.ok(&["sql", "b.db", "UPDATE note SET body = 'again b' WHERE id = 'n1'"]);
+    ana.ok(&["sql", "b.db", "DELETE FROM note WHERE id = 'n2'"]);
+    for db in ["a.db", "b.db", "a.db"] {
+        sync(db);
+    }
+    assert_eq!(ana.words("a.db"), ana.words("b.db"));
+    // More deltas than are joined at once, some of them over a connection each.
+    let many: String = (0..400)
+        .map(|n| format!("INSERT INTO note VALUES('m{n}', {n}); UPDATE note SET body = {n};\n"))
+        .collect();
+    let run = ana.run_with(&["sql", "b.db"], many.as_bytes());
+    assert_eq!(run.status, 0, "{}", run.err);
+    for db in ["b.db", "c.db", "a.db"] {
+        sync(db);
+    }
+    for db in ["b.db", "c.db"] {
+        assert_eq!(ana.words("a.db"), ana.words(db));
+        ana.ok(&["check", db]);
+    }
+}
+
 #[test]
 fn settings_come_from_flags_variables_and_a_file() {
     let ana = Ana::new();

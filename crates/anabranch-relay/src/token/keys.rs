@@ -263,3 +263,6 @@ fn coordinate(text: &Option<String>) -> Result<[u8; 32], &'static str> {
     let bytes = BASE64URL_NOPAD.decode(text.as_bytes()).map_err(|_| "not base64url")?;
     bytes.try_into().map_err(|_| "a coordinate is not 32 bytes long")
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,4 +7,5 @@ mod exchange;
 mod hostile;
 mod http;
 mod kill;
+mod tls;
 mod world;
