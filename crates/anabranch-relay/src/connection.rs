@@ -456,7 +456,7 @@ impl Connection {
                 vec![StoreEvent::OpenFailed(refusal::of_storage(&error))]
             }
             Outcome::Read { event, exported, .. } => {
-                let event = lane.read(event, exported);
+                let event = lane.read(*event, exported);
                 self.jobs.extend(lane.next_read(&relay));
                 vec![event]
             }

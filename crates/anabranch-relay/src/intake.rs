@@ -21,8 +21,8 @@ use crate::store_id::StoreId;
 pub(crate) struct Intake {
     store: StoreId,
     subject: Arc<str>,
-    /// The delta whose parts are coming.
-    open: Option<OpenDelta>,
+    /// The delta whose parts are coming; boxed, for most of the time there is none.
+    open: Option<Box<OpenDelta>>,
 }
 
 #[derive(Debug, Default)]
@@ -84,7 +84,7 @@ impl Intake {
                 now_ms: crate::clock::now_ms(),
             };
             relay.storage().stage(&self.store, staged).await?;
-            self.open = Some(open);
+            self.open = Some(Box::new(open));
             return Ok(Taken::Part);
         }
         let body = Body::Blobs(open.parts.into());
@@ -103,7 +103,7 @@ impl Intake {
             return Ok(OpenDelta::default());
         }
         if let Some(open) = under_way.filter(|open| open.delta == Some(head.delta)) {
-            return Ok(open);
+            return Ok(*open);
         }
         let staged = relay.storage().staged(&self.store).await?;
         let is_it = |staged: &StagedDelta| staged.delta == head.delta;

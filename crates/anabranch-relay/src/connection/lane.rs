@@ -199,7 +199,7 @@ impl Lane {
                 Some(Box::pin(async move {
                     let answer = export(&relay, &store, above, after, partial).await;
                     let (event, exported) = answer.unwrap_or_else(|error| (failed(&error), None));
-                    Outcome::Read { serial, event, exported }
+                    Outcome::Read { serial, event: Box::new(event), exported }
                 }))
             }
             Request::ReadPart { delta, number, .. } => {
@@ -207,13 +207,13 @@ impl Lane {
                 Some(Box::pin(async move {
                     let event = read_part(&relay, found, number).await;
                     let event = event.unwrap_or_else(|error| failed(&error));
-                    Outcome::Read { serial, event, exported: None }
+                    Outcome::Read { serial, event: Box::new(event), exported: None }
                 }))
             }
             Request::Chains { question, asked, .. } => Some(Box::pin(async move {
                 let chains = chains(&relay, &store, &asked).await;
                 let event = StoreEvent::Chains { question, chains };
-                Outcome::Read { serial, event, exported: None }
+                Outcome::Read { serial, event: Box::new(event), exported: None }
             })),
             _ => {
                 self.is_reading = false;

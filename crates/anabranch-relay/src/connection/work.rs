@@ -26,7 +26,7 @@ pub(super) enum Outcome {
         opened: Result<(Arc<VersionVector>, Vec<Partial>), StorageError>,
     },
     /// A question was answered.
-    Read { serial: u32, event: StoreEvent, exported: Option<Exported> },
+    Read { serial: u32, event: Box<StoreEvent>, exported: Option<Exported> },
     /// A part was checked.
     Took { serial: u32, delta: DeltaName, intake: Intake, took: Result<Took, StorageError> },
     /// A commit has ended.

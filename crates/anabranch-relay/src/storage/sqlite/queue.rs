@@ -113,7 +113,7 @@ fn write(mut ledger: Ledger, mut waiting: mpsc::Receiver<Job>, n_commits: &Atomi
             n_commits.fetch_add(1, Ordering::Relaxed);
         }
         for done in done {
-            done(outcome.as_ref().map(|()| ()).map_err(again));
+            done(outcome.as_ref().copied().map_err(again));
         }
     }
 }
