@@ -122,7 +122,7 @@ pub fn pack_into(values: &[ValueRef<'_>], out: &mut Vec<u8>) -> Result<(), KeyEr
 /// [`KeyError::Malformed`].
 pub fn unpack(bytes: &[u8]) -> Result<Vec<ValueRef<'_>>, KeyError> {
     let mut values = Vec::with_capacity(bytes.first().map_or(0, |count| usize::from(*count)));
-    walk(bytes, |value| values.push(value))?;
+    walk_packed(bytes, |value| values.push(value))?;
     Ok(values)
 }
 
@@ -132,11 +132,18 @@ pub fn unpack(bytes: &[u8]) -> Result<Vec<ValueRef<'_>>, KeyError> {
 /// [`KeyError::Malformed`].
 pub fn check_packed(bytes: &[u8]) -> Result<usize, KeyError> {
     let mut count = 0;
-    walk(bytes, |_| count += 1)?;
+    walk_packed(bytes, |_| count += 1)?;
     Ok(count)
 }
 
-fn walk<'a>(bytes: &'a [u8], mut visit: impl FnMut(ValueRef<'a>)) -> Result<(), KeyError> {
+/// Hands the values that [`unpack`] reads to `visit`, as far as the bytes are a packed key.
+///
+/// # Errors
+/// [`KeyError::Malformed`].
+pub fn walk_packed<'a>(
+    bytes: &'a [u8],
+    mut visit: impl FnMut(ValueRef<'a>),
+) -> Result<(), KeyError> {
     let Some((&count, body)) = bytes.split_first() else {
         return Err(KeyError::Malformed { at: 0, reason: "no count of values" });
     };

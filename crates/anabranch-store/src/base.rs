@@ -9,12 +9,11 @@ use std::rc::Rc;
 use anabranch_core::key;
 use anabranch_core::value::{Value, ValueRef};
 use anabranch_sqlite::{SqlError, Statement};
-use hashbrown::HashMap;
 use smallvec::SmallVec;
 
 use crate::context::Context;
 use crate::error::{Result, StoreError};
-use crate::ids::{ColumnId, TableId};
+use crate::ids::ColumnId;
 use crate::limits::MAX_KEPT_STATEMENTS;
 use crate::registry::TableInfo;
 
@@ -28,7 +27,8 @@ pub(crate) use sql::{quote_name, quote_text, show_key};
 /// registry has read the table anew.
 #[derive(Default)]
 pub(crate) struct BaseTables {
-    tables: HashMap<TableId, TableStatements>,
+    /// The one used last first.
+    tables: Vec<TableStatements>,
     /// Writes that are running: one, or more when a trigger came back here.
     n_writing: u32,
 }
@@ -36,7 +36,10 @@ pub(crate) struct BaseTables {
 struct TableStatements {
     /// What the statements were made for.
     table: Rc<TableInfo>,
-    kept: HashMap<Shape, Statement>,
+    /// `None` while one runs.
+    kept: Vec<(Shape, Option<Statement>)>,
+    /// Where the statement probably is that is wanted next: rows come alike.
+    next: usize,
 }
 
 /// Columns in the order in which a statement binds them.
@@ -44,7 +47,7 @@ type Columns = SmallVec<[ColumnId; 4]>;
 
 /// What a kept statement does. Parameters: the key's values, then the columns', then
 /// (`Respell`) the new key's.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Shape {
     /// The stored key, then all replicated columns.
     Read,
@@ -99,27 +102,49 @@ impl BaseTables {
         self.tables.clear();
     }
 
-    fn take(&mut self, table: &Rc<TableInfo>, shape: &Shape) -> Option<Statement> {
-        let entry = self.tables.get_mut(&table.id)?;
-        if !Rc::ptr_eq(&entry.table, table) {
-            self.tables.remove(&table.id);
-            return None;
+    /// The statements of a table, those of its former state dropped.
+    fn of(&mut self, table: &Rc<TableInfo>) -> &mut TableStatements {
+        let known = self.tables.iter().position(|known| Rc::ptr_eq(&known.table, table));
+        let place = known.unwrap_or_else(|| {
+            self.tables.retain(|known| known.table.id != table.id);
+            self.tables.push(TableStatements { table: table.clone(), kept: Vec::new(), next: 0 });
+            self.tables.len() - 1
+        });
+        self.tables.swap(0, place);
+        &mut self.tables[0]
+    }
+}
+
+impl TableStatements {
+    fn find(&self, shape: &Shape) -> Option<usize> {
+        let (before, after) = self.kept.split_at(self.next.min(self.kept.len()));
+        let is_it = |(known, _): &(Shape, _)| known == shape;
+        match after.iter().position(is_it) {
+            Some(place) => Some(before.len() + place),
+            None => before.iter().position(is_it),
         }
-        entry.kept.remove(shape)
     }
 
-    fn keep(&mut self, table: &Rc<TableInfo>, shape: Shape, statement: Statement) {
-        let entry = self
-            .tables
-            .entry(table.id)
-            .or_insert_with(|| TableStatements { table: table.clone(), kept: HashMap::new() });
-        if !Rc::ptr_eq(&entry.table, table) {
-            return;
+    fn take(&mut self, shape: &Shape) -> Option<Statement> {
+        let place = self.find(shape)?;
+        self.next = place;
+        self.kept[place].1.take()
+    }
+
+    fn keep(&mut self, shape: Shape, statement: Statement) {
+        match self.find(&shape) {
+            Some(place) => {
+                self.kept[place].1 = Some(statement);
+                self.next = place + 1;
+            }
+            None => {
+                if self.kept.len() >= MAX_KEPT_STATEMENTS {
+                    self.kept.clear();
+                }
+                self.kept.push((shape, Some(statement)));
+                self.next = self.kept.len();
+            }
         }
-        if entry.kept.len() >= MAX_KEPT_STATEMENTS {
-            entry.kept.clear();
-        }
-        entry.kept.insert(shape, statement);
     }
 }
 
@@ -150,33 +175,53 @@ pub(crate) fn read_with<T>(
     key: &[u8],
     f: impl FnOnce(&RowView<'_>) -> T,
 ) -> Result<Option<T>> {
-    let key = KeyValues::of(table, key)?;
+    if let (true, Ok(bytes)) = (table.key.len() == 1, <[u8; 8]>::try_from(key))
+        && table.key[0].column.is_rowid
+    {
+        // An integer key: the one form that needs no allocation.
+        let rowid = (u64::from_be_bytes(bytes) ^ (1 << 63)) as i64;
+        return read_row(cx, table, &[ValueRef::Integer(rowid)], f);
+    }
+    let values = table.unfold(key)?;
+    let values: SmallVec<[_; 4]> = values.iter().map(Value::as_ref).collect();
+    read_row(cx, table, &values, f)
+}
+
+/// Reads one row by the values of its key, however they spell it.
+pub(crate) fn read_row<T>(
+    cx: &Context,
+    table: &Rc<TableInfo>,
+    key: &[ValueRef<'_>],
+    f: impl FnOnce(&RowView<'_>) -> T,
+) -> Result<Option<T>> {
     run(cx, table, Shape::Read, |statement| {
-        statement.query_row(&key.params(), |statement| {
-            Ok(f(&RowView { statement, key_columns: table.key.len() }))
-        })
+        statement
+            .query_row(key, |statement| Ok(f(&RowView { statement, key_columns: table.key.len() })))
     })
 }
 
-/// Reads one row by folded key; `None` if there is none.
-pub(crate) fn read(cx: &Context, table: &Rc<TableInfo>, key: &[u8]) -> Result<Option<BaseRow>> {
-    read_with(cx, table, key, |row| BaseRow {
+/// Reads one row; `None` if there is none.
+pub(crate) fn read(
+    cx: &Context,
+    table: &Rc<TableInfo>,
+    key: &[ValueRef<'_>],
+) -> Result<Option<BaseRow>> {
+    read_row(cx, table, key, |row| BaseRow {
         key: (0..table.key.len()).map(|i| row.key(i).into()).collect(),
         values: (0..table.columns.len()).map(|i| row.value(i).into()).collect(),
     })
 }
 
-/// Reads one cell by folded key and hands it to `f`; `None` if there is no such row.
+/// Reads one cell and hands it to `f`; `None` if there is no such row.
 pub(crate) fn read_cell<T>(
     cx: &Context,
     table: &Rc<TableInfo>,
-    key: &[u8],
+    key: &[ValueRef<'_>],
     column: ColumnId,
     f: impl FnOnce(ValueRef<'_>) -> T,
 ) -> Result<Option<T>> {
-    let key = KeyValues::of(table, key)?;
     run(cx, table, Shape::ReadCell(column), |statement| {
-        statement.query_row(&key.params(), |statement| Ok(f(statement.column(0))))
+        statement.query_row(key, |statement| Ok(f(statement.column(0))))
     })
 }
 
@@ -212,28 +257,27 @@ pub(crate) fn insert(
 pub(crate) fn update(
     cx: &Context,
     table: &Rc<TableInfo>,
-    key: &[u8],
+    key: &[ValueRef<'_>],
     cells: &[Cell<'_>],
 ) -> Result<bool> {
     write_row(cx, table, Shape::Update(columns_of(cells)), key, cells, &[])
 }
 
-/// Like [`update`], and rewrites the key as `spelled`, which must fold to `key`.
+/// Like [`update`], and rewrites the key as it is spelled here.
 pub(crate) fn respell(
     cx: &Context,
     table: &Rc<TableInfo>,
-    key: &[u8],
-    spelled: &[ValueRef<'_>],
+    key: &[ValueRef<'_>],
     cells: &[Cell<'_>],
 ) -> Result<bool> {
-    write_row(cx, table, Shape::Respell(columns_of(cells)), key, cells, spelled)
+    write_row(cx, table, Shape::Respell(columns_of(cells)), key, cells, key)
 }
 
 /// Deletes a row if it is there; whether it was.
 ///
 /// # Errors
 /// As [`insert`].
-pub(crate) fn delete(cx: &Context, table: &Rc<TableInfo>, key: &[u8]) -> Result<bool> {
+pub(crate) fn delete(cx: &Context, table: &Rc<TableInfo>, key: &[ValueRef<'_>]) -> Result<bool> {
     write_row(cx, table, Shape::Delete, key, &[], &[])
 }
 
@@ -241,12 +285,11 @@ fn write_row(
     cx: &Context,
     table: &Rc<TableInfo>,
     shape: Shape,
-    key: &[u8],
+    key: &[ValueRef<'_>],
     cells: &[Cell<'_>],
     spelled: &[ValueRef<'_>],
 ) -> Result<bool> {
-    let key = KeyValues::of(table, key)?;
-    let mut params = key.params();
+    let mut params: Params<'_> = SmallVec::from_slice(key);
     params.extend(cells.iter().map(|(_, value)| *value));
     params.extend_from_slice(spelled);
     let _bit = SyncBit::set(cx);
@@ -254,9 +297,9 @@ fn write_row(
         statement.execute(&params)?;
         Ok(cx.db.changes() > 0)
     });
-    let is_written = written.map_err(|error| at_row(error, table, &key.params()))?;
-    if !is_written && is_there(cx, table, &key.params())? {
-        return Err(ignored(table, &key.params()));
+    let is_written = written.map_err(|error| at_row(error, table, key))?;
+    if !is_written && is_there(cx, table, key)? {
+        return Err(ignored(table, key));
     }
     Ok(is_written)
 }
@@ -282,13 +325,13 @@ fn run<T>(
     shape: Shape,
     f: impl FnOnce(&mut Statement) -> std::result::Result<T, SqlError>,
 ) -> Result<T> {
-    let kept = cx.base.borrow_mut().take(table, &shape);
+    let kept = cx.base.borrow_mut().of(table).take(&shape);
     let mut statement = match kept {
         Some(statement) => statement,
         None => cx.db.prepare(&sql::text(table, &shape))?,
     };
     let result = f(&mut statement);
-    cx.base.borrow_mut().keep(table, shape, statement);
+    cx.base.borrow_mut().of(table).keep(shape, statement);
     Ok(result?)
 }
 

@@ -2,15 +2,17 @@
 //! savepoints. Homogeneous: before the kind changes, what is there is flushed.
 
 use anabranch_sqlite::SqlError;
-use hashbrown::HashMap;
+
+mod merged;
+
+pub(crate) use merged::{MergedBuffer, MergedRecord, MergedRow, Superseded};
 
 use crate::error::Result;
-use crate::ids::{AuthorId, Key, LocalDot, Ordinal, TableId};
+use crate::ids::TableId;
 use crate::limits::{
     MAX_BUFFERED_BYTES, MAX_BUFFERED_OPS, MAX_KEPT_BUFFER_BYTES, MAX_MASKS_COMPARED,
 };
 use crate::metadata::mask::Mask;
-use crate::metadata::row_clock::RowClock;
 
 /// What a captured local operation was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,65 +139,4 @@ pub(crate) struct LocalLen {
     pub(crate) ops: usize,
     /// Bytes.
     pub(crate) arena: usize,
-}
-
-/// One merged record; the rows it made are in [`MergedBuffer::rows`].
-#[derive(Clone, Debug)]
-pub(crate) struct MergedRecord {
-    pub(crate) table: TableId,
-    pub(crate) key: Key,
-    /// Columns stamped; may be empty for a birth that only adds its dot, and for a record
-    /// that only keeps what was superseded.
-    pub(crate) mask: Mask,
-    pub(crate) first_seq: u64,
-    /// `None`: the pending change of this copy.
-    pub(crate) dot: Option<LocalDot>,
-    pub(crate) origin: Ordinal,
-    pub(crate) db_version: u64,
-    pub(crate) is_birth: bool,
-    /// The row's clock before this record, to undo it: `None` if the row was unknown.
-    pub(crate) before: Option<RowClock>,
-    /// A cell that lost or was overwritten though written concurrently; kept in the log
-    /// entry until the floor passes.
-    pub(crate) superseded: Option<Box<Superseded>>,
-}
-
-/// A concurrently written cell that does not stand.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Superseded {
-    pub(crate) column: crate::ids::ColumnId,
-    pub(crate) version: u64,
-    pub(crate) causal_length: u64,
-    pub(crate) dot: LocalDot,
-    /// The site it first came from. An author, for ordinals go only to origins of cells that
-    /// won, and this one may never have.
-    pub(crate) origin: AuthorId,
-    pub(crate) value: anabranch_core::value::Value,
-}
-
-/// Merged records in order, and the present clock of every row they touched. Addresses of
-/// buffered records are `(EntryId::PENDING, index in records)`.
-#[derive(Debug, Default)]
-pub(crate) struct MergedBuffer {
-    pub(crate) records: Vec<MergedRecord>,
-    pub(crate) rows: HashMap<(TableId, Key), RowClock>,
-}
-
-impl MergedBuffer {
-    /// Whether nothing is in it.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.records.is_empty()
-    }
-
-    /// Drops the records from `len` on, and gives their rows the clocks they had before.
-    pub(crate) fn truncate(&mut self, len: usize) {
-        while self.records.len() > len {
-            let record = self.records.pop().expect("longer than len");
-            let row = (record.table, record.key);
-            match record.before {
-                Some(clock) => self.rows.insert(row, clock),
-                None => self.rows.remove(&row),
-            };
-        }
-    }
 }

@@ -72,6 +72,7 @@ pub(crate) fn register(cx: &Rc<Context>) -> std::result::Result<(), SqlError> {
     for (name, capture) in functions {
         let cx = cx.clone();
         cx.clone().db.create_function(name, -1, flags, move |call| {
+            cx.recent.note_write();
             if cx.sync_bit.get() {
                 return Ok(Value::Null);
             }

@@ -17,6 +17,7 @@ use crate::delta::DeltaState;
 use crate::error::Result;
 use crate::identity::Identity;
 use crate::ids::TableId;
+use crate::merge::Recent;
 use crate::metadata::Metadata;
 use crate::registry::Registry;
 use crate::settings::Settings;
@@ -35,6 +36,8 @@ pub(crate) struct Context {
     pub(crate) capture: CaptureState,
     /// Kept statements on the users' tables.
     pub(crate) base: RefCell<BaseTables>,
+    /// What the last change through `crsql_changes` looked at.
+    pub(crate) recent: Recent,
     /// `crsql_internal_sync_bit`: a merge writes the base table, capture stands aside.
     pub(crate) sync_bit: Cell<bool>,
     /// `crsql_rows_impacted`.
@@ -125,6 +128,7 @@ pub(crate) fn teach(db: &Db, clock: Clock) -> Result<Rc<Context>> {
         transaction_statements: TransactionStatements::new(),
         capture: CaptureState::default(),
         base: RefCell::default(),
+        recent: Recent::default(),
         sync_bit: Cell::new(false),
         impacted: Cell::new(0),
         settings: Settings::read(db)?,

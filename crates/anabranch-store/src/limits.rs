@@ -75,3 +75,6 @@ pub(crate) const MAX_KEPT_ROWS: usize = 1 << 17;
 pub(crate) const MAX_IMAGES: usize = 128;
 /// Bytes of texts and blobs after which a scan reads no further row ahead.
 pub(crate) const MAX_IMAGE_BYTES: usize = 1 << 18;
+/// Bytes of a row's texts and blobs up to which rows of its table are read whole for one value
+/// that a tie asks for: a page of overflow or two cost less than a second look-up.
+pub(crate) const MAX_RECENT_ROW_BYTES: usize = 1 << 14;

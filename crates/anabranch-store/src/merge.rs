@@ -14,11 +14,13 @@ use crate::ids::{ColumnId, LocalDot};
 mod change;
 mod contest;
 mod edit;
+mod recent;
 mod records;
 mod row;
 mod stamp;
 
 pub(crate) use change::merge_change;
+pub(crate) use recent::{Recent, RecentKey};
 pub(crate) use row::merge_row_delta;
 
 /// The column an incoming change names.

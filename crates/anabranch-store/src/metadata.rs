@@ -304,8 +304,6 @@ impl Metadata {
         // While it was open nobody else could commit.
         self.n_commits = self.db.n_commits();
         self.settle_own();
-        self.authors.settle();
-        self.origins.settle();
         self.committed = self.state.clone();
     }
 

@@ -18,7 +18,7 @@ use anabranch_sqlite::{Db, SqlError, Statement};
 use crate::buffer::{LocalBuffer, MergedBuffer, MergedRecord};
 use crate::context::Context;
 use crate::error::{Result, StoreError};
-use crate::ids::{ColumnId, TableId};
+use crate::ids::{Address, ColumnId, TableId};
 use crate::kept::Kept;
 use crate::limits::{MAX_BUFFERED_MERGED, MAX_COLUMN_VERSION};
 use crate::metadata::PendingChange;
@@ -208,45 +208,26 @@ pub(crate) enum Buffered {
 /// for the row no address of the buffer changes.
 pub(crate) fn row_clock(cx: &Context, table: TableId, key: &[u8]) -> Result<Option<RowClock>> {
     make_room(cx, Buffered::Merged)?;
-    let transaction = cx.transaction.borrow();
-    if !transaction.merged.is_empty() {
-        let row = (table, crate::ids::Key::from_slice(key));
-        if let Some(clock) = transaction.merged.rows.get(&row) {
-            return Ok(Some(clock.clone()));
-        }
+    if let Some(clock) = cx.transaction.borrow().merged.clock(table, key) {
+        return Ok(Some(clock.clone()));
     }
-    drop(transaction);
     cx.metadata.borrow_mut().row(table, key)
 }
 
-/// Flushes if captured operations are buffered.
-pub(crate) fn flush_local(cx: &Context) -> Result<()> {
-    let has_local = !cx.transaction.borrow().local.is_empty();
-    if has_local { flush(cx) } else { Ok(()) }
-}
-
-/// Buffers a merged record and the clock its row has after it (whose new groups point at
-/// `(EntryId::PENDING, index)` with the index this returns). Enrols; flushes local
-/// operations first. `after` is made by the caller through `make`, which gets the index.
+/// Buffers a merged record of a row and lets `edit` give the row's clock, which was `clock`
+/// before the first of them, the group at the address that the record gets. What was captured
+/// is in the log by then: [`row_clock`] saw to it.
 pub(crate) fn push_merged(
     cx: &Context,
+    row: (TableId, &[u8]),
+    clock: Option<RowClock>,
     record: MergedRecord,
-    make: impl FnOnce(u32) -> RowClock,
+    edit: impl FnOnce(&mut RowClock, Address),
 ) -> Result<()> {
-    enrol(cx)?;
-    flush_local(cx)?;
     let mut transaction = cx.transaction.borrow_mut();
     transaction.check()?;
-    let merged = &mut transaction.merged;
-    let has_room = merged.records.try_reserve(1).is_ok() && merged.rows.try_reserve(1).is_ok();
-    if !has_room {
-        return Err(SqlError::out_of_memory().into());
-    }
-    let index = u32::try_from(merged.records.len()).expect("rows are flushed long before");
-    let clock = make(index);
-    merged.rows.insert((record.table, record.key.clone()), clock);
-    merged.records.push(record);
-    Ok(())
+    let n_marked = transaction.marks.n_merged();
+    transaction.merged.push(row, clock, record, n_marked, edit)
 }
 
 /// `db_version` a local write would get now: max(committed + 1, pending).

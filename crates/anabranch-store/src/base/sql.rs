@@ -20,8 +20,11 @@ pub(crate) fn quote_text(text: &str) -> String {
 pub(super) fn text(table: &TableInfo, shape: &Shape) -> String {
     let name = format!("main.{}", quote_name(&table.name));
     let n_key = table.key.len();
-    let by_key = assignments(key_names(table), 1).join(" AND ");
     let whole = || key_names(table).chain(all_names(table)).collect::<Vec<_>>().join(", ");
+    // +?1: of a bare parameter SQLite may believe that 0 and 1 want another plan.
+    let by_key: Vec<String> =
+        key_names(table).enumerate().map(|(i, key)| format!("{key} = +?{}", i + 1)).collect();
+    let by_key = by_key.join(" AND ");
     match shape {
         Shape::Read => format!("SELECT {} FROM {name} WHERE {by_key}", whole()),
         Shape::ReadFrom => {

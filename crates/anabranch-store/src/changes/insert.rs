@@ -16,7 +16,7 @@ use smallvec::SmallVec;
 use super::{Column, SENTINEL_NAME, literal, rowid};
 use crate::context::Context;
 use crate::error::{Result, StoreError};
-use crate::merge::{IncomingChange, IncomingColumn, merge_change};
+use crate::merge::{IncomingChange, IncomingColumn, RecentKey, merge_change};
 use crate::registry::{Registry, TableInfo};
 use crate::transaction;
 
@@ -36,15 +36,15 @@ pub(super) fn insert(cx: &Context, values: &[ValueRef<'_>]) -> Result<i64> {
         return Err(refused("crsql - column name exceeded max length"));
     }
     let origin = site(value(Column::SiteId))?;
-    let mut table = find_table(cx, table_name)?;
+    let recent = cx.recent.take_key();
+    let mut table = find_table(cx, recent.as_ref(), table_name)?;
     let column = find_column(cx, &mut table, column_name)?;
     let sent = SentKey::read(&table, value(Column::Pk))?;
     let spelled = sent.values();
-    let folded =
-        key::fold(&spelled, &table.key_columns).map_err(|error| bad_key(&table, &error))?;
+    let key = fold_key(cx, recent, &table, value(Column::Pk), &spelled)?;
     let unquoted = sent.unquote(value(Column::Val));
     let incoming = IncomingChange {
-        key: &folded,
+        key: &key.folded,
         spelled: &spelled,
         column,
         value: unquoted.as_ref().map_or(value(Column::Val), Value::as_ref),
@@ -55,6 +55,7 @@ pub(super) fn insert(cx: &Context, values: &[ValueRef<'_>]) -> Result<i64> {
         seq: bounded(value(Column::Seq), "seq", MAX_SEQ, Some(0))?,
     };
     let impacted = merge_change(cx, &table, &incoming)?;
+    cx.recent.keep_key(key);
     cx.impacted.set(cx.impacted.get() + u64::from(impacted));
     Ok(rowid(&table, 0))
 }
@@ -96,7 +97,14 @@ fn site(value: ValueRef<'_>) -> Result<Option<SiteId>> {
     }
 }
 
-fn find_table(cx: &Context, name: &str) -> Result<Rc<TableInfo>> {
+fn find_table(cx: &Context, recent: Option<&RecentKey>, name: &str) -> Result<Rc<TableInfo>> {
+    let generation = cx.registry.borrow().generation();
+    if let Some(recent) = recent
+        && recent.generation == generation
+        && recent.table.name == name
+    {
+        return Ok(recent.table.clone());
+    }
     let Some(table) = look_up(cx, |registry| registry.by_name(name))? else {
         // Asked last: the prefixes are ours, but not every table that has one.
         if is_own(name) {
@@ -176,9 +184,34 @@ fn bad_key(table: &TableInfo, error: &key::KeyError) -> StoreError {
     refused(format!("pk of a change to table {}: {error}", table.name))
 }
 
+/// The key of a change; that of the change before, if it was packed to the same bytes.
+fn fold_key(
+    cx: &Context,
+    recent: Option<RecentKey>,
+    table: &Rc<TableInfo>,
+    pk: ValueRef<'_>,
+    spelled: &[ValueRef<'_>],
+) -> Result<RecentKey> {
+    let packed = if let ValueRef::Blob(bytes) = pk { bytes } else { &[] };
+    if let Some(recent) = recent
+        && Rc::ptr_eq(&recent.table, table)
+        && !packed.is_empty()
+        && recent.packed.as_slice() == packed
+    {
+        return Ok(recent);
+    }
+    let folded = key::fold(spelled, &table.key_columns).map_err(|error| bad_key(table, &error))?;
+    Ok(RecentKey {
+        table: table.clone(),
+        generation: cx.registry.borrow().generation(),
+        packed: SmallVec::from_slice(packed),
+        folded: SmallVec::from_slice(&folded),
+    })
+}
+
 /// A key as it was sent.
 enum SentKey<'v> {
-    Packed(Vec<ValueRef<'v>>),
+    Packed(SmallVec<[ValueRef<'v>; 4]>),
     /// The form of an older README: the value of a one-column key, or a literal of it.
     Plain(Value),
 }
@@ -187,7 +220,10 @@ impl<'v> SentKey<'v> {
     fn read(table: &TableInfo, pk: ValueRef<'v>) -> Result<SentKey<'v>> {
         match pk {
             ValueRef::Blob(bytes) => {
-                key::unpack(bytes).map(SentKey::Packed).map_err(|error| bad_key(table, &error))
+                let mut values = SmallVec::new();
+                key::walk_packed(bytes, |value| values.push(value))
+                    .map_err(|error| bad_key(table, &error))?;
+                Ok(SentKey::Packed(values))
             }
             ValueRef::Integer(integer) => Ok(SentKey::Plain(Value::Integer(integer))),
             ValueRef::Text(text) => literal::parse(text).map(SentKey::Plain).ok_or_else(|| {
@@ -204,7 +240,7 @@ impl<'v> SentKey<'v> {
 
     fn values(&self) -> SmallVec<[ValueRef<'_>; 4]> {
         match self {
-            SentKey::Packed(values) => values.iter().copied().collect(),
+            SentKey::Packed(values) => SmallVec::from_slice(values),
             SentKey::Plain(value) => SmallVec::from_slice(&[value.as_ref()]),
         }
     }

@@ -12,13 +12,14 @@ use anabranch_core::key::apply_affinity;
 use anabranch_core::merge::{CellState, Incoming, RowVerdict, cell_wins, merge_row};
 
 use super::edit::{self, RowEdit};
+use super::recent;
 use super::stamp::{self, Stamp};
 use super::{IncomingChange, IncomingColumn};
 use crate::base;
 use crate::buffer::{MergedRecord, Superseded};
 use crate::context::Context;
 use crate::error::{Result, StoreError};
-use crate::ids::{ColumnId, Key, Ordinal};
+use crate::ids::{ColumnId, Ordinal};
 use crate::metadata::mask::Mask;
 use crate::metadata::row_clock::{Group, RowClock};
 use crate::registry::TableInfo;
@@ -62,7 +63,7 @@ impl<'a> Merge<'a> {
     fn delete(self) -> Result<u32> {
         let superseded = self.superseded_by_delete()?;
         transaction::enrol(self.cx)?;
-        base::delete(self.cx, self.table, self.incoming.key)?;
+        base::delete(self.cx, self.table, self.incoming.spelled)?;
         let (db_version, origin) = self.stamp()?;
         let causal_length = self.incoming.causal_length;
         let sentinel = self.record(Mask::of(ColumnId::SENTINEL), db_version, origin);
@@ -70,6 +71,7 @@ impl<'a> Merge<'a> {
         for superseded in superseded {
             let record = MergedRecord {
                 mask: Mask::new(),
+                is_open: false,
                 superseded: Some(Box::new(superseded)),
                 ..sentinel.clone()
             };
@@ -106,7 +108,13 @@ impl<'a> Merge<'a> {
         })?;
         for (column, first_seq, origin) in leftovers {
             let mask = Mask::of(column);
-            let left = MergedRecord { mask: mask.clone(), first_seq, origin, ..record.clone() };
+            let left = MergedRecord {
+                mask: mask.clone(),
+                first_seq,
+                origin,
+                is_open: false,
+                ..record.clone()
+            };
             row.push(left, |clock, at| {
                 edit::put(clock, Group { mask, version: 0, at, is_birth: false });
             })?;
@@ -145,7 +153,7 @@ impl<'a> Merge<'a> {
         let superseded = self.superseded_cell(column)?;
         transaction::enrol(self.cx)?;
         let cells = [(column, self.incoming.value)];
-        if !base::update(self.cx, self.table, self.incoming.key, &cells)? {
+        if !base::update(self.cx, self.table, self.incoming.spelled, &cells)? {
             base::insert(self.cx, self.table, self.incoming.spelled, &cells)?;
         }
         let (db_version, origin) = self.stamp()?;
@@ -176,7 +184,8 @@ impl<'a> Merge<'a> {
         let origin = self.origin_site();
         let incoming =
             CellState { version: self.incoming.version, value: self.incoming.value, origin };
-        let wins = base::read_cell(self.cx, self.table, self.incoming.key, column, |value| {
+        let key = (self.incoming.key, self.incoming.spelled);
+        let wins = recent::with_value(self.cx, self.table, key, column, |value| {
             let local = CellState { version: held.version, value, origin: local_origin };
             cell_wins(Some(local), incoming, ties)
         })?;
@@ -194,20 +203,20 @@ impl<'a> Merge<'a> {
             Some(column) => &[(column, self.incoming.value)],
             None => &[],
         };
-        let (key, spelled) = (self.incoming.key, self.incoming.spelled);
+        let spelled = self.incoming.spelled;
         let is_alive = self.clock.as_ref().is_some_and(RowClock::is_alive);
         let same_spelling = match is_alive {
-            true => base::read_with(self.cx, self.table, key, |row| self.is_spelled_as(row))?,
+            true => base::read_row(self.cx, self.table, spelled, |row| self.is_spelled_as(row))?,
             false => None,
         };
         match same_spelling {
             None => base::insert(self.cx, self.table, spelled, cells)?,
             Some(false) => {
-                base::respell(self.cx, self.table, key, spelled, cells)?;
+                base::respell(self.cx, self.table, spelled, cells)?;
             }
             Some(true) if cells.is_empty() => {}
             Some(true) => {
-                base::update(self.cx, self.table, key, cells)?;
+                base::update(self.cx, self.table, spelled, cells)?;
             }
         }
         Ok(())
@@ -245,7 +254,7 @@ impl<'a> Merge<'a> {
         if stamp::site_of(self.cx, stamp.origin)? == self.origin_site() {
             return Ok(None);
         }
-        let kept = base::read_cell(self.cx, self.table, self.incoming.key, column, |value| {
+        let kept = base::read_cell(self.cx, self.table, self.incoming.spelled, column, |value| {
             if value.is_same(self.incoming.value) {
                 return Ok(None);
             }
@@ -272,9 +281,10 @@ impl<'a> Merge<'a> {
         }
         let mut superseded = Vec::new();
         for (column, version, stamp) in dropped {
-            let kept = base::read_cell(self.cx, self.table, self.incoming.key, column, |value| {
-                stamp::superseded(self.cx, clock, column, version, stamp, value)
-            })?;
+            let kept =
+                base::read_cell(self.cx, self.table, self.incoming.spelled, column, |value| {
+                    stamp::superseded(self.cx, clock, column, version, stamp, value)
+                })?;
             superseded.extend(kept.transpose()?);
         }
         Ok(superseded)
@@ -321,15 +331,14 @@ impl<'a> Merge<'a> {
 
     fn record(&self, mask: Mask, db_version: u64, origin: Ordinal) -> MergedRecord {
         MergedRecord {
-            table: self.table.id,
-            key: Key::new(),
+            row: 0,
             mask,
             first_seq: self.incoming.seq,
             dot: None,
             origin,
             db_version,
             is_birth: false,
-            before: None,
+            is_open: true,
             superseded: None,
         }
     }

@@ -14,12 +14,16 @@ use crate::registry::TableInfo;
 pub(super) struct Contest<'a> {
     cx: &'a Context,
     table: &'a Rc<TableInfo>,
-    key: &'a [u8],
+    key: &'a [ValueRef<'a>],
     row: Option<Option<BaseRow>>,
 }
 
 impl<'a> Contest<'a> {
-    pub(super) fn new(cx: &'a Context, table: &'a Rc<TableInfo>, key: &'a [u8]) -> Contest<'a> {
+    pub(super) fn new(
+        cx: &'a Context,
+        table: &'a Rc<TableInfo>,
+        key: &'a [ValueRef<'a>],
+    ) -> Contest<'a> {
         Contest { cx, table, key, row: None }
     }
 

@@ -3,16 +3,17 @@
 use crate::buffer::MergedRecord;
 use crate::context::Context;
 use crate::error::Result;
-use crate::ids::{Address, ColumnId, EntryId, Key, TableId};
+use crate::ids::{Address, ColumnId, TableId};
 use crate::metadata::mask::Mask;
 use crate::metadata::row_clock::{Group, RowClock};
 use crate::transaction;
 
-/// A row under merge: its clock as it stands after the records buffered so far.
+/// A row under merge.
 pub(super) struct RowEdit<'a> {
     cx: &'a Context,
     table: TableId,
     key: &'a [u8],
+    /// Its clock before the first record; `None` too once a record is pushed.
     clock: Option<RowClock>,
 }
 
@@ -26,28 +27,14 @@ impl<'a> RowEdit<'a> {
         RowEdit { cx, table, key, clock }
     }
 
-    /// Buffers a record (its table, key and undo image are filled in here) and lets `edit`
-    /// change the clock, given the record's address.
+    /// Buffers a record and lets `edit` change the clock, given the record's address.
     pub(super) fn push(
         &mut self,
         record: MergedRecord,
         edit: impl FnOnce(&mut RowClock, Address),
     ) -> Result<()> {
-        let before = self.clock.take();
-        let mut after = before.clone().unwrap_or_else(unborn);
-        let slot = &mut self.clock;
-        let record =
-            MergedRecord { table: self.table, key: Key::from_slice(self.key), before, ..record };
-        transaction::push_merged(self.cx, record, |index| {
-            edit(&mut after, Address { entry: EntryId::PENDING, index });
-            slot.insert(after).clone()
-        })
+        transaction::push_merged(self.cx, (self.table, self.key), self.clock.take(), record, edit)
     }
-}
-
-/// The clock of a row that nothing is known of.
-fn unborn() -> RowClock {
-    RowClock { number: 0, causal_length: 0, groups: Default::default() }
 }
 
 /// Gives the row a causal length; the cells of its former life are forgotten.
@@ -63,12 +50,24 @@ pub(super) fn put_sentinel(clock: &mut RowClock, at: Address) {
 }
 
 /// Adds a group; its columns leave the groups they were in. A group that is left empty
-/// stays only as the memory of a birth.
+/// stays only as the memory of a birth. Columns of one record and version are one group, the
+/// sentinel apart.
 pub(super) fn put(clock: &mut RowClock, group: Group) {
+    let is_like = |old: &Group| {
+        (old.at, old.version) == (group.at, group.version)
+            && !old.mask.is_empty()
+            && !old.mask.contains(ColumnId::SENTINEL)
+            && !group.mask.contains(ColumnId::SENTINEL)
+    };
     for old in &mut clock.groups {
         old.mask.subtract(&group.mask);
     }
     clock.groups.retain(|old| !old.mask.is_empty() || old.is_birth);
+    if let Some(old) = clock.groups.iter_mut().find(|old| is_like(old)) {
+        old.mask.unite(&group.mask);
+        old.is_birth |= group.is_birth;
+        return;
+    }
     clock.groups.push(group);
     // Few groups, nearly sorted: new addresses are the largest.
     clock.groups.sort_by_key(|group| (group.at, group.version));

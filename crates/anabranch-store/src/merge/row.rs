@@ -21,7 +21,7 @@ use crate::base;
 use crate::buffer::{MergedRecord, Superseded};
 use crate::context::Context;
 use crate::error::Result;
-use crate::ids::{ColumnId, Key, LocalDot, Ordinal};
+use crate::ids::{ColumnId, LocalDot, Ordinal};
 use crate::metadata::mask::Mask;
 use crate::metadata::row_clock::{Group, RowClock};
 use crate::registry::TableInfo;
@@ -85,7 +85,7 @@ impl<'a> Merge<'a> {
     fn delete(self, seq: &mut u64) -> Result<RowOutcome> {
         let Some(birth) = self.births.first().copied() else { return Ok(RowOutcome::default()) };
         let superseded = self.superseded_by(birth)?;
-        let was_there = base::delete(self.cx, self.table, self.incoming.key)?;
+        let was_there = base::delete(self.cx, self.table, self.incoming.spelled)?;
         let mut row = self.edit();
         for superseded in superseded {
             self.push_superseded(&mut row, birth.dot, superseded)?;
@@ -106,7 +106,7 @@ impl<'a> Merge<'a> {
             None => Vec::new(),
         };
         let is_alive = self.clock.as_ref().is_some_and(RowClock::is_alive);
-        let was_there = is_alive && base::delete(self.cx, self.table, self.incoming.key)?;
+        let was_there = is_alive && base::delete(self.cx, self.table, self.incoming.spelled)?;
         let cells: SmallVec<[_; 8]> =
             self.cells.iter().map(|cell| (cell.column, cell.value)).collect();
         base::insert(self.cx, self.table, self.incoming.spelled, &cells)?;
@@ -128,7 +128,7 @@ impl<'a> Merge<'a> {
         if self.cells.is_empty() && self.births.is_empty() {
             return Ok(RowOutcome::default());
         }
-        let mut contest = Contest::new(self.cx, self.table, self.incoming.key);
+        let mut contest = Contest::new(self.cx, self.table, self.incoming.spelled);
         let mut winners: SmallVec<[&IncomingCell<'_>; 8]> = SmallVec::new();
         let mut superseded = Vec::new();
         let mut lost = Vec::new();
@@ -209,15 +209,15 @@ impl<'a> Merge<'a> {
     ) -> Result<RowEffect> {
         let cells: SmallVec<[base::Cell<'_>; 8]> =
             winners.iter().map(|cell| (cell.column, cell.value)).collect();
-        let (key, spelled) = (self.incoming.key, self.incoming.spelled);
+        let spelled = self.incoming.spelled;
         let respells = self.respells(contest)?;
         if !left.is_empty() {
             return self.rewrite(contest, &cells, left, respells);
         }
         let found = match (respells, cells.is_empty()) {
             (false, true) => return Ok(RowEffect::None),
-            (true, _) => base::respell(self.cx, self.table, key, spelled, &cells)?,
-            (false, false) => base::update(self.cx, self.table, key, &cells)?,
+            (true, _) => base::respell(self.cx, self.table, spelled, &cells)?,
+            (false, false) => base::update(self.cx, self.table, spelled, &cells)?,
         };
         if found {
             return Ok(RowEffect::Updated);
@@ -246,7 +246,7 @@ impl<'a> Merge<'a> {
         }
         let stored: SmallVec<[ValueRef<'_>; 4]> = row.key.iter().map(Value::as_ref).collect();
         let key = if respells { self.incoming.spelled } else { &stored };
-        base::delete(self.cx, self.table, self.incoming.key)?;
+        base::delete(self.cx, self.table, self.incoming.spelled)?;
         base::insert(self.cx, self.table, key, &all)?;
         Ok(RowEffect::Updated)
     }
@@ -267,7 +267,7 @@ impl<'a> Merge<'a> {
 
     /// The cells held here that a new state of the row drops without having known them.
     fn superseded_by(&self, birth: &IncomingBirth) -> Result<Vec<Superseded>> {
-        let mut contest = Contest::new(self.cx, self.table, self.incoming.key);
+        let mut contest = Contest::new(self.cx, self.table, self.incoming.spelled);
         let mut gone = Vec::new();
         for group in self.clock.iter().flat_map(|clock| &clock.groups) {
             if group.version == 0 {
@@ -412,8 +412,7 @@ impl<'a> Merge<'a> {
 
     fn empty_record(&self, dot: LocalDot, origin: Ordinal) -> MergedRecord {
         MergedRecord {
-            table: self.table.id,
-            key: Key::new(),
+            row: 0,
             mask: Mask::new(),
             first_seq: 0,
             dot: Some(dot),
@@ -421,7 +420,7 @@ impl<'a> Merge<'a> {
             // What is not shown takes no `db_version`.
             db_version: self.cx.metadata.borrow().db_version(),
             is_birth: false,
-            before: None,
+            is_open: false,
             superseded: None,
         }
     }

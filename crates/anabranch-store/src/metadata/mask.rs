@@ -86,6 +86,17 @@ impl Mask {
         self.words.iter().map(|bits| bits.count_ones()).sum()
     }
 
+    /// The lowest column.
+    pub(crate) fn first(&self) -> Option<ColumnId> {
+        self.iter().next()
+    }
+
+    /// The highest column.
+    pub(crate) fn last(&self) -> Option<ColumnId> {
+        let (word, bits) = self.words.iter().enumerate().next_back()?;
+        Some(ColumnId((word * 64) as u16 + 63 - bits.leading_zeros() as u16))
+    }
+
     /// Number of columns in it below `column`: its place in `seq` order.
     pub(crate) fn rank(&self, column: ColumnId) -> u32 {
         let (word, bit) = (usize::from(column.0) / 64, column.0 % 64);

@@ -1,5 +1,6 @@
 //! Local numbers of sites: authors of changes (`ana_site`) and origins of cells
-//! (`crsql_site_id`). What this transaction added is remembered only once it is committed.
+//! (`crsql_site_id`). What is remembered is forgotten whenever anything is undone: whoever
+//! adds a site has enrolled the transaction, so that SQLite tells.
 
 use anabranch_core::site::SiteId;
 use anabranch_core::value::ValueRef;
@@ -17,9 +18,6 @@ pub(crate) struct Sites {
     own: SiteId,
     ids: HashMap<SiteId, u32>,
     sites: HashMap<u32, SiteId>,
-    /// Added by this transaction: a rollback that we may not hear of takes them back, so
-    /// they are looked up each time.
-    added: Vec<SiteId>,
     by_site: Kept,
     by_id: Kept,
     add: Kept,
@@ -39,7 +37,6 @@ impl Sites {
             own,
             ids: HashMap::new(),
             sites: HashMap::new(),
-            added: Vec::new(),
             by_site: Kept::new("SELECT id FROM main.ana_site WHERE site=?1"),
             by_id: Kept::new("SELECT site FROM main.ana_site WHERE id=?1"),
             add: Kept::new(
@@ -56,7 +53,6 @@ impl Sites {
             own,
             ids: HashMap::new(),
             sites: HashMap::new(),
-            added: Vec::new(),
             by_site: Kept::new("SELECT ordinal FROM main.crsql_site_id WHERE site_id=?1"),
             by_id: Kept::new("SELECT site_id FROM main.crsql_site_id WHERE ordinal=?1"),
             add: Kept::new(
@@ -75,16 +71,6 @@ impl Sites {
     pub(crate) fn forget_ids(&mut self) {
         self.ids.clear();
         self.sites.clear();
-        self.added.clear();
-    }
-
-    /// The transaction ended: what it added is read anew from what was kept.
-    pub(crate) fn settle(&mut self) {
-        for site in self.added.drain(..) {
-            if let Some(id) = self.ids.remove(&site) {
-                self.sites.remove(&id);
-            }
-        }
     }
 
     /// The id of a site, if it has one.
@@ -92,9 +78,8 @@ impl Sites {
         if site == self.own {
             return Ok(Some(0));
         }
-        match self.ids.get(&site) {
-            Some(id) if !self.added.contains(&site) => return Ok(Some(*id)),
-            _ => {}
+        if let Some(id) = self.ids.get(&site) {
+            return Ok(Some(*id));
         }
         let table = self.table;
         let found = self
@@ -112,7 +97,6 @@ impl Sites {
             return Ok(id);
         }
         self.add.run(db, &[ValueRef::Blob(site.as_bytes())])?;
-        self.added.push(site);
         let id = self.find(db, site)?;
         id.ok_or_else(|| damaged(self.table, Corrupt("a site that was added is not there")))
     }
@@ -122,9 +106,8 @@ impl Sites {
         if id == 0 {
             return Ok(self.own);
         }
-        match self.sites.get(&id) {
-            Some(site) if !self.added.contains(site) => return Ok(*site),
-            _ => {}
+        if let Some(site) = self.sites.get(&id) {
+            return Ok(*site);
         }
         let table = self.table;
         let missing =

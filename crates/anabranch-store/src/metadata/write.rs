@@ -5,7 +5,6 @@
 //! were worked out already (merges, updates of keys) come through
 //! [`Metadata::write_settled`].
 
-use hashbrown::HashMap;
 use smallvec::SmallVec;
 
 use super::entry::{Stamp, Writer};
@@ -16,21 +15,63 @@ use super::mask::Mask;
 use super::record::RecordKind;
 use super::row_clock::RowClock;
 use super::{Metadata, PendingChange};
-use crate::buffer::{LocalBuffer, LocalKind, MergedBuffer, Superseded};
+use crate::buffer::{LocalBuffer, LocalKind, MergedBuffer, MergedRecord, MergedRow, Superseded};
 use crate::error::Result;
 use crate::ids::{Address, ColumnId, EntryId, Key, LocalDot, Ordinal, TableId};
 use crate::limits::{MAX_ENTRY_KEY_BYTES, MAX_ENTRY_RECORDS, MAX_UNFOLDED_OPS, MAX_UNFOLDED_ROWS};
 
 /// A record that is to be written, its row worked out.
 pub(super) struct Settled<'a> {
+    /// Index of its row; beyond them for a row that is as it was.
+    pub(super) row: u32,
     pub(super) table: TableId,
     pub(super) key: &'a [u8],
     pub(super) stamp: Stamp<'a>,
     pub(super) superseded: Option<&'a Superseded>,
 }
 
-/// Rows of a settled write by table and key, addresses being indexes of records.
-pub(super) type SettledRows = HashMap<(TableId, Key), RowClock>;
+/// A row of a settled write, in the order of the first records; addresses are indexes of
+/// records.
+pub(super) struct SettledRow<'a> {
+    pub(super) table: TableId,
+    pub(super) key: &'a [u8],
+    pub(super) clock: &'a RowClock,
+}
+
+impl<'a> Settled<'a> {
+    fn of(buffer: &'a MergedBuffer, record: &'a MergedRecord, pending: LocalDot) -> Settled<'a> {
+        let row = &buffer.rows[record.row as usize];
+        let stamp = Stamp {
+            kind: RecordKind::Merged,
+            is_birth: record.is_birth,
+            mask: &record.mask,
+            first_seq: record.first_seq,
+            dot: record.dot.unwrap_or(pending),
+            origin: record.origin,
+            db_version: record.db_version,
+        };
+        let superseded = record.superseded.as_deref();
+        Settled { row: record.row, table: row.table, key: &row.key, stamp, superseded }
+    }
+}
+
+impl<'a> SettledRow<'a> {
+    fn of(row: &'a MergedRow) -> SettledRow<'a> {
+        SettledRow { table: row.table, key: &row.key, clock: &row.clock }
+    }
+
+    /// The clock with its number, and with places in the log for indexes of records.
+    fn settled(&self, number: u64, at: &[Address]) -> RowClock {
+        let mut clock = RowClock { number, ..self.clock.clone() };
+        for group in &mut clock.groups {
+            if group.at.entry == EntryId::PENDING {
+                group.at = at[group.at.index as usize];
+            }
+        }
+        clock.normalise();
+        clock
+    }
+}
 
 /// The entries of one stretch of the log, a table each, in the order of their first records.
 #[derive(Default)]
@@ -185,26 +226,18 @@ impl Metadata {
         buffer: &MergedBuffer,
     ) -> Result<()> {
         self.fold_tail()?;
+        if buffer.is_interleaved() {
+            return self.write_in_turn(change, &buffer.apart());
+        }
+        self.write_in_turn(change, buffer)
+    }
+
+    fn write_in_turn(&mut self, change: &mut PendingChange, buffer: &MergedBuffer) -> Result<()> {
         let pending = self.pending_dot();
-        let records: Vec<Settled<'_>> = buffer
-            .records
-            .iter()
-            .map(|record| Settled {
-                table: record.table,
-                key: &record.key,
-                stamp: Stamp {
-                    kind: RecordKind::Merged,
-                    is_birth: record.is_birth,
-                    mask: &record.mask,
-                    first_seq: record.first_seq,
-                    dot: record.dot.unwrap_or(pending),
-                    origin: record.origin,
-                    db_version: record.db_version,
-                },
-                superseded: record.superseded.as_deref(),
-            })
-            .collect();
-        self.write_settled(change, &records, &buffer.rows)
+        let settled = |record| Settled::of(buffer, record, pending);
+        let records: Vec<Settled<'_>> = buffer.records.iter().map(settled).collect();
+        let rows: Vec<SettledRow<'_>> = buffer.rows.iter().map(SettledRow::of).collect();
+        self.write_settled(change, &records, &rows)
     }
 
     /// Writes records whose rows were worked out: rows into the blocks, then the log.
@@ -212,7 +245,7 @@ impl Metadata {
         &mut self,
         change: &mut PendingChange,
         records: &[Settled<'_>],
-        rows: &SettledRows,
+        rows: &[SettledRow<'_>],
     ) -> Result<()> {
         let mut order: Vec<u32> = (0..records.len() as u32).collect();
         order.sort_by_key(|i| {
@@ -224,15 +257,15 @@ impl Metadata {
         let laid = Addresses::lay_out(first, in_order().map(|r| (r.table, r.key.len())));
         let mut at = vec![Address { entry: EntryId::PENDING, index: 0 }; records.len()];
         order.iter().zip(&laid.at).for_each(|(i, address)| at[*i as usize] = *address);
-        let key_lens = self.fold_settled(records, rows, &at)?;
+        let shared = self.fold_settled(rows, &at)?;
         let pending = self.pending_dot();
         let (mut window, mut start) = (Window::default(), 0);
         for end in laid.ends {
             for i in &order[start..end] {
                 let record = &records[*i as usize];
-                let key_len = match record.superseded {
-                    Some(_) => record.key.len(),
-                    None => key_lens[*i as usize] as usize,
+                let key_len = match (record.superseded, shared.get(record.row as usize)) {
+                    (None, Some(shared)) => prefix_len(record.key, *shared) as usize,
+                    _ => record.key.len(),
                 };
                 let writer = window.entry(record.table).1;
                 writer.push(&record.stamp, record.key, key_len);
@@ -250,78 +283,32 @@ impl Metadata {
     }
 
     /// Numbers new rows, gives clocks the addresses `at`, and merges them into the blocks.
-    /// Returns for each record how much of its key the log needs.
-    fn fold_settled(
-        &mut self,
-        records: &[Settled<'_>],
-        rows: &SettledRows,
-        at: &[Address],
-    ) -> Result<Vec<u32>> {
-        let mut row_of = Vec::with_capacity(records.len());
-        let mut found: HashMap<(TableId, &[u8]), u32> = HashMap::with_capacity(rows.len());
-        let mut settled: Vec<(TableId, Key, RowClock)> = Vec::with_capacity(rows.len());
-        for record in records {
-            let known = found.get(&(record.table, record.key)).copied();
-            let row = match known {
-                Some(row) => row,
-                None => {
-                    let key = Key::from_slice(record.key);
-                    let row = match rows.get(&(record.table, key.clone())) {
-                        Some(clock) => {
-                            let clock = self.settle(record.table, clock, at)?;
-                            settled.push((record.table, key, clock));
-                            settled.len() as u32 - 1
-                        }
-                        None => u32::MAX,
-                    };
-                    found.insert((record.table, record.key), row);
-                    row
-                }
-            };
-            row_of.push(row);
+    /// Returns for each row what its key shares with its neighbours.
+    fn fold_settled(&mut self, rows: &[SettledRow<'_>], at: &[Address]) -> Result<Vec<u32>> {
+        let mut numbers = Vec::with_capacity(rows.len());
+        for row in rows {
+            numbers.push(match row.clock.number {
+                0 => self.take_number(row.table)?,
+                number => number,
+            });
         }
-        let shared = self.fold_sorted(settled)?;
-        let key_len = |(record, row): (&Settled<'_>, &u32)| match shared.get(*row as usize) {
-            Some(shared) => prefix_len(record.key, *shared),
-            None => record.key.len() as u32,
-        };
-        Ok(records.iter().zip(&row_of).map(key_len).collect())
-    }
-
-    /// The clock with a number, and with places in the log for indexes of records.
-    fn settle(&mut self, table: TableId, clock: &RowClock, at: &[Address]) -> Result<RowClock> {
-        let mut clock = clock.clone();
-        if clock.number == 0 {
-            clock.number = self.take_number(table)?;
-        }
-        for group in &mut clock.groups {
-            if group.at.entry == EntryId::PENDING {
-                group.at = at[group.at.index as usize];
-            }
-        }
-        clock.normalise();
-        Ok(clock)
-    }
-
-    /// Merges rows into the blocks; returns what each key shares with its neighbours.
-    fn fold_sorted(&mut self, rows: Vec<(TableId, Key, RowClock)>) -> Result<Vec<u32>> {
+        let place = |i: &u32| (rows[*i as usize].table, rows[*i as usize].key);
+        let mut order: Vec<u32> = (0..rows.len() as u32).collect();
+        order.sort_unstable_by(|a, b| place(a).cmp(&place(b)));
         let mut shared = vec![0; rows.len()];
-        let mut rows: Vec<_> = rows.into_iter().enumerate().collect();
-        rows.sort_unstable_by(|(_, a), (_, b)| (a.0, &a.1).cmp(&(b.0, &b.1)));
-        let mut rows = rows.into_iter().peekable();
-        while let Some((_, (table, ..))) = rows.peek() {
-            let table = *table;
-            let (mut indexes, mut changed) = (Vec::new(), Vec::new());
-            while let Some((i, (_, key, clock))) = rows.next_if(|(_, row)| row.0 == table) {
-                indexes.push(i);
-                changed.push((key, clock));
-            }
-            let places = vec![0; changed.len()];
-            let mut changed = Clocks { rows: changed, shared: Some(places) };
+        for one_table in order.chunk_by(|a, b| place(a).0 == place(b).0) {
+            let table = place(&one_table[0]).0;
+            let row = |i: &u32| {
+                let row = &rows[*i as usize];
+                (Key::from_slice(row.key), row.settled(numbers[*i as usize], at))
+            };
+            let places = vec![0; one_table.len()];
+            let mut changed =
+                Clocks { rows: one_table.iter().map(row).collect(), shared: Some(places) };
             self.blocks.update(table, &mut changed)?;
             self.store_number(table)?;
-            for (i, len) in indexes.iter().zip(changed.shared.unwrap_or_default()) {
-                shared[*i] = len;
+            for (i, len) in one_table.iter().zip(changed.shared.unwrap_or_default()) {
+                shared[*i as usize] = len;
             }
         }
         Ok(shared)

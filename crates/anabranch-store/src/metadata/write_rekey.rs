@@ -9,7 +9,7 @@ use super::local;
 use super::mask::Mask;
 use super::record::RecordKind;
 use super::row_clock::RowClock;
-use super::write::{Settled, SettledRows, record_kind, stamped};
+use super::write::{Settled, SettledRow, record_kind, stamped};
 use super::{Metadata, PendingChange};
 use crate::buffer::{LocalBuffer, LocalKind, LocalOp};
 use crate::error::Result;
@@ -27,7 +27,7 @@ struct Work {
 /// A batch in work; addresses in its rows are indexes of its records.
 struct Batch {
     records: Vec<Work>,
-    rows: SettledRows,
+    rows: HashMap<(TableId, Key), RowClock>,
     next_seq: u64,
 }
 
@@ -70,9 +70,19 @@ impl Metadata {
         }
         change.next_seq = batch.next_seq;
         let (dot, db_version) = (self.pending_dot(), change.db_version);
-        let records: Vec<_> =
-            batch.records.iter().map(|work| work.settled(dot, db_version)).collect();
-        self.write_settled(change, &records, &batch.rows)
+        let mut records = Vec::with_capacity(batch.records.len());
+        let (mut rows, mut places) = (Vec::with_capacity(batch.rows.len()), HashMap::new());
+        for work in &batch.records {
+            let row = batch.rows.get_key_value(&(work.table, work.key.clone()));
+            let place = row.map(|(row, clock)| {
+                *places.entry(row).or_insert_with(|| {
+                    rows.push(SettledRow { table: row.0, key: &row.1, clock });
+                    rows.len() as u32 - 1
+                })
+            });
+            records.push(work.settled(place.unwrap_or(u32::MAX), dot, db_version));
+        }
+        self.write_settled(change, &records, &rows)
     }
 
     fn apply_in(&mut self, batch: &mut Batch, ops: &LocalBuffer, op: &LocalOp) -> Result<()> {
@@ -175,8 +185,9 @@ fn respell(
 }
 
 impl Work {
-    fn settled(&self, dot: LocalDot, db_version: u64) -> Settled<'_> {
+    fn settled(&self, row: u32, dot: LocalDot, db_version: u64) -> Settled<'_> {
         Settled {
+            row,
             table: self.table,
             key: &self.key,
             stamp: Stamp {

@@ -45,6 +45,7 @@ impl Fate {
     /// Forgets all that was read or written since something that was undone.
     fn forget(&self) {
         self.cx.must_forget.set(true);
+        self.cx.recent.note_write();
         self.cx.settle();
         self.cx.identity.compare_again();
         self.cx.capture.forget();
@@ -60,6 +61,7 @@ impl Fate {
             flushing.map(|flushing| super::Flushing { is_lost: true, ..flushing });
         drop(transaction);
         self.cx.impacted.set(0);
+        self.cx.recent.note_write();
         self.cx.is_followed.set(false);
         self.cx.capture.forget();
     }

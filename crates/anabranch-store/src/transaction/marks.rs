@@ -93,6 +93,12 @@ impl Marks {
         (newest.local.ops > 0 || newest.merged > 0).then_some((newest.local, newest.merged))
     }
 
+    /// How many merged records the newest mark of this epoch holds.
+    pub(super) fn n_merged(&self) -> usize {
+        let newest = self.marks.last().filter(|mark| mark.epoch == self.epoch);
+        newest.map_or(0, |mark| mark.merged)
+    }
+
     /// Saves what [`Marks::flushed`] told.
     pub(super) fn save(&mut self, local: LocalBuffer, merged: MergedBuffer) {
         self.saved.push(Saved { epoch: self.epoch, local, merged });

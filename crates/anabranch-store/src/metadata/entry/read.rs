@@ -111,7 +111,7 @@ impl Entry {
         }
     }
 
-    /// Least and greatest `(db_version, first seq)` of its records.
+    /// Least and greatest `(db_version, seq)` of its records.
     pub(crate) fn span(&self) -> ((u64, u64), (u64, u64)) {
         let (mut first, mut last) = ((u64::MAX, u64::MAX), (0, 0));
         // Inside an op run the seqs ascend or stand, so its ends say all; where arrivals
@@ -119,9 +119,9 @@ impl Entry {
         let ends = self.ops.iter().map(|run| run.end).chain(self.arrivals.iter().map(|r| r.end));
         let edges = ends.flat_map(|end| [end.wrapping_sub(1), end]).chain([0]);
         for stamp in edges.filter_map(|index| self.stamp(index)) {
-            let at = (stamp.db_version, stamp.first_seq);
-            first = first.min(at);
-            last = last.max(at);
+            let n_more = u64::from(stamp.mask.len().saturating_sub(1));
+            first = first.min((stamp.db_version, stamp.first_seq));
+            last = last.max((stamp.db_version, stamp.first_seq.wrapping_add(n_more)));
         }
         (first, last)
     }

@@ -55,7 +55,7 @@ fn numbers_in_a_row_cost_nothing() {
     let entry = decode(&body, 9, 5).unwrap();
     assert_eq!(entry.stamp(4095), Some(insert(&columns, 4095 * 4)));
     assert_eq!(entry.stamp(4096), None);
-    assert_eq!(entry.span(), ((5, 0), (5, 4095 * 4)));
+    assert_eq!(entry.span(), ((5, 0), (5, 4095 * 4 + 3)));
 }
 
 /// Scans read only this of a row to know that the rows before it can be shown.

@@ -10,7 +10,7 @@ use smallvec::smallvec;
 
 use super::*;
 use crate::buffer::{MergedBuffer, MergedRecord, Superseded};
-use crate::ids::{Address, AuthorId, EntryId, Key, LocalDot};
+use crate::ids::{Address, AuthorId, EntryId, LocalDot};
 use crate::metadata::row_clock::{Group, RowClock};
 
 fn site(byte: u8) -> SiteId {
@@ -38,20 +38,19 @@ fn merged(metadata: &mut Metadata, key: &[u8], dot: Option<LocalDot>, seq: u64) 
         origin: AuthorId(0),
         value: Value::Text(b"lost".to_vec()),
     };
-    buffer.records.push(MergedRecord {
-        table: T,
-        key: Key::from_slice(key),
+    let record = MergedRecord {
+        row: 0,
         mask,
         first_seq: seq,
         dot,
         origin,
         db_version,
         is_birth: true,
-        before: None,
+        is_open: false,
         superseded: Some(Box::new(cell)),
-    });
+    };
     let clock = RowClock { number: 0, causal_length: 1, groups: smallvec![group] };
-    buffer.rows.insert((T, Key::from_slice(key)), clock);
+    buffer.push((T, key), Some(clock), record, 0, |_, _| ()).unwrap();
     buffer
 }
 
