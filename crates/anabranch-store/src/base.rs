@@ -56,6 +56,8 @@ enum Shape {
     /// One column.
     ReadCell(ColumnId),
     Insert(Columns),
+    /// So many rows at once, one behind the other.
+    InsertRows(Columns, usize),
     Update(Columns),
     Respell(Columns),
     Delete,
@@ -246,6 +248,31 @@ pub(crate) fn insert(
     let is_written = written.map_err(|error| at_row(error, table, key))?;
     if !is_written && !is_there(cx, table, key)? {
         return Err(ignored(table, key));
+    }
+    Ok(())
+}
+
+/// Inserts `n` rows at once: `values` are, of each row, the key as spelled and the columns.
+///
+/// # Errors
+/// As [`insert`], but the row is not named.
+pub(crate) fn insert_rows(
+    cx: &Context,
+    table: &Rc<TableInfo>,
+    columns: impl Iterator<Item = ColumnId>,
+    n: usize,
+    values: &[ValueRef<'_>],
+) -> Result<()> {
+    let _bit = SyncBit::set(cx);
+    let n_written = run(cx, table, Shape::InsertRows(columns.collect(), n), |statement| {
+        statement.execute(values)?;
+        Ok(cx.db.changes())
+    })?;
+    let n_key = table.key.len();
+    for row in values.chunks(values.len() / n).filter(|_| n_written < n as u64) {
+        if !is_there(cx, table, &row[..n_key])? {
+            return Err(ignored(table, &row[..n_key]));
+        }
     }
     Ok(())
 }

@@ -78,3 +78,9 @@ pub(crate) const MAX_IMAGE_BYTES: usize = 1 << 18;
 /// Bytes of a row's texts and blobs up to which rows of its table are read whole for one value
 /// that a tie asks for: a page of overflow or two cost less than a second look-up.
 pub(crate) const MAX_RECENT_ROW_BYTES: usize = 1 << 14;
+/// Rows that a delta inserts in one statement: with more, a row costs hardly less (measured:
+/// 1.6 us alone, 1.0 us among 32, 0.9 us among 64), and compiling the statement more.
+pub(crate) const MAX_ROWS_AT_ONCE: usize = 32;
+/// Values bound in such a statement: what every SQLite allows
+/// (SQLITE_MAX_VARIABLE_NUMBER before 3.32).
+pub(crate) const MAX_VALUES_AT_ONCE: usize = 999;

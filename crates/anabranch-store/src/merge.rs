@@ -1,14 +1,13 @@
 //! Foreign changes against the rows held here: the rule of the core, applied to the store.
 //!
-//! Two faces: [`merge_change`] takes one row of `crsql_changes` (cr-sqlite's rules, kept to
-//! the letter), [`merge_row_delta`] what a delta says of one row. Both write the base row at
-//! once, in one statement, before they buffer metadata: a refusal by a constraint or a
-//! trigger changes nothing.
+//! Two doors: [`merge_change`] takes one row of `crsql_changes` (cr-sqlite's rules, kept to
+//! the letter), [`merge_row_delta`] what a delta says of one row, [`merge_fresh_rows`] of
+//! several that are new. All write base rows at once, before they buffer metadata: a refusal
+//! by a constraint or a trigger changes nothing.
 
 use anabranch_core::site::SiteId;
 use anabranch_core::value::ValueRef;
 
-use crate::error::Result;
 use crate::ids::{ColumnId, LocalDot};
 
 mod change;
@@ -21,7 +20,7 @@ mod stamp;
 
 pub(crate) use change::merge_change;
 pub(crate) use recent::{Recent, RecentKey};
-pub(crate) use row::merge_row_delta;
+pub(crate) use row::{is_fresh, merge_fresh_rows, merge_row_delta};
 
 /// The column an incoming change names.
 #[derive(Clone, Copy, Debug)]
@@ -52,7 +51,8 @@ pub(crate) struct IncomingChange<'a> {
     pub(crate) seq: u64,
 }
 
-/// What a delta says of one row.
+/// What a delta says of one row, as far as it was not held before: what the receiver's
+/// vector covers is left out.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct IncomingRow<'a> {
     /// The folded key.
@@ -86,15 +86,10 @@ pub(crate) struct IncomingCell<'a> {
 }
 
 /// What a delta is merged under.
-pub(crate) struct DeltaScope<'a> {
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct DeltaScope {
     /// The `db_version` of all that the delta brings.
     pub(crate) db_version: u64,
-    /// Whether the receiver's vector, before the delta, covers a dot: such cells and births
-    /// are skipped.
-    pub(crate) is_held: &'a dyn Fn(LocalDot) -> bool,
-    /// Whether the context of the first change covers the second: then the first overwrote
-    /// it knowingly.
-    pub(crate) covers: &'a dyn Fn(LocalDot, LocalDot) -> Result<bool>,
 }
 
 /// What became of one row of a delta.

@@ -35,7 +35,8 @@ pub(super) fn text(table: &TableInfo, shape: &Shape) -> String {
         Shape::ReadCell(column) => {
             format!("SELECT {} FROM {name} WHERE {by_key}", column_name(table, *column))
         }
-        Shape::Insert(columns) => insert(table, &name, columns),
+        Shape::Insert(columns) => insert(table, &name, columns, 1),
+        Shape::InsertRows(columns, n) => insert(table, &name, columns, *n),
         Shape::Update(columns) => {
             let set = assignments(names(table, columns), n_key + 1).join(", ");
             format!("UPDATE {name} SET {set} WHERE {by_key}")
@@ -49,9 +50,15 @@ pub(super) fn text(table: &TableInfo, shape: &Shape) -> String {
     }
 }
 
-fn insert(table: &TableInfo, name: &str, columns: &Columns) -> String {
+fn insert(table: &TableInfo, name: &str, columns: &Columns, n_rows: usize) -> String {
     let into: Vec<String> = key_names(table).chain(names(table, columns)).collect();
-    let parameters: Vec<String> = (1..=into.len()).map(|n| format!("?{n}")).collect();
+    let row = |row: usize| {
+        let first = row * into.len() + 1;
+        let parameters: Vec<String> =
+            (first..first + into.len()).map(|n| format!("?{n}")).collect();
+        format!("({})", parameters.join(", "))
+    };
+    let rows: Vec<String> = (0..n_rows).map(row).collect();
     let set: Vec<String> =
         names(table, columns).map(|column| format!("{column} = excluded.{column}")).collect();
     let conflict = match set.is_empty() {
@@ -59,9 +66,9 @@ fn insert(table: &TableInfo, name: &str, columns: &Columns) -> String {
         false => format!("DO UPDATE SET {}", set.join(", ")),
     };
     format!(
-        "INSERT INTO {name} ({}) VALUES ({}) ON CONFLICT {conflict}",
+        "INSERT INTO {name} ({}) VALUES {} ON CONFLICT {conflict}",
         into.join(", "),
-        parameters.join(", ")
+        rows.join(", ")
     )
 }
 

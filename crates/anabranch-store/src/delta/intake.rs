@@ -1,4 +1,4 @@
-//! The rows of a delta, handed to the merge one by one.
+//! The rows of a delta, handed to the merge one by one, or several that are new together.
 
 use std::rc::Rc;
 
@@ -9,7 +9,7 @@ use anabranch_core::site::SiteId;
 use anabranch_core::value::ValueRef;
 use anabranch_core::vector::VersionVector;
 use anabranch_sqlite::SqlError;
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashSet;
 use smallvec::SmallVec;
 
 use super::DeltaError;
@@ -17,10 +17,13 @@ use super::error::ChangeName;
 use crate::base::quote_text;
 use crate::context::Context;
 use crate::error::{Result, StoreError};
-use crate::ids::{AuthorId, ColumnId, LocalDot};
+use crate::ids::{AuthorId, ColumnId, Key, LocalDot};
+use crate::limits::{MAX_ROWS_AT_ONCE, MAX_VALUES_AT_ONCE};
 use crate::merge::{
-    DeltaScope, IncomingBirth, IncomingCell, IncomingRow, RowEffect, merge_row_delta,
+    self, DeltaScope, IncomingBirth, IncomingCell, IncomingRow, RowEffect, RowOutcome,
+    merge_fresh_rows, merge_row_delta,
 };
+use crate::metadata::row_clock::RowClock;
 use crate::registry::TableInfo;
 use crate::transaction;
 
@@ -35,8 +38,6 @@ pub(super) struct Intake<'a> {
     cx: &'a Context,
     /// The delta's dictionary.
     sites: Vec<Named>,
-    /// What was held before the delta, by author.
-    held: HashMap<AuthorId, u64>,
     db_version: u64,
     /// Next `seq`.
     seq: u64,
@@ -70,21 +71,17 @@ impl<'a> Intake<'a> {
     ) -> Result<Intake<'a>> {
         let authors: HashSet<SiteId> = headers.iter().map(|header| header.site).collect();
         let mut named = Vec::with_capacity(sites.len());
-        let mut held = HashMap::new();
         for site in sites {
             let is_known = ours.version(*site) > 0 || authors.contains(site);
             let author = match is_known {
                 true => Some(cx.metadata.borrow_mut().author_of(*site)?),
                 false => None,
             };
-            if let Some(author) = author {
-                held.insert(author, ours.version(*site));
-            }
             named.push(Named { site: *site, author, held: ours.version(*site) });
         }
         let db_version = transaction::next_db_version(cx)?;
         let n_changes = headers.len() as u64;
-        Ok(Intake { cx, sites: named, held, db_version, seq: 0, n_changes })
+        Ok(Intake { cx, sites: named, db_version, seq: 0, n_changes })
     }
 
     /// The number of changes that are new.
@@ -117,37 +114,86 @@ impl<'a> Intake<'a> {
     /// Rows inserted, updated, deleted.
     fn rows(&mut self, target: &Target, table: &TableDelta) -> Result<[u64; 3]> {
         let mut counts = [0; 3];
+        let mut fresh: Vec<Decoded<'_>> = Vec::new();
         for (row, n) in table.rows.iter().zip(1_usize..) {
             if !self.is_news(row) {
                 continue;
             }
-            if n.is_multiple_of(ROWS_PER_FLUSH) {
+            let row = self.decode(target, table, row)?;
+            let is_flush = n.is_multiple_of(ROWS_PER_FLUSH);
+            // A row that does not come after those that wait may be one of them.
+            let follows = fresh.last().is_none_or(|last| last.is_like(&row) && last.key < row.key);
+            if is_flush || !follows {
+                counts[0] += self.insert_fresh(target, &mut fresh)?;
+            }
+            if is_flush {
                 transaction::flush(self.cx)?;
             }
-            match self.row(target, table, row)? {
+            let clock = transaction::row_clock(self.cx, target.info.id, &row.key)?;
+            if merge::is_fresh(&row.view(), clock.as_ref()) {
+                fresh.push(row);
+                if fresh.len() == target.rows_at_once(&fresh[0]) {
+                    counts[0] += self.insert_fresh(target, &mut fresh)?;
+                }
+                continue;
+            }
+            counts[0] += self.insert_fresh(target, &mut fresh)?;
+            match self.merge(target, &row, clock)? {
                 RowEffect::None => {}
                 RowEffect::Inserted => counts[0] += 1,
                 RowEffect::Updated => counts[1] += 1,
                 RowEffect::Deleted => counts[2] += 1,
             }
         }
+        counts[0] += self.insert_fresh(target, &mut fresh)?;
         Ok(counts)
     }
 
-    fn row(&mut self, target: &Target, table: &TableDelta, row: &RowDelta) -> Result<RowEffect> {
+    /// Merges rows that nothing is known of here, as many together as were waited for; how
+    /// many they are. When one is refused, each is tried by itself: the error names it.
+    fn insert_fresh(&mut self, target: &Target, fresh: &mut Vec<Decoded<'_>>) -> Result<u64> {
+        let n_rows = fresh.len() as u64;
+        let is_full = fresh.first().is_some_and(|row| fresh.len() == target.rows_at_once(row));
+        if is_full && n_rows > 1 && self.insert_together(target, fresh)? {
+            fresh.clear();
+        }
+        for row in fresh.drain(..) {
+            self.merge(target, &row, None)?;
+        }
+        Ok(n_rows)
+    }
+
+    /// Whether rows could be merged in one statement; if not, nothing is changed.
+    fn insert_together(&mut self, target: &Target, rows: &[Decoded<'_>]) -> Result<bool> {
+        let rows: SmallVec<[IncomingRow<'_>; MAX_ROWS_AT_ONCE]> =
+            rows.iter().map(Decoded::view).collect();
+        let (cx, scope) = (self.cx, self.scope());
+        let outcome = merge_fresh_rows(cx, &target.info, &rows, scope, &mut self.seq)?;
+        outcome.into_iter().for_each(|outcome| self.count_won(outcome));
+        Ok(outcome.is_some())
+    }
+
+    /// The row, by names of this copy.
+    fn decode<'d>(
+        &self,
+        target: &Target,
+        table: &TableDelta,
+        row: &'d RowDelta,
+    ) -> Result<Decoded<'d>> {
         let refused = |source: key::KeyError| DeltaError::Key {
             table: table.name.clone(),
             change: self.change_of(row),
             row: row.key.clone(),
             source,
         };
-        let spelled: Vec<ValueRef<'_>> = key::unpack(&row.key).map_err(refused)?;
+        let mut spelled = SmallVec::new();
+        key::walk_packed(&row.key, |value| spelled.push(value)).map_err(refused)?;
         let folded = key::fold(&spelled, &target.info.key_columns).map_err(refused)?;
-        let mut births: SmallVec<[IncomingBirth; 2]> = SmallVec::new();
-        for Birth { dot, origin } in &row.births {
+        let mut births = SmallVec::new();
+        for Birth { dot, origin } in row.births.iter().filter(|birth| !self.is_held(birth.dot)) {
             births.push(IncomingBirth { dot: self.dot(*dot)?, origin: self.site(*origin) });
         }
-        let mut cells: SmallVec<[IncomingCell<'_>; 8]> = SmallVec::new();
+        let mut cells: SmallVec<[IncomingCell<'_>; 4]> = SmallVec::new();
         for cell in row.cells.iter().filter(|cell| !self.is_held(cell.dot)) {
             let Some(column) = target.columns[cell.column as usize] else {
                 let change = self.change_of(row);
@@ -157,27 +203,32 @@ impl<'a> Intake<'a> {
             let (version, value) = (cell.version, cell.value.as_ref());
             cells.push(IncomingCell { column, version, value, dot, origin });
         }
-        cells.sort_unstable_by_key(|cell| cell.column);
-        let incoming = IncomingRow {
-            key: &folded,
-            spelled: &spelled,
-            causal_length: row.causal_length,
-            births: &births,
-            cells: &cells,
-        };
-        self.merge(target, &incoming).map_err(|error| self.name_change(error, row))
+        if !cells.is_sorted_by_key(|cell| cell.column) {
+            cells.sort_unstable_by_key(|cell| cell.column);
+        }
+        Ok(Decoded { row, key: Key::from_slice(&folded), spelled, births, cells })
     }
 
-    fn merge(&mut self, target: &Target, incoming: &IncomingRow<'_>) -> Result<RowEffect> {
-        let (cx, held) = (self.cx, &self.held);
-        let scope = DeltaScope {
-            db_version: self.db_version,
-            is_held: &|dot| held.get(&dot.author).is_some_and(|version| *version >= dot.version),
-            covers: &|later, earlier| cx.metadata.borrow_mut().context_covers(later, earlier),
-        };
-        let outcome = merge_row_delta(cx, &target.info, incoming, &scope, &mut self.seq)?;
-        cx.impacted.set(cx.impacted.get() + u64::from(outcome.won));
+    fn scope(&self) -> DeltaScope {
+        DeltaScope { db_version: self.db_version }
+    }
+
+    fn merge(
+        &mut self,
+        target: &Target,
+        row: &Decoded<'_>,
+        clock: Option<RowClock>,
+    ) -> Result<RowEffect> {
+        let (scope, view) = (self.scope(), row.view());
+        let merged = merge_row_delta(self.cx, &target.info, &view, clock, scope, &mut self.seq);
+        let outcome = merged.map_err(|error| self.name_change(error, row.row))?;
+        self.count_won(outcome);
         Ok(outcome.effect)
+    }
+
+    /// Counts for `crsql_rows_impacted`.
+    fn count_won(&self, outcome: RowOutcome) {
+        self.cx.impacted.set(self.cx.impacted.get() + u64::from(outcome.won));
     }
 
     /// Whether the row says something that was not held before the delta.
@@ -233,7 +284,42 @@ impl<'a> Intake<'a> {
     }
 }
 
+/// What a row of a delta says that was not held before, by names of this copy.
+struct Decoded<'d> {
+    row: &'d RowDelta,
+    /// Folded.
+    key: Key,
+    spelled: SmallVec<[ValueRef<'d>; 2]>,
+    births: SmallVec<[IncomingBirth; 1]>,
+    /// By ascending column.
+    cells: SmallVec<[IncomingCell<'d>; 4]>,
+}
+
+impl Decoded<'_> {
+    fn view(&self) -> IncomingRow<'_> {
+        IncomingRow {
+            key: &self.key,
+            spelled: &self.spelled,
+            causal_length: self.row.causal_length,
+            births: &self.births,
+            cells: &self.cells,
+        }
+    }
+
+    /// Whether both rows have cells of the same columns.
+    fn is_like(&self, other: &Decoded<'_>) -> bool {
+        self.cells.len() == other.cells.len()
+            && self.cells.iter().zip(&other.cells).all(|(a, b)| a.column == b.column)
+    }
+}
+
 impl Target {
+    /// How many rows of this form one statement takes.
+    fn rows_at_once(&self, row: &Decoded<'_>) -> usize {
+        let n_values = row.spelled.len() + row.cells.len();
+        (MAX_VALUES_AT_ONCE / n_values).clamp(1, MAX_ROWS_AT_ONCE)
+    }
+
     fn find(cx: &Context, table: &TableDelta, change: ChangeName) -> Result<Target> {
         let info = cx.registry.borrow().by_name(&table.name);
         let Some(info) = info else {

@@ -29,7 +29,9 @@ pub(super) fn stamped_life<'a>(birth: &IncomingBirth, has_sentinel: bool) -> Sta
 }
 
 /// Cells by the change and the site that wrote them, in order of their first cells.
-pub(super) fn group_cells<'a>(cells: &[&'a IncomingCell<'a>]) -> Vec<Stamped<'a>> {
+pub(super) fn group_cells<'a>(
+    cells: impl IntoIterator<Item = &'a IncomingCell<'a>>,
+) -> Vec<Stamped<'a>> {
     let mut records: Vec<Stamped<'a>> = Vec::new();
     for cell in cells {
         let known = records.iter_mut().find(|r| r.dot == cell.dot && r.origin == cell.origin);
@@ -40,7 +42,7 @@ pub(super) fn group_cells<'a>(cells: &[&'a IncomingCell<'a>]) -> Vec<Stamped<'a>
                 origin: cell.origin,
                 has_sentinel: false,
                 is_birth: false,
-                cells: SmallVec::from_slice(&[*cell]),
+                cells: SmallVec::from_slice(&[cell]),
             }),
         }
     }
@@ -48,7 +50,7 @@ pub(super) fn group_cells<'a>(cells: &[&'a IncomingCell<'a>]) -> Vec<Stamped<'a>
 }
 
 /// Marks the records of births; a birth without cells becomes a record of its own, first.
-pub(super) fn add_births<'a>(records: &mut Vec<Stamped<'a>>, births: &[&IncomingBirth]) {
+pub(super) fn add_births<'a>(records: &mut Vec<Stamped<'a>>, births: &[IncomingBirth]) {
     for birth in births.iter().rev() {
         match records.iter_mut().find(|r| r.dot == birth.dot && r.origin == birth.origin) {
             Some(record) => record.is_birth = true,

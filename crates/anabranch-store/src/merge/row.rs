@@ -25,9 +25,9 @@ use crate::ids::{ColumnId, LocalDot, Ordinal};
 use crate::metadata::mask::Mask;
 use crate::metadata::row_clock::{Group, RowClock};
 use crate::registry::TableInfo;
-use crate::transaction;
 
-/// Merges one row of a delta. `seq` counts the cells stamped by the delta.
+/// Merges one row of a delta whose clock is `clock`. `seq` counts the cells stamped by the
+/// delta.
 ///
 /// # Errors
 /// Constraints and triggers of the table, with table and row named, and SQLite's own; the
@@ -36,14 +36,12 @@ pub(crate) fn merge_row_delta(
     cx: &Context,
     table: &Rc<TableInfo>,
     incoming: &IncomingRow<'_>,
-    scope: &DeltaScope<'_>,
+    clock: Option<RowClock>,
+    scope: DeltaScope,
     seq: &mut u64,
 ) -> Result<RowOutcome> {
-    let clock = transaction::row_clock(cx, table.id, incoming.key)?;
     let local = clock.as_ref().map_or(0, |clock| clock.causal_length);
-    let births = incoming.births.iter().filter(|birth| !(scope.is_held)(birth.dot)).collect();
-    let cells = incoming.cells.iter().filter(|cell| !(scope.is_held)(cell.dot)).collect();
-    let merge = Merge { cx, table, incoming, scope, clock, births, cells };
+    let merge = Merge::new(cx, table, incoming, clock, scope);
     let is_alive = incoming.causal_length % 2 == 1;
     match (incoming.causal_length.cmp(&local), is_alive) {
         (Ordering::Less, _) => merge.lose(),
@@ -54,27 +52,70 @@ pub(crate) fn merge_row_delta(
     }
 }
 
+/// Whether a row is alive and nothing is known of it here: then it may be merged beside others.
+pub(crate) fn is_fresh(incoming: &IncomingRow<'_>, clock: Option<&RowClock>) -> bool {
+    let says_something = !incoming.births.is_empty() || !incoming.cells.is_empty();
+    clock.is_none() && incoming.causal_length % 2 == 1 && says_something
+}
+
+/// Merges rows that are fresh, all with cells of the same columns, in one statement. `None` if
+/// one was refused, and nothing is changed: each may be tried by itself, and then named.
+///
+/// # Errors
+/// As [`merge_row_delta`], and what ended the transaction.
+pub(crate) fn merge_fresh_rows(
+    cx: &Context,
+    table: &Rc<TableInfo>,
+    rows: &[IncomingRow<'_>],
+    scope: DeltaScope,
+    seq: &mut u64,
+) -> Result<Option<RowOutcome>> {
+    let mut values: Vec<ValueRef<'_>> = Vec::new();
+    for row in rows {
+        values.extend_from_slice(row.spelled);
+        values.extend(row.cells.iter().map(|cell| cell.value));
+    }
+    let columns = rows[0].cells.iter().map(|cell| cell.column);
+    if let Err(error) = base::insert_rows(cx, table, columns, rows.len(), &values) {
+        // Outside of a transaction nothing may be tried again.
+        return if cx.is_followed.get() { Ok(None) } else { Err(error) };
+    }
+    let mut won = 0;
+    for row in rows {
+        won += Merge::new(cx, table, row, None, scope).settle_life(Vec::new(), seq)?;
+    }
+    Ok(Some(RowOutcome { won, effect: RowEffect::Inserted }))
+}
+
 struct Merge<'a> {
     cx: &'a Context,
     table: &'a Rc<TableInfo>,
     incoming: &'a IncomingRow<'a>,
-    scope: &'a DeltaScope<'a>,
+    scope: DeltaScope,
     clock: Option<RowClock>,
-    /// Those not held yet.
-    births: SmallVec<[&'a IncomingBirth; 2]>,
-    /// Those not held yet.
-    cells: SmallVec<[&'a IncomingCell<'a>; 8]>,
+    births: &'a [IncomingBirth],
+    cells: &'a [IncomingCell<'a>],
 }
 
 impl<'a> Merge<'a> {
+    fn new(
+        cx: &'a Context,
+        table: &'a Rc<TableInfo>,
+        incoming: &'a IncomingRow<'a>,
+        clock: Option<RowClock>,
+        scope: DeltaScope,
+    ) -> Merge<'a> {
+        let (births, cells) = (incoming.births, incoming.cells);
+        Merge { cx, table, incoming, scope, clock, births, cells }
+    }
+
     /// The row has a longer life here: what came is kept if nobody here had seen it.
     fn lose(self) -> Result<RowOutcome> {
         if self.cells.is_empty() {
             return Ok(RowOutcome::default());
         }
         let winner = self.sentinel_origin()?;
-        let lost: Vec<_> =
-            self.cells.iter().copied().filter(|cell| Some(cell.origin) != winner).collect();
+        let lost: Vec<_> = self.cells.iter().filter(|cell| Some(cell.origin) != winner).collect();
         let mut row = self.edit();
         for cell in lost {
             self.push_lost(&mut row, cell)?;
@@ -83,7 +124,7 @@ impl<'a> Merge<'a> {
     }
 
     fn delete(self, seq: &mut u64) -> Result<RowOutcome> {
-        let Some(birth) = self.births.first().copied() else { return Ok(RowOutcome::default()) };
+        let Some(birth) = self.births.first() else { return Ok(RowOutcome::default()) };
         let superseded = self.superseded_by(birth)?;
         let was_there = base::delete(self.cx, self.table, self.incoming.spelled)?;
         let mut row = self.edit();
@@ -110,6 +151,13 @@ impl<'a> Merge<'a> {
         let cells: SmallVec<[_; 8]> =
             self.cells.iter().map(|cell| (cell.column, cell.value)).collect();
         base::insert(self.cx, self.table, self.incoming.spelled, &cells)?;
+        let won = self.settle_life(superseded, seq)?;
+        let effect = if was_there { RowEffect::Updated } else { RowEffect::Inserted };
+        Ok(RowOutcome { won, effect })
+    }
+
+    /// Buffers what a new life stamps; how many cells (and a sentinel) stand.
+    fn settle_life(self, superseded: Vec<Superseded>, seq: &mut u64) -> Result<u32> {
         let mut row = self.edit();
         if let Some(birth) = self.births.first() {
             for superseded in superseded {
@@ -119,8 +167,7 @@ impl<'a> Merge<'a> {
         let records = self.records_of_life();
         let won = self.cells.len() + records.iter().filter(|record| record.has_sentinel).count();
         self.push_life(&mut row, records, seq)?;
-        let effect = if was_there { RowEffect::Updated } else { RowEffect::Inserted };
-        Ok(RowOutcome { won: won as u32, effect })
+        Ok(won as u32)
     }
 
     /// One causal length on both sides: cells decide, births unite.
@@ -132,13 +179,13 @@ impl<'a> Merge<'a> {
         let mut winners: SmallVec<[&IncomingCell<'_>; 8]> = SmallVec::new();
         let mut superseded = Vec::new();
         let mut lost = Vec::new();
-        for cell in &self.cells {
+        for cell in self.cells {
             match self.decide(&mut contest, cell)? {
                 Verdict::Wins(gone) => {
                     winners.push(cell);
                     superseded.extend(gone.map(|gone| (cell.dot, gone)));
                 }
-                Verdict::Loses => lost.push(*cell),
+                Verdict::Loses => lost.push(cell),
                 Verdict::Ties => {}
             }
         }
@@ -151,8 +198,8 @@ impl<'a> Merge<'a> {
         for cell in lost {
             self.push_lost(&mut row, cell)?;
         }
-        let mut records = group_cells(&winners);
-        add_births(&mut records, &self.births);
+        let mut records = group_cells(winners.iter().copied());
+        add_births(&mut records, self.births);
         self.push_compared(&mut row, records, &left, seq)?;
         Ok(RowOutcome { won: winners.len() as u32, effect })
     }
@@ -302,7 +349,9 @@ impl<'a> Merge<'a> {
         if stamp::is_same_author_later(later, earlier) {
             return Ok(true);
         }
-        (self.scope.covers)(later, earlier)
+        // Whether the context of the later change covers the earlier: then it overwrote it
+        // knowingly.
+        self.cx.metadata.borrow_mut().context_covers(later, earlier)
     }
 
     /// Where the state of the row that is held here came from.
@@ -316,8 +365,8 @@ impl<'a> Merge<'a> {
     /// The records of a new life: the cells by who wrote them, and a sentinel where
     /// `crsql_changes` must show one.
     fn records_of_life(&self) -> Vec<Stamped<'a>> {
-        let mut records = group_cells(&self.cells);
-        add_births(&mut records, &self.births);
+        let mut records = group_cells(self.cells);
+        add_births(&mut records, self.births);
         let needs_sentinel = self.incoming.causal_length > 1 || self.cells.is_empty();
         if needs_sentinel {
             match records.iter_mut().find(|record| record.is_birth) {
