@@ -34,8 +34,10 @@ pub(crate) const MAX_UNFOLDED_OPS: usize = 64;
 /// Largest blob that `ana_export` makes: SQLite's own default bound on a blob is 10^9, and
 /// a host holds it twice while it reads it.
 pub(crate) const MAX_EXPORT_BYTES: usize = 256 << 20;
-/// Bytes of parts that may be staged: what a peer may make this copy keep on disk before
-/// any of it is known to be worth it. Above it, other deltas' parts go first.
+/// Bytes of parts that may be staged. A delta is applied when it is whole, so this is also the
+/// largest that can come in parts: 16,384 of 4 MiB, the first copy of a database of some
+/// hundred million rows. What a peer may make this copy keep on disk before any of it is known
+/// to be worth it is no more than that; above it, other deltas' parts go first.
 pub(crate) const MAX_STAGED_BYTES: u64 = 64 << 30;
 /// Deltas staged at a time: one for each peer that sends at once; the parts of one that
 /// never ends must go some day.
@@ -43,8 +45,8 @@ pub(crate) const MAX_STAGED_DELTAS: u64 = 16;
 /// Findings of `ana_check` that are listed: a damage that repeats in every row is not
 /// better understood by more lines.
 pub(crate) const MAX_FINDINGS: usize = 1000;
-/// Merged records buffered before an early flush: each holds its row's clock before and
-/// after it, some hundreds of bytes.
+/// Merged records buffered before an early flush: each brings a row with its key and clock,
+/// some hundreds of bytes.
 pub(crate) const MAX_BUFFERED_MERGED: usize = 1 << 16;
 /// Distinct masks that a new operation's is compared with: statements of a transaction
 /// change few sets of columns, and a missed match costs one more copy of a mask.

@@ -11,7 +11,7 @@ use crate::buffer::Superseded;
 use crate::context::Context;
 use crate::error::Result;
 use crate::ids::EntryId;
-use crate::listing::{Arguments, Listing, all};
+use crate::listing::{Arguments, Listing, Rows, all};
 use crate::registry::TableInfo;
 use crate::snapshot;
 
@@ -37,7 +37,7 @@ pub(super) fn register(cx: &Rc<Context>) -> std::result::Result<(), SqlError> {
                 Some(Value::Integer(after)) => u64::try_from(after).unwrap_or(0),
                 _ => 0,
             };
-            Ok(all(snapshot::read(&at, || superseded_after(&at, after))?))
+            Ok(superseded_after(&at, EntryId(after)))
         },
     };
     cx.db.create_table("ana_internal_superseded", false, superseded)
@@ -54,9 +54,29 @@ fn counts(applied: &Applied) -> Vec<Vec<Value>> {
 }
 
 /// Cells that lost or were overwritten though written concurrently, of the log after a
-/// position; tables that were dropped since are left out.
-fn superseded_after(cx: &Context, after: u64) -> Result<Vec<Vec<Value>>> {
-    let noted = cx.metadata.borrow_mut().superseded_after(EntryId(after))?;
+/// position, one log row at a time; tables that were dropped since are left out.
+fn superseded_after(cx: &Rc<Context>, after: EntryId) -> Rows {
+    let cx = cx.clone();
+    let (mut position, mut rows) = (Some(after), Vec::new().into_iter());
+    Box::new(move || {
+        loop {
+            if let Some(row) = rows.next() {
+                return Ok(Some(row));
+            }
+            let Some(after) = position else { return Ok(None) };
+            let found = snapshot::read(&cx, || superseded_rows(&cx, after))?;
+            match found {
+                Some((at, found)) => (position, rows) = (Some(at), found.into_iter()),
+                None => position = None,
+            }
+        }
+    })
+}
+
+/// The rows of the first log row after a position that notes such cells, and its position.
+fn superseded_rows(cx: &Context, after: EntryId) -> Result<Option<(EntryId, Vec<Vec<Value>>)>> {
+    let noted = cx.metadata.borrow_mut().superseded_after(after)?;
+    let Some((at, noted)) = noted else { return Ok(None) };
     let mut rows = Vec::with_capacity(noted.len());
     for note in noted {
         let table = cx.registry.borrow().by_id(note.table);
@@ -65,7 +85,7 @@ fn superseded_after(cx: &Context, after: u64) -> Result<Vec<Vec<Value>>> {
             rows.push(superseded_row(cx, note.entry, &table, pk, &note.cell)?);
         }
     }
-    Ok(rows)
+    Ok(Some((at, rows)))
 }
 
 fn superseded_row(

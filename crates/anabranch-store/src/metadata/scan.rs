@@ -532,31 +532,38 @@ impl Metadata {
         Ok(Some(entry))
     }
 
-    /// Records after a position of the log that note a cell written concurrently which does
-    /// not stand.
-    pub(crate) fn superseded_after(&mut self, position: EntryId) -> Result<Vec<SupersededCell>> {
+    /// Cells written concurrently which do not stand, as the first log row after `position`
+    /// that notes any has them, and the position of that row; `None` at the end.
+    pub(crate) fn superseded_after(
+        &mut self,
+        position: EntryId,
+    ) -> Result<Option<(EntryId, Vec<SupersededCell>)>> {
         self.ensure()?;
-        let mut cells = Vec::new();
         let mut next = EntryId(position.0 + 1);
         while let Some(row) = self.log.next(next)? {
             next = EntryId(row.id.0 + 1);
-            let Some(entry) = &row.entry else { continue };
-            for (index, cell) in &entry.superseded {
+            let Some(entry) = row.entry.as_ref().filter(|entry| !entry.superseded.is_empty())
+            else {
+                continue;
+            };
+            let cell = |(index, cell): &(u32, Superseded)| {
                 let place = || format!("ana_entry {}", row.id.0);
                 let (Some(stamp), KeyOf::Whole(key)) = (entry.stamp(*index), entry.key(*index))
                 else {
                     return Err(damaged(place(), Corrupt("a superseded cell without its key")));
                 };
-                cells.push(SupersededCell {
+                Ok(SupersededCell {
                     entry: row.id,
                     table: row.table,
                     key: Key::from_slice(key),
                     cell: cell.clone(),
                     by: stamp.dot,
-                });
-            }
+                })
+            };
+            let cells = entry.superseded.iter().map(cell).collect::<Result<_>>()?;
+            return Ok(Some((row.id, cells)));
         }
-        Ok(cells)
+        Ok(None)
     }
 }
 

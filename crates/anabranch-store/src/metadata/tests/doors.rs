@@ -85,7 +85,8 @@ fn foreign_changes_move_the_vector_and_are_nobody_elses() {
         assert_eq!((batch.len(), batch[0].dot, batch[0].number), (1, dot, 1));
         let mut scan = metadata.scan_above(&vector, &HashMap::new()).unwrap();
         assert!(scan.next_batch(metadata).unwrap().is_empty());
-        let cells = metadata.superseded_after(EntryId(0)).unwrap();
+        let (at, cells) = metadata.superseded_after(EntryId(0)).unwrap().expect("one is noted");
+        assert_eq!(metadata.superseded_after(at).unwrap(), None);
         assert_eq!((cells.len(), cells[0].by), (1, dot));
         assert_eq!(cells[0].key.as_slice(), b"a long key of a row");
     }
