@@ -19,14 +19,14 @@ use crate::base;
 use crate::buffer::MergedRecord;
 use crate::context::Context;
 use crate::error::{Result, StoreError};
-use crate::ids::{Address, ColumnId, EntryId, Key, Ordinal, TableId};
+use crate::ids::{Address, ColumnId, Key, Ordinal, TableId};
 use crate::limits::MAX_COLUMN_VERSION;
 use crate::metadata::mask::Mask;
 use crate::metadata::row_clock::{Group, RowClock};
 use crate::metadata::scan::LiveRecord;
 use crate::registry::TableInfo;
 use crate::shape::{TableShape, integer};
-use crate::transaction;
+use crate::transaction::{self, Buffered};
 
 /// Clocks of rows of a table that had a name before.
 pub(super) struct Past {
@@ -237,6 +237,8 @@ impl Carry<'_> {
         if has_sentinel {
             mask.insert(ColumnId::SENTINEL);
         }
+        transaction::enrol(self.cx)?;
+        transaction::make_room(self.cx, Buffered::Merged)?;
         let db_version = transaction::raise_db_version(self.cx, 0)?;
         let first_seq = {
             let change = &mut self.cx.transaction.borrow_mut().change;
@@ -246,20 +248,19 @@ impl Carry<'_> {
         };
         let number = before.as_ref().map_or(0, |clock| clock.number);
         let record = MergedRecord {
-            table: self.table.id,
-            key: Key::from_slice(key),
+            row: 0,
             mask,
             first_seq,
             dot: None,
             origin: Ordinal(0),
             db_version,
             is_birth: true,
-            before,
+            is_open: false,
             superseded: None,
         };
-        transaction::push_merged(self.cx, record, |index| {
-            let at = Address { entry: EntryId::PENDING, index };
-            clock(number, causal_length, has_sentinel, cells, at)
+        let row = (self.table.id, key);
+        transaction::push_merged(self.cx, row, before, record, |after, at| {
+            *after = clock(number, causal_length, has_sentinel, cells, at);
         })
     }
 }
