@@ -177,11 +177,8 @@ pub(crate) fn read_with<T>(
     key: &[u8],
     f: impl FnOnce(&RowView<'_>) -> T,
 ) -> Result<Option<T>> {
-    if let (true, Ok(bytes)) = (table.key.len() == 1, <[u8; 8]>::try_from(key))
-        && table.key[0].column.is_rowid
-    {
-        // An integer key: the one form that needs no allocation.
-        let rowid = (u64::from_be_bytes(bytes) ^ (1 << 63)) as i64;
+    // An integer key: the one form that needs no allocation.
+    if let Some(rowid) = anabranch_core::key::rowid_of(key, &table.key_columns) {
         return read_row(cx, table, &[ValueRef::Integer(rowid)], f);
     }
     let values = table.unfold(key)?;
