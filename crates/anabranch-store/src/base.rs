@@ -177,13 +177,7 @@ pub(crate) fn read_with<T>(
     key: &[u8],
     f: impl FnOnce(&RowView<'_>) -> T,
 ) -> Result<Option<T>> {
-    // An integer key: the one form that needs no allocation.
-    if let Some(rowid) = anabranch_core::key::rowid_of(key, &table.key_columns) {
-        return read_row(cx, table, &[ValueRef::Integer(rowid)], f);
-    }
-    let values = table.unfold(key)?;
-    let values: SmallVec<[_; 4]> = values.iter().map(Value::as_ref).collect();
-    read_row(cx, table, &values, f)
+    read_row(cx, table, &KeyValues::of(table, key)?.params(), f)
 }
 
 /// Reads one row by the values of its key, however they spell it.
