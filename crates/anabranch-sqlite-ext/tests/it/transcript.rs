@@ -92,6 +92,16 @@ fn with_length(entry: &str, length: &str) -> String {
     fields.join(",")
 }
 
+/// The answers without the tables of ours that lie beside those that clients read.
+fn without_our_tables(answers: &str) -> String {
+    let is_theirs = |word: &&str| !word.contains("ana_");
+    let line = |line: &str| match line.starts_with("objects after load") {
+        true => line.split(" (").filter(is_theirs).collect::<Vec<_>>().join(" ("),
+        false => line.to_string(),
+    };
+    answers.lines().map(line).collect::<Vec<_>>().join("\n")
+}
+
 #[test]
 fn answers_are_those_of_cr_sqlite_but_for_what_is_listed() {
     let Some(python) = python() else { return missing("Python") };
@@ -102,6 +112,7 @@ fn answers_are_those_of_cr_sqlite_but_for_what_is_listed() {
         .output()
         .unwrap();
     let ours = String::from_utf8(output.stdout).unwrap();
+    let ours = without_our_tables(&ours);
     let (golden, differences) = (read("golden_api.txt"), read("differences.txt"));
     let mut wrong = Vec::new();
     for name in SECTIONS {
