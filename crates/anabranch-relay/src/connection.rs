@@ -13,6 +13,7 @@ use anabranch_sync::frame::{
     DeltaName, ErrorCode, Hello, Partial, Participant, Retry, Role, StoreName, Turn,
 };
 use anabranch_sync::scope::Scope;
+use anabranch_sync::ticket::Basis;
 use anabranch_sync::{ChannelId, Event, Refusal, Request, Session, StoreEvent, Time, Verdict};
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -39,7 +40,7 @@ mod refusal;
 mod work;
 
 use lane::Lane;
-use work::{Job, Outcome};
+use work::{Job, Opened, Outcome};
 
 /// Speaks until either side ends the connection.
 pub(crate) async fn run(
@@ -290,7 +291,7 @@ impl Connection {
             Request::Verify { channel, hello, is_renewal } => {
                 self.verify(channel, &hello, is_renewal);
             }
-            Request::Open { channel, .. } => self.open(channel),
+            Request::Open { channel, ticket, .. } => self.open(channel, &ticket),
             Request::Take { channel, part } => {
                 self.with_lane(channel, |lane, relay| lane.take(relay, part))
             }
@@ -318,7 +319,7 @@ impl Connection {
                 let event = StoreEvent::ChunkStored { blob, index: chunk.index, refusal };
                 self.answer(channel, event);
             }
-            Request::IssueTicket { channel, .. } => self.answer(channel, StoreEvent::Ticket(None)),
+            Request::IssueTicket { channel, basis } => self.issue_ticket(channel, &basis),
             Request::Receipts { channel, changes } => {
                 let receipts = match self.lanes.get(&channel).and_then(|lane| lane.store()) {
                     Some(store) => store.receipts(&self.relay, &changes),
@@ -394,8 +395,16 @@ impl Connection {
         Verdict::Granted { scopes: grant.scopes, ends }
     }
 
+    fn issue_ticket(&mut self, channel: ChannelId, basis: &Basis) {
+        let store = self.lanes.get(&channel).and_then(|lane| lane.store());
+        let ticket = self.session.peer(channel).zip(store).and_then(|((site, _), store)| {
+            self.relay.tokens().resume().issue(store.name(), site, basis)
+        });
+        self.answer(channel, StoreEvent::Ticket(ticket));
+    }
+
     /// Opens a channel's store: its place among the readers, and its vector.
-    fn open(&mut self, channel: ChannelId) {
+    fn open(&mut self, channel: ChannelId, ticket: &[u8]) {
         let name = self.session.store(channel).and_then(|store| StoreId::new(store.as_str()));
         let Some((name, lane)) = name.zip(self.lanes.get(&channel)) else { return };
         let store = self.relay.hub().open(&name);
@@ -408,6 +417,8 @@ impl Connection {
         let peer = self.session.peer(channel);
         let claims = self.relay.config().strict_sites && lane.grant.scopes.has(Scope::Write);
         let claimed = peer.filter(|peer| claims && peer.1 == Role::Peer).map(|peer| peer.0);
+        let shown =
+            peer.and_then(|(site, _)| self.relay.tokens().resume().open(&name, site, ticket));
         let (serial, subject) = (lane.serial, Arc::clone(&lane.grant.subject));
         tracing::debug!(store = %name, %subject, instance = self.instance, "opened");
         let relay = Arc::clone(&self.relay);
@@ -418,7 +429,12 @@ impl Connection {
                 }
                 let staged = relay.storage().staged(&name).await?;
                 let vector = store.loaded(&relay.storage().vector(&name).await?);
-                Ok((vector, staged.iter().map(partial).collect()))
+                let resumed = match shown {
+                    Some(basis) if relay.holds(&name, &vector, &basis.mine).await? => Some(basis),
+                    _ => None,
+                };
+                let partials = staged.iter().map(partial).collect();
+                Ok(Opened { vector, partials, resumed })
             };
             let opened = opened.await;
             Outcome::Opened { serial, seat, opened }
@@ -447,10 +463,11 @@ impl Connection {
         let Some((channel, lane)) = lane else { return };
         let channel = *channel;
         let events = match outcome {
-            Outcome::Opened { seat, opened: Ok((vector, partials)), .. } => {
+            Outcome::Opened { seat, opened: Ok(opened), .. } => {
                 lane.opened(seat);
                 let site = relay.site();
-                vec![StoreEvent::Opened { site, vector, partials, resumed: None }]
+                let Opened { vector, partials, resumed } = opened;
+                vec![StoreEvent::Opened { site, vector, partials, resumed }]
             }
             Outcome::Opened { opened: Err(error), .. } => {
                 vec![StoreEvent::OpenFailed(refusal::of_storage(&error))]

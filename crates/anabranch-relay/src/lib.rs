@@ -30,6 +30,7 @@ mod intake;
 mod joining;
 mod metrics;
 mod relay;
+mod resume;
 
 mod connection;
 mod http;

@@ -54,8 +54,6 @@ pub(crate) const MAX_STORE_CONNECTIONS: u64 = 10_000;
 /// Bytes of deltas in one store, unless configured: what a SQLite database of some hundred
 /// million rows comes to.
 pub(crate) const MAX_STORE_BYTES: u64 = 16 << 30;
-/// Bytes of blobs in one store, unless configured.
-pub(crate) const MAX_STORE_BLOB_BYTES: u64 = 64 << 30;
 /// Changes a second on one store, unless configured: more than a person or a program makes
 /// one by one; a run of changes is one delta, which waits until its share has passed.
 pub(crate) const MAX_CHANGES_PER_SECOND: u64 = 100_000;
@@ -101,7 +99,7 @@ pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub(crate) const TEND_INTERVAL: Duration = Duration::from_secs(60 * 60);
 /// What a relay can do, of what the protocol knows.
 pub(crate) const CAPABILITIES: Capabilities =
-    Capabilities(Capabilities::PRESENCE.0 | Capabilities::RECEIPTS.0);
+    Capabilities(Capabilities::PRESENCE.0 | Capabilities::RECEIPTS.0 | Capabilities::TICKETS.0);
 /// Bytes before a valid token, as the protocol has it; also the largest message then.
 pub(crate) const MAX_UNVERIFIED_BYTES: usize = anabranch_sync::limits::MAX_UNVERIFIED_BYTES;
 /// Bytes that wait for a socket before the session is asked for no more: enough for one

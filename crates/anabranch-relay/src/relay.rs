@@ -224,6 +224,33 @@ impl Relay {
         self.n_instances.fetch_add(1, Ordering::Relaxed)
     }
 
+    /// Whether a store still holds what it did: this relay may have been put back to an older
+    /// state, and have taken another history since.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub(crate) async fn holds(
+        &self,
+        store: &StoreId,
+        vector: &VersionVector,
+        before: &VersionVector,
+    ) -> Result<bool, StorageError> {
+        for (site, held) in before.iter() {
+            let chain = match vector.get(site) {
+                Some(now) if now.version == held.version => Some(now.chain),
+                Some(now) if now.version > held.version => {
+                    let chains = self.storage.chains(store, site, vec![held.version]).await?;
+                    chains.first().map(|(_, chain)| *chain)
+                }
+                _ => None,
+            };
+            if chain != Some(held.chain) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// The first delta after `after` that `held` does not cover, from memory or from disk;
     /// and the place up to which there is none.
     ///

@@ -39,7 +39,7 @@ pub(crate) trait Storage: Send + Sync {
 
     /// Keeps a part of a delta whose other parts are still to come: on disk when answered.
     ///
-    /// Of a store's unfinished deltas the last [`anabranch_sync::limits::MAX_PARTIALS`] to begin are kept.
+    /// Of a store's unfinished deltas the last to begin are kept, as many as a Have can name.
     fn stage(&self, store: &StoreId, part: StagedPart) -> Pending<'static, ()>;
 
     /// The unfinished deltas of a store, the last to begin last.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use anabranch_core::site::SiteId;
 use serde_json::json;
 
+use crate::resume::ResumeKey;
 use crate::store_id::StoreId;
 use anabranch_sync::scope::Scopes;
 
@@ -133,6 +134,11 @@ impl Tokens {
     /// What the relay calls itself: a digest of its public key.
     pub(crate) fn site(&self) -> SiteId {
         self.keys.own().site()
+    }
+
+    /// Makes and reads resume tickets.
+    pub(crate) fn resume(&self) -> &ResumeKey {
+        &self.keys.own().resume
     }
 
     /// Checks a token; what it grants.

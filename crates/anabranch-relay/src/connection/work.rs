@@ -7,6 +7,7 @@ use std::sync::Arc;
 use anabranch_core::vector::VersionVector;
 use anabranch_sync::StoreEvent;
 use anabranch_sync::frame::{DeltaName, Partial};
+use anabranch_sync::ticket::Basis;
 
 use super::lane::Exported;
 use crate::hub::Seat;
@@ -17,14 +18,18 @@ use crate::storage::{Appended, StorageError};
 /// Something that is under way.
 pub(super) type Job = Pin<Box<dyn Future<Output = Outcome> + Send>>;
 
+/// What is read when a store is opened.
+pub(super) struct Opened {
+    pub(super) vector: Arc<VersionVector>,
+    pub(super) partials: Vec<Partial>,
+    /// What the shown ticket stands for, if it does.
+    pub(super) resumed: Option<Basis>,
+}
+
 /// What came of it, for the lane of this serial number.
 pub(super) enum Outcome {
     /// A store was opened.
-    Opened {
-        serial: u32,
-        seat: Seat,
-        opened: Result<(Arc<VersionVector>, Vec<Partial>), StorageError>,
-    },
+    Opened { serial: u32, seat: Seat, opened: Result<Opened, StorageError> },
     /// A question was answered.
     Read { serial: u32, event: Box<StoreEvent>, exported: Option<Exported> },
     /// A part was checked.

@@ -7,44 +7,113 @@ use super::{Answer, text};
 
 /// One operation of the interface.
 struct Operation {
-    method: &'static str,
-    path: &'static str,
+    /// Method and path.
+    route: (&'static str, &'static str),
+    /// The scope that its token needs; empty: no token.
+    scope: &'static str,
+    /// Media type of the body; empty: none.
+    takes: &'static str,
+    /// Status and media type of the answer.
+    gives: (&'static str, &'static str),
     summary: &'static str,
-    /// The scope that its token needs; `None`: no token.
-    scope: Option<&'static str>,
-    /// Media types of body and answer.
-    takes: Option<&'static str>,
-    gives: &'static str,
-    status: &'static str,
 }
 
 const JSON: &str = "application/json";
 const BYTES: &str = "application/octet-stream";
 const TEXT: &str = "text/plain";
 
-#[rustfmt::skip]
+const fn operation(
+    route: (&'static str, &'static str),
+    scope: &'static str,
+    takes: &'static str,
+    gives: (&'static str, &'static str),
+    summary: &'static str,
+) -> Operation {
+    Operation { route, scope, takes, gives, summary }
+}
+
 const OPERATIONS: &[Operation] = &[
-    Operation { method: "get", path: "/healthz", summary: "Whether the process lives", scope: None, takes: None, gives: TEXT, status: "200" },
-    Operation { method: "get", path: "/readyz", summary: "Whether the storage answers", scope: None, takes: None, gives: TEXT, status: "200" },
-    Operation { method: "get", path: "/metrics", summary: "Counters for Prometheus; who delivers is shown to admins", scope: None, takes: None, gives: TEXT, status: "200" },
-    Operation { method: "get", path: "/sync", summary: "WebSocket with any number of stores, one a channel", scope: Some("any"), takes: None, gives: TEXT, status: "101" },
-    Operation { method: "get", path: "/sync/{store}", summary: "WebSocket whose channel 0 is this store", scope: Some("any"), takes: None, gives: TEXT, status: "101" },
-    Operation { method: "post", path: "/api/token", summary: "Make a token: {subject, audience: [..], scope: [..], expires_in}", scope: Some("admin"), takes: Some(JSON), gives: JSON, status: "201" },
-    Operation { method: "post", path: "/api/ticket", summary: "Make a one-time ticket for the query of /sync?ticket=, good for 30 s", scope: Some("any"), takes: None, gives: JSON, status: "201" },
-    Operation { method: "post", path: "/api/revoke", summary: "Revoke a token {token_id} or all of a subject {subject}", scope: Some("admin"), takes: Some(JSON), gives: JSON, status: "200" },
-    Operation { method: "get", path: "/api/stores", summary: "List stores; ?after= goes on behind a name", scope: Some("admin"), takes: None, gives: JSON, status: "200" },
-    Operation { method: "get", path: "/api/stores/{store}", summary: "Size, vector, and who delivered which versions", scope: Some("read"), takes: None, gives: JSON, status: "200" },
-    Operation { method: "delete", path: "/api/stores/{store}", summary: "Forget a store", scope: Some("admin"), takes: None, gives: JSON, status: "200" },
-    Operation { method: "get", path: "/api/stores/{store}/export", summary: "Deltas above ?since= (a vector as JSON), one behind the other, as `ana import` takes them", scope: Some("read"), takes: None, gives: BYTES, status: "200" },
-    Operation { method: "post", path: "/api/stores/{store}/import", summary: "Take deltas, one behind the other, as `ana export` writes them", scope: Some("write"), takes: Some(BYTES), gives: JSON, status: "200" },
+    operation(("get", "/healthz"), "", "", ("200", TEXT), "Whether the process lives"),
+    operation(("get", "/readyz"), "", "", ("200", TEXT), "Whether the storage answers"),
+    operation(
+        ("get", "/metrics"),
+        "",
+        "",
+        ("200", TEXT),
+        "Counters for Prometheus; who delivers is shown to admins",
+    ),
+    operation(
+        ("get", "/sync"),
+        "any",
+        "",
+        ("101", TEXT),
+        "WebSocket with any number of stores, one a channel",
+    ),
+    operation(
+        ("get", "/sync/{store}"),
+        "any",
+        "",
+        ("101", TEXT),
+        "WebSocket whose channel 0 is this store",
+    ),
+    operation(
+        ("post", "/api/token"),
+        "admin",
+        JSON,
+        ("201", JSON),
+        "Make a token: {subject, audience: [..], scope: [..], expires_in}",
+    ),
+    operation(
+        ("post", "/api/ticket"),
+        "any",
+        "",
+        ("201", JSON),
+        "Make a one-time ticket for /sync?ticket=, good for 30 s",
+    ),
+    operation(
+        ("post", "/api/revoke"),
+        "admin",
+        JSON,
+        ("200", JSON),
+        "Revoke a token {token_id} or all of a subject {subject}",
+    ),
+    operation(
+        ("get", "/api/stores"),
+        "admin",
+        "",
+        ("200", JSON),
+        "List stores; ?after= goes on behind a name",
+    ),
+    operation(
+        ("get", "/api/stores/{store}"),
+        "read",
+        "",
+        ("200", JSON),
+        "Size, vector, and who delivered which versions",
+    ),
+    operation(("delete", "/api/stores/{store}"), "admin", "", ("200", JSON), "Forget a store"),
+    operation(
+        ("get", "/api/stores/{store}/export"),
+        "read",
+        "",
+        ("200", BYTES),
+        "Deltas above ?since= (a vector as JSON), one behind the other, as `ana import` takes them",
+    ),
+    operation(
+        ("post", "/api/stores/{store}/import"),
+        "write",
+        BYTES,
+        ("200", JSON),
+        "Take deltas, one behind the other, as `ana export` writes them",
+    ),
 ];
 
 /// The document.
 pub(super) fn document() -> Value {
     let mut paths = Map::new();
     for operation in OPERATIONS {
-        let path = paths.entry(operation.path).or_insert_with(|| json!({}));
-        path[operation.method] = operation.json();
+        let (method, path) = operation.route;
+        paths.entry(path).or_insert_with(|| json!({}))[method] = operation.json();
     }
     json!({
         "openapi": "3.1.0",
@@ -73,24 +142,25 @@ pub(super) fn document() -> Value {
 impl Operation {
     fn json(&self) -> Value {
         let problem = json!({ "$ref": "#/components/schemas/Problem" });
+        let (status, kind) = self.gives;
         let mut operation = json!({
             "summary": self.summary,
             "responses": {
-                self.status: { "description": "Done", "content": { self.gives: {} } },
+                status: { "description": "Done", "content": { kind: {} } },
                 "default": {
                     "description": "A problem",
                     "content": { "application/problem+json": { "schema": problem } },
                 },
             },
         });
-        if let Some(scope) = self.scope {
+        if !self.scope.is_empty() {
             operation["security"] = json!([{ "token": [] }]);
-            operation["description"] = json!(format!("Scope: {scope}"));
+            operation["description"] = json!(format!("Scope: {}", self.scope));
         }
-        if let Some(kind) = self.takes {
-            operation["requestBody"] = json!({ "required": true, "content": { kind: {} } });
+        if !self.takes.is_empty() {
+            operation["requestBody"] = json!({ "required": true, "content": { self.takes: {} } });
         }
-        if self.path.contains("{store}") {
+        if self.route.1.contains("{store}") {
             operation["parameters"] = json!([{
                 "name": "store", "in": "path", "required": true,
                 "schema": { "type": "string", "pattern": "^[A-Za-z0-9_~-][A-Za-z0-9._~-]{0,127}$" },
@@ -103,24 +173,13 @@ impl Operation {
 /// The same as a page without a script.
 pub(super) fn page() -> Answer {
     let mut rows = String::new();
-    for operation in OPERATIONS {
-        let scope = operation.scope.unwrap_or("");
-        let method = operation.method.to_ascii_uppercase();
+    for Operation { route: (method, path), scope, summary, .. } in OPERATIONS {
+        let method = method.to_ascii_uppercase();
         rows.push_str(&format!(
-            "<tr><td><code>{method}</code></td><td><code>{}</code></td><td>{}</td><td>{scope}</td></tr>\n",
-            operation.path, operation.summary,
+            "<tr><td><code>{method}</code><td><code>{path}</code><td>{summary}<td>{scope}\n"
         ));
     }
-    let page = format!(
-        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>Anabranch relay</title>\n\
-         <style>body{{font:16px/1.5 system-ui;max-width:60rem;margin:2rem auto;padding:0 1rem}}\
-         td,th{{text-align:left;padding:.3rem 1rem .3rem 0;vertical-align:top}}</style>\n\
-         <h1>Anabranch relay</h1>\n<p>Tokens go into <code>Authorization: Bearer</code>. Errors are \
-         <code>application/problem+json</code>. For programs: <a href=\"/api/openapi.json\">\
-         openapi.json</a>.</p>\n<table><tr><th></th><th>path</th><th></th><th>scope</th></tr>\n\
-         {rows}</table></html>\n",
-    );
-    let mut answer = text(page);
+    let mut answer = text(include_str!("page.html").replace("{rows}", &rows));
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
     let policy = HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'");

@@ -20,6 +20,7 @@ use serde::Deserialize;
 use super::TokenError;
 use super::jws::Key;
 use crate::limits::{JWKS_REREAD_S, MAX_JWKS_BYTES, MAX_KEYS, MAX_KID_BYTES, MIN_SECRET_BYTES};
+use crate::resume::ResumeKey;
 
 /// Why keys cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +58,7 @@ pub enum KeyError {
 pub(super) struct OwnKey {
     pub(super) pair: Ed25519KeyPair,
     pub(super) kid: String,
+    pub(super) resume: ResumeKey,
 }
 
 impl OwnKey {
@@ -82,7 +84,7 @@ impl OwnKey {
         })?;
         let name = blake3::hash(pair.public_key().as_ref());
         let kid = format!("relay-{}", HEXLOWER.encode(&name.as_bytes()[..8]));
-        Ok((OwnKey { pair, kid }, is_new))
+        Ok((OwnKey { pair, kid, resume: ResumeKey::new(&bytes) }, is_new))
     }
 
     /// A site id that is the relay's for as long as its key is.

@@ -40,7 +40,8 @@ impl Issuer {
             { "kty": "OKP", "crv": "Ed25519", "kid": "ed", "use": "sig",
               "x": BASE64URL_NOPAD.encode(ed.public_key().as_ref()) },
             { "kty": "EC", "crv": "P-256", "kid": "es", "alg": "ES256",
-              "x": BASE64URL_NOPAD.encode(&point[1..33]), "y": BASE64URL_NOPAD.encode(&point[33..]) },
+              "x": BASE64URL_NOPAD.encode(&point[1..33]),
+              "y": BASE64URL_NOPAD.encode(&point[33..]) },
             { "kty": "RSA", "kid": "rsa", "n": "AQAB", "e": "AQAB" },
         ]});
         let keys = tempfile::tempdir().unwrap();

@@ -11,8 +11,10 @@ use anabranch_core::site::SiteId;
 use anabranch_core::vector::VersionVector;
 use anabranch_core::wire::{Decoder, decode};
 use anabranch_sync::frame::{
-    Delta, DeltaName, ErrorCode, ErrorFrame, Frame, Retry, StoreName, encode,
+    Decoded, Delta, DeltaName, ErrorCode, ErrorFrame, Frame, Have, Retry, StoreName,
+    decode as decode_frame, encode,
 };
+use anabranch_sync::ticket::Ticket;
 use anabranch_sync::{ChannelId, Config, Event, Open, Refusal, Request, Session, StoreEvent, Time};
 use bytes::Bytes;
 use tungstenite::client::IntoClientRequest;
@@ -27,6 +29,8 @@ pub(crate) struct Client {
     started: Instant,
     pub(crate) stores: BTreeMap<ChannelId, Copy>,
     pub(crate) events: Vec<Event>,
+    /// What the relay has said to hold.
+    pub(crate) haves: Vec<Have>,
 }
 
 /// A store in memory: what it holds, as parts of deltas in order of arrival.
@@ -114,15 +118,26 @@ impl Client {
             started: Instant::now(),
             stores: BTreeMap::new(),
             events: Vec::new(),
+            haves: Vec::new(),
         }
     }
 
     pub(crate) fn open(&mut self, store: &str, copy: Copy, token: &str) -> ChannelId {
+        self.reopen(store, copy, token, None)
+    }
+
+    pub(crate) fn reopen(
+        &mut self,
+        store: &str,
+        copy: Copy,
+        token: &str,
+        ticket: Option<Ticket>,
+    ) -> ChannelId {
         let open = Open {
             store: StoreName::new(store).unwrap(),
             site: copy.writer.site,
             token: Bytes::copy_from_slice(token.as_bytes()),
-            ticket: None,
+            ticket,
         };
         let channel = self.session.open(self.now(), open).unwrap();
         self.stores.insert(channel, copy);
@@ -190,7 +205,12 @@ impl Client {
     pub(crate) fn read(&mut self) -> bool {
         let now = self.now();
         match self.socket.read() {
-            Ok(Message::Binary(frame)) => self.session.handle_frame(now, frame),
+            Ok(Message::Binary(frame)) => {
+                if let Ok(Decoded::Frame(_, Frame::Have(have))) = decode_frame(&frame) {
+                    self.haves.push(have);
+                }
+                self.session.handle_frame(now, frame);
+            }
             Ok(Message::Close(_)) => return false,
             Ok(_) => {}
             Err(tungstenite::Error::Io(error)) if is_timeout(&error) => {

@@ -162,6 +162,35 @@ fn a_relay_restored_from_a_backup_heals() {
     b.until_holds(b_channel, &vector);
 }
 
+/// With the ticket of last time the relay says only what moved since.
+#[test]
+fn a_ticket_spares_the_vector() {
+    let mut world = World::new();
+    let (mut a, a_channel) = join(&world, 1, "write");
+    let (mut b, b_channel) = join(&world, 2, "write");
+    b.write(b_channel, 1, 5);
+    b.until_converged(b_channel);
+    a.write(a_channel, 1, 5);
+    let vector = b.copy(b_channel).writer.vector.clone();
+    a.until_holds(a_channel, &vector);
+    let ticket = a.until(|event| match event {
+        Event::TicketGiven { ticket, .. } if ticket.basis.mine.len() == 2 => Some(ticket.clone()),
+        _ => None,
+    });
+    let copy = a.stores.remove(&a_channel).unwrap();
+    drop(a);
+    b.write(b_channel, 1, 5);
+    b.until_converged(b_channel);
+    world.restart();
+    let token = world.token("user-1", "notes", "write");
+    let mut a = Client::connect(&world, "/sync/notes", None);
+    let channel = a.reopen("notes", copy, &token, Some(ticket));
+    let vector = b.copy(b_channel).writer.vector.clone();
+    a.until_holds(channel, &vector);
+    assert!(a.haves[0].is_on_ticket);
+    assert_eq!(a.haves[0].entries.len(), 1, "what b wrote since");
+}
+
 #[test]
 fn one_connection_carries_many_stores() {
     let world = World::new();

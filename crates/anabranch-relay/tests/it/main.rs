@@ -8,5 +8,6 @@ mod exchange;
 mod hostile;
 mod http;
 mod kill;
+mod load;
 mod tls;
 mod world;

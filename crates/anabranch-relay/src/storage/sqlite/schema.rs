@@ -41,7 +41,8 @@ CREATE TABLE site(
     version INTEGER NOT NULL, chain BLOB NOT NULL, owner INTEGER, UNIQUE(store, site));
 CREATE TABLE delta(
     id INTEGER PRIMARY KEY AUTOINCREMENT, store INTEGER NOT NULL, name BLOB NOT NULL,
-    subject INTEGER NOT NULL, received_ms INTEGER NOT NULL, n_bytes INTEGER NOT NULL, spans BLOB NOT NULL, part BLOB);
+    subject INTEGER NOT NULL, received_ms INTEGER NOT NULL, n_bytes INTEGER NOT NULL,
+    spans BLOB NOT NULL, part BLOB);
 CREATE INDEX delta_store ON delta(store, id);
 CREATE TABLE blob(
     delta INTEGER NOT NULL, part INTEGER NOT NULL, hash BLOB NOT NULL,
