@@ -12,6 +12,9 @@ use crate::run::{answers, run, target_dir};
 /// The version that works on Node.js 20; 13 needs 22.
 const BETTER_SQLITE3: &str = "better-sqlite3@12";
 
+/// A local S3 server: a mock that keeps objects in memory.
+const MOTO: &str = "moto[server]==5.2";
+
 /// Where npm packages for tests are kept: outside the sources, kept between runs.
 pub(crate) fn node_modules() -> PathBuf {
     target_dir().join("npm").join("node_modules")
@@ -22,6 +25,7 @@ pub(crate) fn setup() -> Result<Vec<String>> {
     let mut missing = Vec::new();
     debian(&mut missing);
     node(&mut missing)?;
+    moto(&mut missing);
     for what in &missing {
         eprintln!("could not be had: {what}");
     }
@@ -74,6 +78,22 @@ fn node(missing: &mut Vec<String>) -> Result<()> {
         missing.push(format!("{BETTER_SQLITE3}: installed, but does not open a database"));
     }
     Ok(())
+}
+
+/// A local S3 server, in a Python environment of its own in the target folder.
+fn moto(missing: &mut Vec<String>) {
+    let folder = target_dir().join("moto");
+    if folder.join("bin/moto_server").is_file() {
+        return;
+    }
+    eprintln!("installing the Python package {MOTO} into the target folder");
+    let made = run(Command::new("python3").args(["-m", "venv"]).arg(&folder));
+    let installed = made.and_then(|()| {
+        run(Command::new(folder.join("bin/pip")).args(["install", "--quiet", MOTO]))
+    });
+    if let Err(error) = installed {
+        missing.push(format!("{MOTO} (sync with a bucket): {error:#}"));
+    }
 }
 
 /// The folder above `include/node/node.h` of the Node.js on the path.

@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+mod blob;
 mod changes;
 mod check;
 mod crr;
@@ -47,6 +48,8 @@ pub(crate) enum Command {
     Diverge(diverge::Args),
     /// Say what a database holds: tables, versions, digest, size
     Status(status::Args),
+    /// Keep bytes by their hash, and get them back
+    Blob(blob::Args),
     /// List changes: who wrote when, and why
     Log(log::Args),
     /// List the cells that changed, as crsql_changes has them
@@ -74,6 +77,7 @@ impl Command {
             Command::Receipts(args) => receipts::run(&args, console),
             Command::Diverge(args) => diverge::run(&args, console),
             Command::Status(args) => status::run(&args, console),
+            Command::Blob(args) => blob::run(&args, console),
             Command::Log(args) => log::run(&args, console),
             Command::Changes(args) => changes::run(&args, console),
             Command::Export(args) => export::run(&args, console),

@@ -35,6 +35,12 @@ const HINTS: &[(&str, &str)] = &[
     ("damaged on its way", "copy the file again, or export again"),
     ("missing: changes of site", "export again without --since, or --since this copy's vector"),
     ("SiteReused", "two copies went on under one site id; keep one and import the other's rows"),
+    (
+        "Unauthorized",
+        "show a token: --token, or the variable ANABRANCH_TOKEN (`ana token` makes one)",
+    ),
+    ("TokenEnded", "show another token: --token, or the variable ANABRANCH_TOKEN"),
+    ("Forbidden", "the token does not allow it; `ana token --scope write` makes one that does"),
     ("ClockAhead", "the author's clock is wrong; set it, or try again later"),
     ("constraint failed", "the data breaks a rule of this table; nothing was changed"),
 ];

@@ -2,6 +2,8 @@
 
 use anabranch::rusqlite::types::{Value, ValueRef};
 
+use crate::failure::{Exit, Failure, Result};
+
 /// A name in double quotes, as SQL wants it.
 pub(crate) fn name(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
@@ -10,6 +12,19 @@ pub(crate) fn name(name: &str) -> String {
 /// Lower-case hexadecimal digits.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The 32 bytes of a hash, given as 64 hexadecimal digits.
+pub(crate) fn hash_of(digits: &str) -> Result<[u8; 32]> {
+    let bytes: Option<Vec<u8>> = (0..digits.len())
+        .step_by(2)
+        .map(|at| digits.get(at..at + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok()))
+        .collect();
+    let is_hex = digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+    bytes.filter(|_| is_hex).and_then(|bytes| bytes.try_into().ok()).ok_or_else(|| {
+        Failure::new(Exit::Usage, format!("{digits:?} is no hash"))
+            .hint("a hash has 64 hexadecimal digits, as `ana blob put` prints it")
+    })
 }
 
 /// A value as a person reads it: text bare, blobs as `x'…'`, nothing as `NULL`.

@@ -35,24 +35,33 @@ pub enum ClientError {
     Setup(String),
 }
 
+/// What a sync is told besides address and store.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// What a relay wants to see; may be empty.
+    pub token: String,
+    /// Blobs that are to be on both sides, by BLAKE3 hash. A relay gives them; it takes those
+    /// that it asks for.
+    pub blobs: Vec<[u8; 32]>,
+}
+
 /// Brings a store and a peer to the same state, as far as it goes now.
-///
-/// `token` is shown to a relay; empty if it wants none.
 ///
 /// # Errors
 /// [`ClientError`], for what is wrong on this side.
 pub fn once(
     connection: &Connection,
     address: &Address,
-    token: &str,
+    options: &Options,
     tell: &mut dyn FnMut(Event),
 ) -> Result<Report, ClientError> {
     let replica = Replica::new(connection);
     if matches!(address.target(), Target::Relay { .. }) {
-        let mut relay = relay(&[(replica, None)], address, token)?;
+        let mut relay = relay(&[(replica, None)], address, options)?;
         return Ok(relay_once(&mut relay, tell)?);
     }
-    let mut directory = Directory::new(storage(address)?, address.to_string());
+    let directory = Directory::new(storage(address)?, address.to_string());
+    let mut directory = directory.with_blobs(&options.blobs);
     Ok(directory.round(replica, now_ms(), tell)?)
 }
 
@@ -68,8 +77,14 @@ pub fn peers(connection: &Connection) -> Result<Vec<Peer>, StoreError> {
 pub(crate) fn storage(address: &Address) -> Result<Box<dyn Storage>, ClientError> {
     match address.target() {
         Target::Folder(path) => Ok(Box::new(Folder::new(path))),
+        #[cfg(feature = "s3")]
+        Target::Bucket { bucket, prefix } => {
+            let bucket = crate::storage::Bucket::new(bucket, prefix);
+            Ok(Box::new(bucket.map_err(|error| ClientError::Setup(error.to_string()))?))
+        }
+        #[cfg(not(feature = "s3"))]
         Target::Bucket { .. } => {
-            Err(wrong(address, "this program was built without S3 (feature s3)"))
+            Err(wrong(address, "this program was built without S3 (cargo feature s3)"))
         }
         Target::Relay { .. } => Err(wrong(address, "it is no directory")),
     }
@@ -79,12 +94,12 @@ pub(crate) fn storage(address: &Address) -> Result<Box<dyn Storage>, ClientError
 pub(crate) fn relay<'a>(
     stores: &[(Replica<'a>, Option<&str>)],
     address: &Address,
-    token: &str,
+    options: &Options,
 ) -> Result<Relay<'a>, ClientError> {
     let Target::Relay { base, store } = address.target() else {
         return Err(wrong(address, "several stores at once need a relay: ws:// or wss://"));
     };
-    if token.len() > MAX_TOKEN_BYTES {
+    if options.token.len() > MAX_TOKEN_BYTES {
         return Err(ClientError::Setup(format!(
             "the token is longer than {MAX_TOKEN_BYTES} bytes"
         )));
@@ -97,10 +112,10 @@ pub(crate) fn relay<'a>(
         };
         let name = name.ok_or_else(|| wrong(address, "the name of the store is missing"))?;
         let url = format!("{base}/{}", name.as_str());
-        channels.push(Channel::new(*replica, name, url));
+        channels.push(Channel::new(*replica, name, url).with_blobs(&options.blobs));
     }
     let failed = |error: std::io::Error| ClientError::Setup(error.to_string());
-    Relay::new(address.to_string(), token.to_string(), channels).map_err(failed)
+    Relay::new(address.to_string(), options.token.clone(), channels).map_err(failed)
 }
 
 fn wrong(address: &Address, why: &'static str) -> ClientError {
@@ -127,8 +142,14 @@ fn relay_once(relay: &mut Relay<'_>, tell: &mut dyn FnMut(Event)) -> Result<Repo
         let progress = channel.progress();
         (report.took, report.gave) = (progress.took, progress.gave);
         let has_moved = report.took.changes + report.gave.changes + report.took.bytes;
-        if *channel.state() == State::Converged {
-            break End::Converged;
+        if *channel.state() == State::Converged && !channel.wants_blobs() {
+            // Refusals on the way were overcome; blobs that the relay lacks were not.
+            (report.skipped, report.n_skipped) = (Vec::new(), 0);
+            channel.missing_blobs().iter().cloned().for_each(|blob| report.skip(blob));
+            break match report.skipped.first() {
+                None => End::Converged,
+                Some(blob) => End::Partly(format!("{}: {}", blob.name, blob.why)),
+            };
         }
         if let Some((why, retry)) = channel.stuck_with(quiet) {
             break match retry {

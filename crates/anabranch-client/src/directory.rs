@@ -8,6 +8,7 @@
 //! Invariant: a file counts as held by the directory only after all of it was read and its
 //! checksums agreed, or it was written by this process and synced.
 
+mod blobs;
 mod join;
 mod name;
 mod read;
@@ -16,6 +17,7 @@ mod shelf;
 mod tests;
 
 use anabranch_core::vector::VersionVector;
+use anabranch_sync::frame::BlobId;
 
 use crate::peer::{self, PeerRole};
 use crate::replica::{Replica, StoreError, n_changes_above};
@@ -31,6 +33,8 @@ pub(crate) struct Directory {
     url: String,
     /// Files that were read whole, in this process or, by `ana_peer_file`, in an earlier one.
     memory: shelf::Memory,
+    /// Blobs that are to be on both sides.
+    blobs: Vec<BlobId>,
 }
 
 /// What stops a round.
@@ -38,13 +42,22 @@ pub(crate) struct Directory {
 enum RoundError {
     #[error(transparent)]
     Storage(#[from] StorageError),
+    /// What is there was taken; what is here cannot be written there.
+    #[error("nothing could be given: {0}")]
+    Giving(StorageError),
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
 impl Directory {
     pub(crate) fn new(storage: Box<dyn Storage>, url: String) -> Directory {
-        Directory { storage, url, memory: shelf::Memory::default() }
+        Directory { storage, url, memory: shelf::Memory::default(), blobs: Vec::new() }
+    }
+
+    /// Brings these blobs along, to whichever side lacks them.
+    pub(crate) fn with_blobs(mut self, blobs: &[[u8; 32]]) -> Directory {
+        self.blobs = blobs.iter().copied().map(BlobId).collect();
+        self
     }
 
     /// Takes and gives once. What it could not do is in the report.
@@ -100,6 +113,7 @@ impl Directory {
             round.skip(Skipped { name, why, is_refused: false });
         }
         self.give(replica, &mut shelf, now_ms, round)?;
+        self.exchange_blobs(replica, round)?;
         join::join_old(&*self.storage, &mut shelf, now_ms)?;
         join::delete_replaced(&*self.storage, &mut shelf, now_ms)?;
         let held = shelf.held();
@@ -111,6 +125,29 @@ impl Directory {
             peer::note_held(replica, &self.url, PeerRole::Directory, &held, 1, now_ms)?;
         }
         Ok(held)
+    }
+
+    fn exchange_blobs(
+        &self,
+        replica: Replica<'_>,
+        round: &mut Round<'_>,
+    ) -> Result<(), RoundError> {
+        for blob in &self.blobs {
+            match blobs::exchange(&*self.storage, replica, *blob)? {
+                blobs::Fetched::Both { took, gave } => {
+                    round.report.took.bytes += took;
+                    round.report.gave.bytes += gave;
+                    if took + gave > 0 {
+                        (round.tell)(Event::Blob { hash: blob.0, bytes: took + gave });
+                    }
+                }
+                blobs::Fetched::Nowhere(why) => {
+                    let name = format!("blob {blob}");
+                    round.skip(Skipped { name, why, is_refused: false });
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The folder of a drive that is not mounted is often there and empty: filling it would
@@ -228,7 +265,8 @@ impl Directory {
         }
         let parts = replica.export(&held)?;
         let file = DeltaFile::of_parts(&parts, now_ms)?;
-        self.storage.put(&format!("{CHANGES}/{}", file.name), &parts)?;
+        let path = format!("{CHANGES}/{}", file.name);
+        self.storage.put(&path, &parts).map_err(RoundError::Giving)?;
         round.gave(Moved { changes: n_changes_above(&held, &file.to), bytes: file.n_bytes });
         shelf.add(file);
         Ok(())
@@ -296,7 +334,8 @@ fn end_after(error: RoundError, report: &Report) -> Result<End, StoreError> {
     Ok(match error {
         RoundError::Store(error @ StoreError::Busy(_)) => End::Partly(error.to_string()),
         RoundError::Store(error) => return Err(error),
-        RoundError::Storage(error) => match error {
+        RoundError::Storage(error @ StorageError::Denied { .. }) => End::Refused(error.to_string()),
+        RoundError::Storage(error) | RoundError::Giving(error) => match error {
             StorageError::Offline { .. } if !has_moved => End::Offline(error.to_string()),
             _ => End::Partly(error.to_string()),
         },

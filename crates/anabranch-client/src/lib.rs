@@ -10,6 +10,7 @@
 
 mod address;
 mod backoff;
+mod blob;
 mod client;
 mod directory;
 mod limits;
@@ -23,7 +24,7 @@ mod storage;
 mod watch;
 
 pub use address::{Address, AddressError};
-pub use client::{ClientError, once, peers};
+pub use client::{ClientError, Options, once, peers};
 pub use peer::{Peer, PeerRole};
 pub use receipt::Receipts;
 pub use replica::StoreError;

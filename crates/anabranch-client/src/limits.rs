@@ -17,6 +17,9 @@ pub(crate) const MAX_JOINED_BYTES: u64 = 16 << 20;
 pub(crate) const MAX_JOINED_RATIO: u64 = 4;
 /// Files of fewer bytes count as this large: what a file costs besides its bytes.
 pub(crate) const MIN_FILE_COST_BYTES: u64 = 64 << 10;
+/// Bytes of one request that puts an object; larger ones go in parts.
+#[cfg(feature = "s3")]
+pub(crate) const MAX_PUT_BYTES: u64 = 16 << 20;
 /// How old a joined file is before the files it replaces are deleted, in milliseconds: a
 /// cloud drive may bring a deletion long before a large file.
 pub(crate) const REPLACED_AFTER_MS: u64 = 60 * 60 * 1000;

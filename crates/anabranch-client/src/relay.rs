@@ -322,7 +322,18 @@ impl Live {
         if let SessionEvent::Closed { .. } = event {
             self.places.remove(&id);
         }
+        let is_opened = matches!(event, SessionEvent::Opened { .. });
+        if let Some(progress) = self.session.progress(id) {
+            channels[place].note_progress(&progress);
+        }
         channels[place].note(event, told)?;
+        if is_opened {
+            for (blob, first) in channels[place].blobs_to_want()? {
+                if self.session.want_blob(id, blob, first).is_err() {
+                    break;
+                }
+            }
+        }
         if self.places.is_empty() && ending.is_none() {
             // Nothing is left to talk about: as the last channel ended.
             *ending = channels[place].ended_with().cloned();

@@ -14,6 +14,13 @@ pub enum Event {
     Took(Moved),
     /// Changes went and are on the peer's disk.
     Gave(Moved),
+    /// A blob that was asked for has moved, in either direction, and is whole.
+    Blob {
+        /// BLAKE3 of its bytes.
+        hash: [u8; 32],
+        /// How many it has.
+        bytes: u64,
+    },
     /// A file or delta was left out for now.
     Skipped(Skipped),
     /// Nothing is left to move in either direction.

@@ -3,8 +3,12 @@
 //! Invariant: an object is immutable and appears whole or not at all; putting one that is
 //! there already is not an error, and changes nothing.
 
+#[cfg(feature = "s3")]
+mod bucket;
 mod folder;
 
+#[cfg(feature = "s3")]
+pub(crate) use bucket::Bucket;
 pub(crate) use folder::Folder;
 
 use std::ops::Range;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 
 use crate::address::{Address, Target};
-use crate::client::{ClientError, now_ms, relay, storage};
+use crate::client::{ClientError, Options, now_ms, relay, storage};
 use crate::directory::Directory;
 use crate::limits::{COMMIT_POLL_MS, DIRECTORY_GATHER_MS, DIRECTORY_POLL_MS, MAX_TOLD};
 use crate::relay::Relay;
@@ -49,18 +49,19 @@ impl<'a> Watch<'a> {
     pub fn new(
         stores: &[(&'a Connection, Option<&str>)],
         address: &Address,
-        token: &str,
+        options: &Options,
     ) -> Result<Watch<'a>, ClientError> {
         let stores: Vec<(Replica<'a>, Option<&str>)> =
             stores.iter().map(|(store, name)| (Replica::new(store), *name)).collect();
         let link = match (address.target(), &stores[..]) {
             (Target::Folder(_) | Target::Bucket { .. }, [(replica, _)]) => {
                 let directory = Directory::new(storage(address)?, address.to_string());
+                let directory = directory.with_blobs(&options.blobs);
                 let (due, seen, last) = (Instant::now(), None, None);
                 let replica = *replica;
                 Link::Directory(Box::new(WatchedDirectory { replica, directory, due, seen, last }))
             }
-            _ => Link::Relay(Box::new(relay(&stores, address, token)?)),
+            _ => Link::Relay(Box::new(relay(&stores, address, options)?)),
         };
         Ok(Watch { link, told: VecDeque::new() })
     }

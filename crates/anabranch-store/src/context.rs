@@ -148,6 +148,7 @@ fn register(cx: &Rc<Context>) -> Result<()> {
     crate::transaction::register(cx)?;
     crate::capture::register(cx)?;
     crate::functions::register(cx)?;
+    crate::blob::register(cx)?;
     crate::changes::register(cx)?;
     crate::delta::register(cx)?;
     crate::digest::register(cx)?;

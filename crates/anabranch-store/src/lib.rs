@@ -33,6 +33,7 @@ mod transaction;
 mod metadata;
 
 mod base;
+mod blob;
 mod changes;
 mod delta;
 mod merge;

@@ -42,6 +42,10 @@ pub(crate) const MAX_STAGED_BYTES: u64 = 64 << 30;
 /// Deltas staged at a time: one for each peer that sends at once; the parts of one that
 /// never ends must go some day.
 pub(crate) const MAX_STAGED_DELTAS: u64 = 16;
+/// Bytes of a chunk of a blob, but for the last: what the sync protocol carries at a time.
+pub(crate) const BLOB_CHUNK_BYTES: usize = 64 << 10;
+/// Bytes of a blob that one call takes or gives: SQLite's own default bound on a value.
+pub(crate) const MAX_BLOB_BYTES: usize = 1_000_000_000;
 /// Findings of `ana_check` that are listed: a damage that repeats in every row is not
 /// better understood by more lines.
 pub(crate) const MAX_FINDINGS: usize = 1000;

@@ -8,6 +8,7 @@ use anabranch_core::value::{Value, ValueRef};
 use anabranch_sqlite::{Db, SqlError};
 
 use crate::atomic::{Bracket, atomically};
+use crate::blob;
 use crate::error::{Result, StoreError};
 use crate::metadata::tables;
 use crate::shape::{integer, text};
@@ -37,6 +38,8 @@ const OBJECTS: &[&str] = &[
     "ana_salt",
     "ana_peer",
     "ana_peer_file",
+    "ana_blob",
+    "ana_blob_chunk",
 ];
 
 /// The tables that clients of cr-sqlite read, those of the registry, the staging of deltas,
@@ -144,6 +147,7 @@ fn site_id(db: &Db) -> Result<Option<Value>> {
 fn create_objects(db: &Db) -> std::result::Result<(), SqlError> {
     db.execute_batch(CREATE)?;
     db.execute_batch(tables::CREATE)?;
+    db.execute_batch(blob::CREATE)?;
     let insert = |sql: &str, value: ValueRef<'_>| db.execute(sql, &[value]);
     insert(
         "INSERT OR IGNORE INTO main.crsql_master VALUES ('crsqlite_version', ?1)",

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use anabranch_client::{Address, ClientError, Event, Peer, Receipts, Report, StoreError, Told};
+use anabranch_client::{
+    Address, ClientError, Event, Options, Peer, Receipts, Report, StoreError, Told,
+};
 
 use crate::error::{Error, Result};
 use crate::store::Store;
@@ -13,7 +15,8 @@ const FOREVER: Duration = Duration::from_secs(1 << 30);
 /// Brings a store and a peer to the same state.
 ///
 /// The peer is named by a URL: `wss://host/sync/notes` is the store `notes` of a relay;
-/// `dir:/media/stick` is a folder (a stick, a share, a cloud drive's folder, a git checkout).
+/// `dir:/media/stick` is a folder (a stick, a share, a cloud drive's folder, a git checkout);
+/// `s3://bucket/prefix` the same in a bucket, with the cargo feature `s3`.
 ///
 /// Whatever happens to the connection, each side keeps what it has committed, and the next
 /// sync goes on from there: what this store has not given yet is in its own log, and nowhere
@@ -44,7 +47,7 @@ const FOREVER: Duration = Duration::from_secs(1 << 30);
 #[derive(Clone, Debug)]
 pub struct Sync {
     address: Address,
-    token: String,
+    options: Options,
 }
 
 impl Sync {
@@ -53,12 +56,19 @@ impl Sync {
     /// # Errors
     /// [`Error::Address`].
     pub fn to(url: &str) -> Result<Sync> {
-        Ok(Sync { address: url.parse()?, token: String::new() })
+        Ok(Sync { address: url.parse()?, options: Options::default() })
     }
 
     /// Shows this token to the relay.
     pub fn token(mut self, token: impl Into<String>) -> Sync {
-        self.token = token.into();
+        self.options.token = token.into();
+        self
+    }
+
+    /// Brings a blob along, by its BLAKE3 hash: to this store, if it lacks it, and into a
+    /// directory that does. A relay takes blobs that it asks for.
+    pub fn blob(mut self, hash: [u8; 32]) -> Sync {
+        self.options.blobs.push(hash);
         self
     }
 
@@ -86,7 +96,7 @@ impl Sync {
     /// # Errors
     /// What is wrong with this store's own file.
     pub fn run(&self, store: &Store, tell: &mut dyn FnMut(Event)) -> Result<Report> {
-        Ok(anabranch_client::once(store.sql(), &self.address, &self.token, tell)?)
+        Ok(anabranch_client::once(store.sql(), &self.address, &self.options, tell)?)
     }
 
     /// Like [`Sync::watch`], with a token.
@@ -123,7 +133,7 @@ impl Sync {
 
     fn start_unnamed<'s>(&self, stores: &[(&'s Store, Option<&str>)]) -> Result<Watch<'s>> {
         let stores: Vec<_> = stores.iter().map(|(store, name)| (store.sql(), *name)).collect();
-        let watch = anabranch_client::Watch::new(&stores, &self.address, &self.token)?;
+        let watch = anabranch_client::Watch::new(&stores, &self.address, &self.options)?;
         Ok(Watch { watch })
     }
 

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::console::Console;
 use crate::failure::{Exit, Failure, Result};
 use crate::hint::word;
+use crate::literal::hash_of;
 use crate::open;
 use crate::output::{bytes, count};
 use crate::progress::Progress;
@@ -46,14 +47,20 @@ pub(crate) struct Args {
     #[arg(long)]
     watch: bool,
     /// What the relay wants to see; default: the variable ANABRANCH_TOKEN
-    #[arg(long, hide_default_value = true)]
+    #[arg(long)]
     token: Option<String>,
+    /// Bring this blob along, by its hash; may be given again
+    #[arg(long = "blob", value_name = "HASH")]
+    blobs: Vec<String>,
 }
 
 pub(crate) fn run(args: &Args, console: &mut Console) -> Result<Exit> {
     let variable = || std::env::var(TOKEN_VARIABLE).ok();
     let token = args.token.clone().or_else(variable).unwrap_or_default();
-    let sync = Sync::to(&args.url)?.token(token);
+    let mut sync = Sync::to(&args.url)?.token(token);
+    for hash in &args.blobs {
+        sync = sync.blob(hash_of(hash)?);
+    }
     let store = open::writable(&args.db)?;
     if args.watch {
         return watch::run(&store, &sync, console);
@@ -129,11 +136,15 @@ fn finish(report: &Report, args: &Args) -> Result<Exit> {
         End::Converged => Ok(Exit::Ok),
         End::Offline(why) => Err(Failure::new(Exit::Io, format!("offline: {why}"))
             .hint("nothing is lost: run the command again when it is there")),
-        End::Refused(why) => Err(Failure::new(Exit::Refused, format!("refused: {why}"))
-            .known_hint_or("nothing that was refused is lost; both sides are as they were")),
+        End::Refused(why) => Err(refused(why)),
         End::Partly(why) => Err(Failure::new(Exit::Again, format!("not all of it: {why}"))
             .hint(format!("`ana sync {} {}` goes on where this stopped", word(&db), word(url)))),
     }
+}
+
+fn refused(why: &str) -> Failure {
+    Failure::new(Exit::Refused, format!("refused: {why}"))
+        .known_hint_or("nothing that was refused is lost; both sides are as they were")
 }
 
 fn as_json(report: &Report, peer: &str) -> Value {

@@ -7,11 +7,14 @@
 
 mod ana;
 mod bad_input;
+#[cfg(feature = "s3")]
+mod bucket;
 mod examples;
 mod exchange;
 mod hosts;
 mod json;
 mod merging;
+mod relay;
 mod serve;
 mod shape;
 mod sql;

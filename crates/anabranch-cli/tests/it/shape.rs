@@ -2,9 +2,9 @@
 
 use crate::ana::{Ana, run};
 
-const COMMANDS: [&str; 16] = [
+const COMMANDS: [&str; 17] = [
     "try", "init", "sql", "crr", "merge", "diverge", "status", "log", "changes", "export",
-    "import", "check", "sync", "receipts", "serve", "token",
+    "import", "check", "sync", "receipts", "serve", "token", "blob",
 ];
 
 /// Every command's help has an example; the general help lists exit statuses.

@@ -90,6 +90,43 @@ fn how_a_sync_ends() {
     assert!(status.contains("mounted") && status.contains("unknown table"), "{status}");
 }
 
+/// A blob travels when it is asked for, and only then.
+#[test]
+fn blobs_travel_when_asked_for() {
+    let ana = Ana::with_notes();
+    ana.copy("a.db", "b.db");
+    std::fs::create_dir(ana.path("stick")).unwrap();
+    let bytes: Vec<u8> = (0..200_000_u32).map(|n| (n.wrapping_mul(n) >> 8) as u8).collect();
+    ana.write("photo", &bytes);
+    let hash = ana.ok(&["blob", "put", "a.db", "photo"]);
+    let hash = hash.trim();
+    assert_eq!(ana.one("a.db", &format!("SELECT length(ana_blob(x'{hash}'))")), "200000");
+    ana.ok(&["sync", "a.db", "dir:stick"]);
+    assert!(!ana.path("stick/blobs").exists());
+    let run = ana.run(&["sync", "b.db", "dir:stick", "--blob", hash]);
+    assert_eq!(run.status, 5, "{}{}", run.out, run.err);
+    ana.ok(&["sync", "a.db", "dir:stick", "--blob", hash]);
+    let file = ana.path("stick/blobs").join(&hash[..2]).join(hash);
+    assert_eq!(std::fs::read(&file).unwrap(), bytes);
+    // Damaged on its way: left out, and nothing of it stays.
+    std::fs::write(&file, &bytes[1..]).unwrap();
+    assert_eq!(ana.run(&["sync", "b.db", "dir:stick", "--blob", hash]).status, 5);
+    assert_eq!(ana.one("b.db", "SELECT count(*) FROM ana_blob_chunk"), "0");
+    ana.ok(&["sync", "a.db", "dir:stick", "--blob", hash]);
+    ana.ok(&["sync", "b.db", "dir:stick", "--blob", hash]);
+    ana.ok(&["blob", "get", "b.db", hash, "--output", "again"]);
+    assert_eq!(std::fs::read(ana.path("again")).unwrap(), bytes);
+    for (args, status) in [
+        (&["blob", "get", "b.db", "beef"][..], 2),
+        (&["blob", "get", "b.db", &"0".repeat(64)], 1),
+        (&["blob", "get", "b.db", hash, "--output", "again"], 3),
+        (&["blob", "put", "b.db", "no-file"], 3),
+        (&["sync", "b.db", "dir:stick", "--blob", "beef"], 2),
+    ] {
+        assert_eq!(ana.run(args).status, status, "{args:?}");
+    }
+}
+
 /// A watch says what happens as it happens; who kills it loses nothing.
 #[test]
 fn a_watch_is_killed_at_any_moment() {

@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use anabranch_core::vector::VersionVector;
 use anabranch_core::wire::peek;
-use anabranch_sync::frame::{Delta, DeltaName, ErrorCode, Partial, Receipt, Retry};
+use anabranch_sync::frame::{Chunk, Delta, DeltaName, ErrorCode, Partial, Receipt, Retry};
 use anabranch_sync::{Refusal, Request, StoreEvent};
 use bytes::Bytes;
 
+use crate::blob::{self, Prover};
 use crate::limits::MAX_PARTIALS;
 use crate::replica::{Replica, StoreError};
 
@@ -21,6 +22,7 @@ pub(super) struct Answers<'a> {
     told: VersionVector,
     /// The last delta of several parts that was exported.
     kept: Option<Kept>,
+    prover: Prover,
     /// Whether something was applied that the session has not heard to be durable.
     owes_durable: bool,
 }
@@ -53,7 +55,7 @@ impl From<StoreEvent> for Answer {
 impl<'a> Answers<'a> {
     pub(super) fn new(replica: Replica<'a>) -> Answers<'a> {
         let told = VersionVector::new();
-        Answers { replica, told, kept: None, owes_durable: false }
+        Answers { replica, told, kept: None, prover: Prover::default(), owes_durable: false }
     }
 
     pub(super) fn replica(&self) -> Replica<'a> {
@@ -84,11 +86,19 @@ impl<'a> Answers<'a> {
                 let refusal = Refusal::new(ErrorCode::SiteReused, Retry::Never, text);
                 StoreEvent::ForkRefused(refusal).into()
             }
-            Request::ReadChunk { blob, .. } => StoreEvent::Chunk { blob, chunk: None }.into(),
+            Request::ReadChunk { blob, index, .. } => {
+                let chunk = self.prover.chunk(self.replica, blob, index)?;
+                StoreEvent::Chunk { blob, chunk }.into()
+            }
             Request::StoreChunk { blob, chunk, .. } => {
-                let text = "this copy keeps no blobs";
-                let refusal = Some(Refusal::new(ErrorCode::Unsupported, Retry::Never, text));
-                StoreEvent::ChunkStored { blob, index: chunk.index, refusal }.into()
+                let Chunk { blob_bytes, index, bytes, .. } = chunk;
+                let stored = blob::store(self.replica, blob, index, blob_bytes, &bytes);
+                let refusal = match stored {
+                    Ok(_) => None,
+                    Err(error @ StoreError::Busy(_)) => Some(refusal(&error)),
+                    Err(error) => return Err(error),
+                };
+                StoreEvent::ChunkStored { blob, index, refusal }.into()
             }
             Request::IssueTicket { .. } => StoreEvent::Ticket(None).into(),
             Request::Receipts { changes, .. } => {

@@ -4,14 +4,18 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use anabranch_core::limits::MAX_PART_BYTES;
 use anabranch_core::vector::VersionVector;
-use anabranch_sync::frame::{ErrorFrame, Retry, Role, StoreName};
+use anabranch_sync::frame::{BlobId, ErrorFrame, Partial, Retry, Role, StoreName};
 use anabranch_sync::ticket::Ticket;
-use anabranch_sync::{ChannelId, Event as SessionEvent, Open, Request, StoreEvent};
+use anabranch_sync::{
+    ChannelId, Event as SessionEvent, Open, Progress as SessionProgress, Request, StoreEvent,
+};
 use bytes::Bytes;
 
 use super::answers::Answers;
 use super::words;
+use crate::blob;
 use crate::client::now_ms;
 use crate::limits::NOTE_PEER_MS;
 use crate::peer::{self, PeerRole};
@@ -45,6 +49,14 @@ pub(crate) struct Channel<'a> {
     moved: Progress,
     /// When something moved last.
     moved_at: Instant,
+    /// Bytes that the present session had sent when it was last looked at.
+    sent_bytes: u64,
+    /// Bytes sent since giving was last told.
+    untold_bytes: u64,
+    /// Blobs that are wanted and have not come.
+    wanted: Vec<BlobId>,
+    /// Blobs that do not come, and why.
+    missing_blobs: Vec<Skipped>,
     /// The last refusal, of either end.
     refused: Option<(String, Retry)>,
     /// What tells whether somebody may have committed: see [`Channel::is_touched`].
@@ -65,11 +77,44 @@ impl<'a> Channel<'a> {
             held: VersionVector::new(),
             moved: Progress::default(),
             moved_at: Instant::now(),
+            sent_bytes: 0,
+            untold_bytes: 0,
+            wanted: Vec::new(),
+            missing_blobs: Vec::new(),
             refused: None,
             seen: None,
             unwritten: false,
             written_at: None,
         }
+    }
+
+    /// Wants these blobs of the peer.
+    pub(crate) fn with_blobs(mut self, blobs: &[[u8; 32]]) -> Channel<'a> {
+        self.wanted = blobs.iter().copied().map(BlobId).collect();
+        self
+    }
+
+    /// Whether blobs that were asked for have neither come nor been refused.
+    pub(crate) fn wants_blobs(&self) -> bool {
+        !self.wanted.is_empty()
+    }
+
+    /// Blobs that do not come from this peer, and why.
+    pub(crate) fn missing_blobs(&self) -> &[Skipped] {
+        &self.missing_blobs
+    }
+
+    /// Blobs to be asked for, and the first chunk of each that is not here.
+    pub(super) fn blobs_to_want(&mut self) -> Result<Vec<(BlobId, u64)>, StoreError> {
+        let replica = self.answers.replica();
+        let mut wanted = Vec::new();
+        for blob in std::mem::take(&mut self.wanted) {
+            if !blob::is_whole(replica, blob)? {
+                self.wanted.push(blob);
+                wanted.push((blob, blob::first_missing(replica, blob)?));
+            }
+        }
+        Ok(wanted)
     }
 
     pub(crate) fn state(&self) -> &State {
@@ -203,6 +248,19 @@ impl<'a> Channel<'a> {
                 let replica = self.answers.replica();
                 peer::note_ticket(replica, &self.url, self.role, &ticket.to_bytes())?;
             }
+            SessionEvent::BlobDone { blob, .. } => {
+                self.wanted.retain(|wanted| *wanted != blob);
+                let bytes = blob::len_bytes(self.answers.replica(), blob)?.unwrap_or(0);
+                self.moved.took.bytes += bytes;
+                told.push_back(self.told(Event::Blob { hash: blob.0, bytes }));
+            }
+            SessionEvent::BlobFailed { blob, refusal, .. } => {
+                self.wanted.retain(|wanted| *wanted != blob);
+                let (name, why) = (format!("blob {blob}"), refusal.text);
+                let skipped = Skipped { name, why, is_refused: false };
+                self.missing_blobs.push(skipped.clone());
+                told.push_back(self.told(Event::Skipped(skipped)));
+            }
             SessionEvent::TokenWanted { .. } => told.push_back(self.told(Event::TokenWanted)),
             SessionEvent::Closed { error, .. } => self.state = State::Ended(error),
             _ => {}
@@ -218,10 +276,27 @@ impl<'a> Channel<'a> {
         if self.state == State::Converged {
             self.state = State::Exchanging;
         }
-        let moved = Moved { changes, bytes: 0 };
-        self.moved.gave.add(moved);
+        let moved = Moved { changes, bytes: std::mem::take(&mut self.untold_bytes) };
+        self.moved.gave.changes += changes;
         told.push_back(self.told(Event::Gave(moved)));
         self.tell_progress(told)
+    }
+
+    /// Takes note of how far the session is.
+    pub(super) fn note_progress(&mut self, progress: &SessionProgress) {
+        // A session counts from its connection on.
+        let sent = match progress.sent_bytes.checked_sub(self.sent_bytes) {
+            Some(sent) => sent,
+            None => progress.sent_bytes,
+        };
+        self.sent_bytes = progress.sent_bytes;
+        self.untold_bytes += sent;
+        self.moved.gave.bytes += sent;
+        let parts_left = |partial: Option<Partial>| {
+            partial.map_or(0, |partial| u64::from(partial.of.saturating_sub(partial.next)))
+        };
+        let n_parts = parts_left(progress.receiving) + parts_left(progress.sending);
+        self.moved.bytes_left = n_parts * MAX_PART_BYTES as u64;
     }
 
     fn tell_progress(&mut self, told: &mut VecDeque<Told>) -> Result<(), StoreError> {

@@ -1,6 +1,6 @@
 //! A copy in memory, with one conflict-free table.
 
-use anabranch_client::{Address, Event, Report};
+use anabranch_client::{Address, Event, Options, Report};
 use anabranch_sqlite::Embedded;
 
 pub(crate) struct Copy {
@@ -34,7 +34,7 @@ impl Copy {
     }
 
     pub(crate) fn sync_telling(&self, address: &Address, tell: &mut dyn FnMut(Event)) -> Report {
-        anabranch_client::once(&self.connection, address, "", tell).unwrap()
+        anabranch_client::once(&self.connection, address, &Options::default(), tell).unwrap()
     }
 
     pub(crate) fn digest(&self) -> Vec<u8> {

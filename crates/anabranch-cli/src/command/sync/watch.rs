@@ -3,9 +3,10 @@
 use anabranch::{Event, Store, Sync, Told};
 use serde_json::{Value, json};
 
-use super::{amount, moved_json};
+use super::{amount, moved_json, refused};
 use crate::console::Console;
-use crate::failure::{Exit, Failure, Result};
+use crate::failure::{Exit, Result};
+use crate::literal::hex;
 use crate::output::bytes;
 use crate::progress::Progress;
 use crate::terminal::Style;
@@ -39,8 +40,7 @@ pub(super) fn run(store: &Store, sync: &Sync, console: &mut Console) -> Result<E
         console.finish()?;
         if let Event::Refused(why) = event {
             progress.done();
-            return Err(Failure::new(Exit::Refused, format!("refused: {why}"))
-                .known_hint_or("a relay wants a token: --token, or the variable ANABRANCH_TOKEN"));
+            return Err(refused(&why));
         }
     }
 }
@@ -50,6 +50,7 @@ fn sentence(event: &Event, peer: &str, console: &Console) -> String {
         Event::Connected => format!("connected to {peer}"),
         Event::Took(moved) => format!("took {}", amount(*moved)),
         Event::Gave(moved) => format!("gave {}", amount(*moved)),
+        Event::Blob { hash, bytes: n } => format!("blob {} ({})", hex(hash), bytes(*n)),
         Event::Skipped(skipped) => format!("left out {}: {}", skipped.name, skipped.why),
         Event::Converged => console.paint(Style::Good, "in sync"),
         Event::Refused(why) => console.paint(Style::Bad, &format!("refused: {why}")),
@@ -72,6 +73,7 @@ fn as_json(event: &Event, now: &str, peer: &str) -> Value {
             "skipped",
             json!({ "name": skipped.name, "why": skipped.why, "refused": skipped.is_refused }),
         ),
+        Event::Blob { hash, bytes } => ("blob", json!({ "hash": hex(hash), "bytes": bytes })),
         Event::Converged => ("converged", json!({})),
         Event::Refused(why) => ("refused", json!({ "why": why })),
         Event::TokenWanted => ("token_wanted", json!({})),

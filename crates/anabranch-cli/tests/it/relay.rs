@@ -1,0 +1,161 @@
+//! `sync` with a real relay on loopback: `ana serve` on a free port, clients killed and
+//! refused, a watch, a blob that is asked for.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, ChildStdout, Stdio};
+
+use serde_json::Value;
+
+use crate::ana::Ana;
+
+/// A relay that runs, and what it printed of itself.
+struct Relay {
+    process: Child,
+    url: String,
+    token: String,
+}
+
+impl Relay {
+    fn start(ana: &Ana) -> Relay {
+        let mut command = ana.command(&["serve", "--listen", "127.0.0.1:0", "--data", "relay"]);
+        let command = command.stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut process = command.spawn().unwrap();
+        let lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        let (mut url, mut token) = (None, None);
+        // The first start prints the token last of the two, a later start none.
+        for line in lines.map(|line| line.unwrap()) {
+            for word in line.split_whitespace() {
+                let word = word.trim_end_matches(',');
+                if word.starts_with("ws://") && !word.contains("/sync") {
+                    url = Some(word.to_string());
+                }
+                if word.starts_with("eyJ") {
+                    token = Some(word.to_string());
+                }
+            }
+            if url.is_some() && token.is_some() {
+                break;
+            }
+        }
+        Relay { process, url: url.unwrap(), token: token.unwrap() }
+    }
+
+    fn store(&self, name: &str) -> String {
+        format!("{}/sync/{name}", self.url)
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap()
+}
+
+/// Waits for a line of a watch that tells an event.
+fn wait_for(lines: &mut BufReader<ChildStdout>, event: &str) -> Value {
+    loop {
+        let mut line = String::new();
+        assert!(lines.read_line(&mut line).unwrap() > 0, "the watch ended before {event}");
+        let told = json(&line);
+        if told["event"] == event {
+            return told;
+        }
+    }
+}
+
+#[test]
+fn copies_meet_at_a_relay() {
+    let ana = Ana::with_notes();
+    ana.copy("a.db", "b.db");
+    let relay = Relay::start(&ana);
+    let (url, token) = (relay.store("notes"), &relay.token.clone());
+    ana.ok(&["sql", "a.db", "INSERT INTO note VALUES('n1', 'from a')"]);
+    ana.ok(&["sql", "b.db", "INSERT INTO note VALUES('n2', 'from b')"]);
+    let out = ana.ok(&["sync", "a.db", &url, "--token", token]);
+    assert!(out.contains("gave 1 change (") && out.contains("holds the same"), "{out}");
+    let report = json(&ana.ok(&["sync", "b.db", &url, "--token", token, "--json"]));
+    assert_eq!((&report["took"]["changes"], &report["gave"]["changes"]), (&1.into(), &1.into()));
+    ana.ok(&["sync", "a.db", &url, "--token", token]);
+    assert_eq!(ana.words("a.db"), ana.words("b.db"));
+    let status = json(&ana.ok(&["status", "a.db", "--json"]));
+    assert_eq!(status["unsynced"], 0);
+    assert_eq!(status["peers"][0]["role"], "relay");
+    assert_eq!(status["peers"][0]["held"], status["vector"]);
+    // A newcomer with the same table.
+    ana.ok(&["init", "c.db"]);
+    ana.ok(&["sql", "c.db", "CREATE TABLE note(id TEXT PRIMARY KEY NOT NULL, body TEXT)"]);
+    ana.ok(&["crr", "c.db", "note"]);
+    ana.ok(&["sync", "c.db", &url, "--token", token]);
+    assert_eq!(ana.words("c.db"), ana.words("a.db"));
+    // Without a token, with a wrong one, with one that is for another store.
+    let other = ana.ok(&["token", "--data", "relay", "--subject", "x", "--store", "other"]);
+    let other = other.split_whitespace().find(|word| word.starts_with("eyJ")).unwrap().to_string();
+    for token in ["", "nonsense", &other] {
+        let run = ana.run(&["sync", "a.db", &url, "--token", token]);
+        assert_eq!(run.status, 4, "{}", run.err);
+        assert!(run.err.contains("token"), "{}", run.err);
+    }
+    drop(relay);
+    assert_eq!(ana.run(&["sync", "a.db", &url, "--token", token]).status, 3);
+}
+
+/// Two watches: what one program writes the other sees; one is killed and loses nothing.
+#[test]
+fn watches_are_live_and_survive() {
+    let ana = Ana::with_notes();
+    ana.copy("a.db", "b.db");
+    let relay = Relay::start(&ana);
+    let url = relay.store("notes");
+    let watch = |db: &str| {
+        let args = ["sync", db, &url, "--token", &relay.token, "--watch", "--json"];
+        let mut process = ana.command(&args).stdout(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(process.stdout.take().unwrap());
+        (process, lines)
+    };
+    let (mut a, mut from_a) = watch("a.db");
+    let (mut b, mut from_b) = watch("b.db");
+    wait_for(&mut from_a, "converged");
+    wait_for(&mut from_b, "converged");
+    ana.ok(&["sql", "a.db", "INSERT INTO note VALUES('n1', 'live')"]);
+    assert_eq!(wait_for(&mut from_a, "gave")["changes"], 1);
+    assert_eq!(wait_for(&mut from_b, "took")["changes"], 1);
+    assert_eq!(ana.one("b.db", "SELECT body FROM note"), "live");
+    b.kill().unwrap();
+    b.wait().unwrap();
+    ana.ok(&["sql", "b.db", "INSERT INTO note VALUES('n2', 'while nobody looked')"]);
+    let (mut b, mut from_b) = watch("b.db");
+    wait_for(&mut from_b, "gave");
+    wait_for(&mut from_a, "took");
+    for process in [&mut a, &mut b] {
+        process.kill().unwrap();
+        process.wait().unwrap();
+    }
+    assert_eq!(ana.words("a.db"), ana.words("b.db"));
+    for db in ["a.db", "b.db"] {
+        assert_eq!(ana.ok(&["check", db]), format!("{db}: clean\n"));
+    }
+}
+
+/// A relay that is killed and comes back on the same data: nothing acknowledged is lost.
+#[test]
+fn a_relay_that_died_is_made_whole() {
+    let ana = Ana::with_notes();
+    ana.copy("a.db", "b.db");
+    for n in 0..3 {
+        // Another port each time: the store is the same.
+        std::fs::remove_dir_all(ana.path("relay")).ok();
+        let relay = Relay::start(&ana);
+        let (url, token) = (relay.store("notes"), relay.token.as_str());
+        ana.ok(&["sql", "a.db", &format!("INSERT INTO note VALUES('a{n}', 'x')")]);
+        ana.ok(&["sync", "a.db", &url, "--token", token]);
+        ana.ok(&["sync", "b.db", &url, "--token", token]);
+        // The relay forgets everything; the next one is given all of it again.
+    }
+    assert_eq!(ana.words("a.db"), ana.words("b.db"));
+    assert_eq!(ana.one("b.db", "SELECT count(*) FROM note"), "3");
+}
