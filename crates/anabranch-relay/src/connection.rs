@@ -23,6 +23,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
+use tracing::Instrument;
 
 use crate::clock;
 use crate::hub::Wake;
@@ -52,24 +53,26 @@ pub(crate) async fn run(
     let counting = Arc::clone(&relay);
     let _counted = counting.metrics().sockets.enter();
     let connection = Connection::new(relay, store, grant);
+    let span = tracing::debug_span!("connection", instance = connection.instance);
     // The socket itself where it can be had: what hyper needed for HTTP goes.
     match io.downcast::<TokioIo<TcpStream>>() {
         Ok(parts) => {
             let (read, write) = parts.io.into_inner().into_split();
             let reader = MessageReader::new(read, &parts.read_buf);
             drop(parts.read_buf);
-            Box::pin(connection.speak(reader, write)).await;
+            Box::pin(connection.speak(reader, write).instrument(span)).await;
         }
         Err(io) => match io.downcast::<TokioIo<TlsStream<TcpStream>>>() {
             Ok(parts) => {
                 let (read, write) = tokio::io::split(parts.io.into_inner());
                 let reader = MessageReader::new(read, &parts.read_buf);
                 drop(parts.read_buf);
-                Box::pin(connection.speak(reader, write)).await;
+                Box::pin(connection.speak(reader, write).instrument(span)).await;
             }
             Err(io) => {
                 let (read, write) = tokio::io::split(TokioIo::new(io));
-                Box::pin(connection.speak(MessageReader::new(read, &[]), write)).await;
+                let reader = MessageReader::new(read, &[]);
+                Box::pin(connection.speak(reader, write).instrument(span)).await;
             }
         },
     }
@@ -237,7 +240,7 @@ impl Connection {
             Ok(Received::Pong) => {}
             Ok(Received::Close) => return Flow::End,
             Err(error) => {
-                tracing::debug!(%error, instance = self.instance, "socket");
+                tracing::debug!(%error, "socket");
                 if !matches!(error, SocketError::Io(_) | SocketError::Ended) {
                     writer.close(error.code(), "");
                 }
@@ -420,7 +423,7 @@ impl Connection {
         let shown =
             peer.and_then(|(site, _)| self.relay.tokens().resume().open(&name, site, ticket));
         let (serial, subject) = (lane.serial, Arc::clone(&lane.grant.subject));
-        tracing::debug!(store = %name, %subject, instance = self.instance, "opened");
+        tracing::debug!(store = %name, %subject, "opened");
         let relay = Arc::clone(&self.relay);
         self.jobs.push(Box::pin(async move {
             let opened = async {
@@ -464,7 +467,7 @@ impl Connection {
         let channel = *channel;
         let events = match outcome {
             Outcome::Opened { seat, opened: Ok(opened), .. } => {
-                lane.opened(seat);
+                lane.opened(&relay, seat);
                 let site = relay.site();
                 let Opened { vector, partials, resumed } = opened;
                 vec![StoreEvent::Opened { site, vector, partials, resumed }]
@@ -526,7 +529,7 @@ impl Connection {
             }
             Event::Closed { channel: None, error, by_peer } => {
                 let code = error.code;
-                tracing::debug!(instance = self.instance, ?code, by_peer, "connection closed");
+                tracing::debug!(?code, by_peer, "connection closed");
             }
             _ => {}
         }

@@ -17,6 +17,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use serde_json::Value;
 
 use crate::clock;
+use crate::limits::BODY_TIMEOUT;
 use crate::metrics;
 use crate::relay::Relay;
 use crate::store_id::StoreId;
@@ -182,6 +183,8 @@ fn json_answer(status: StatusCode, value: &Value) -> Answer {
 async fn json_body(request: Request<Incoming>) -> Result<Value, Problem> {
     let limited = http_body_util::Limited::new(request.into_body(), crate::limits::MAX_JSON_BYTES);
     let wrong = |detail: &str| Problem::new(StatusCode::BAD_REQUEST, "json", detail);
-    let body = limited.collect().await.map_err(|_| wrong("the body is larger than 64 KiB"))?;
+    let body = tokio::time::timeout(BODY_TIMEOUT, limited.collect()).await;
+    let body = body.map_err(|_| wrong("the body stalled"))?;
+    let body = body.map_err(|_| wrong("the body is larger than 64 KiB"))?;
     serde_json::from_slice(&body.to_bytes()).map_err(|error| wrong(&error.to_string()))
 }

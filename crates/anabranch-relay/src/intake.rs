@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anabranch_core::vector::VersionVector;
 use anabranch_core::wire::{PartHead, WireError, part_head};
+use anabranch_sync::scope::Scope;
 use bytes::Bytes;
 
 use crate::blobs::BlobDir;
@@ -15,17 +16,19 @@ use crate::storage::{
     Appended, Body, Incoming, Owners, Pending, StagedDelta, StagedPart, StorageError,
 };
 use crate::store_id::StoreId;
+use crate::token::Grant;
 
 /// Takes the parts of one delta after another, of one sender.
 #[derive(Debug)]
 pub(crate) struct Intake {
     store: StoreId,
     subject: Arc<str>,
+    owners: Owners,
     /// The delta whose parts are coming; boxed, for most of the time there is none.
     open: Option<Box<OpenDelta>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct OpenDelta {
     /// Its name; `None` before the first part.
     delta: Option<[u8; 16]>,
@@ -47,9 +50,12 @@ pub(crate) enum Taken {
 }
 
 impl Intake {
-    /// For deltas of one store, delivered by `subject`.
-    pub(crate) fn new(store: StoreId, subject: Arc<str>) -> Intake {
-        Intake { store, subject, open: None }
+    /// For deltas of one store, delivered by who has this grant. With `strict-sites` only an
+    /// admin delivers what others wrote.
+    pub(crate) fn new(relay: &Relay, store: StoreId, grant: &Grant) -> Intake {
+        let is_strict = relay.config().strict_sites && !grant.scopes.has(Scope::Admin);
+        let owners = if is_strict { Owners::Strict } else { Owners::Any };
+        Intake { store, subject: Arc::clone(&grant.subject), owners, open: None }
     }
 
     /// Takes the next part.
@@ -100,7 +106,7 @@ impl Intake {
     ) -> Result<OpenDelta, StorageError> {
         let under_way = self.open.take();
         if head.part == 0 {
-            return Ok(OpenDelta::default());
+            return Ok(OpenDelta::new());
         }
         if let Some(open) = under_way.filter(|open| open.delta == Some(head.delta)) {
             return Ok(*open);
@@ -108,7 +114,7 @@ impl Intake {
         let staged = relay.storage().staged(&self.store).await?;
         let is_it = |staged: &StagedDelta| staged.delta == head.delta;
         let Some(staged) = staged.into_iter().find(is_it) else {
-            return Ok(OpenDelta::default());
+            return Ok(OpenDelta::new());
         };
         let blobs = Arc::clone(relay.blobs());
         let n_parts = head.part as usize;
@@ -122,13 +128,17 @@ impl Intake {
         outline: crate::outline::Outline,
         body: Body,
     ) -> Result<Taken, StorageError> {
+        if outline.n_unread > 0 {
+            let (store, n) = (&self.store, outline.n_unread);
+            tracing::warn!(%store, n, "a delta with sections of a later version, kept as it came");
+        }
         let incoming = Incoming {
             store: self.store.clone(),
             subject: Arc::clone(&self.subject),
             name,
             outline,
             body,
-            owners: if relay.config().strict_sites { Owners::Strict } else { Owners::Any },
+            owners: self.owners,
             max_store_bytes: relay.config().max_store_bytes,
             now_ms: crate::clock::now_ms(),
         };
@@ -138,6 +148,10 @@ impl Intake {
 }
 
 impl OpenDelta {
+    fn new() -> OpenDelta {
+        OpenDelta { delta: None, reader: OutlineReader::new(), parts: Vec::new() }
+    }
+
     /// Checks a part and stores it; slow.
     fn take(mut self, blobs: &BlobDir, part: &[u8]) -> Result<OpenDelta, StorageError> {
         self.reader.push(part)?;
@@ -154,7 +168,7 @@ impl OpenDelta {
     ) -> Result<OpenDelta, StorageError> {
         let missing = StorageError::Damaged { what: "a staged part" };
         let Some(parts) = staged.parts.get(..n_parts) else { return Err(missing) };
-        let mut open = OpenDelta { delta: Some(staged.delta), ..OpenDelta::default() };
+        let mut open = OpenDelta { delta: Some(staged.delta), ..OpenDelta::new() };
         for (hash, n_bytes) in parts {
             let missing = StorageError::Damaged { what: "the file of a staged part" };
             let part = blobs.get(*hash)?.ok_or(missing)?;

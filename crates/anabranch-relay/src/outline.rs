@@ -1,7 +1,8 @@
 //! What a relay reads of a delta: its vectors, the salts of its headers, the newest time.
 //!
 //! Rows are decoded and checked part by part, so that no reader is ever handed bytes that
-//! it must refuse, and dropped at once.
+//! it must refuse, and dropped at once. What only a later version can read is skipped, kept as
+//! it came, and said in the log.
 
 use std::collections::BTreeMap;
 
@@ -21,6 +22,8 @@ pub(crate) struct Outline {
     pub(crate) to: VersionVector,
     /// The largest time of a header.
     pub(crate) newest: Hlc,
+    /// Sections that only a later version can read.
+    pub(crate) n_unread: u64,
     /// For each site with changes in the delta their salts, from `from` + 1 on.
     salts: BTreeMap<SiteId, Vec<u64>>,
 }
@@ -34,7 +37,7 @@ impl Outline {
         newest: Hlc,
         salts: BTreeMap<SiteId, Vec<u64>>,
     ) -> Outline {
-        Outline { from, to, newest, salts }
+        Outline { from, to, newest, n_unread: 0, salts }
     }
 
     /// The salts of a site's versions above `from`, ascending.
@@ -80,7 +83,7 @@ impl Outline {
 }
 
 /// Reads the parts of one delta as they come.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct OutlineReader {
     decoder: Decoder,
     outline: Outline,
@@ -89,7 +92,7 @@ pub(crate) struct OutlineReader {
 impl OutlineReader {
     /// Expects the first part.
     pub(crate) fn new() -> OutlineReader {
-        OutlineReader::default()
+        OutlineReader { decoder: Decoder::skipping_unknown(), outline: Outline::default() }
     }
 
     /// Checks the next part.
@@ -105,7 +108,8 @@ impl OutlineReader {
     ///
     /// # Errors
     /// [`WireError`] if something is missing.
-    pub(crate) fn finish(self) -> Result<Outline, WireError> {
+    pub(crate) fn finish(mut self) -> Result<Outline, WireError> {
+        self.outline.n_unread = self.decoder.n_skipped();
         self.decoder.finish()?;
         Ok(self.outline)
     }

@@ -6,7 +6,7 @@ use super::headers;
 use super::long::LongRow;
 use super::part::{self, PartHead};
 use super::rows::{self, Counts};
-use super::section::{BOUNDS, CHUNK, HEADERS, LONG_ROW, ROWS, next_section};
+use super::section::{BOUNDS, CHUNK, HEADERS, LONG_ROW, ROWS, check_kind, next_section};
 use super::varint::Reader;
 use crate::change::ChangeHeader;
 use crate::delta::{DeltaError, HeaderSequence, Scope, TableDelta, check_table};
@@ -47,6 +47,10 @@ pub struct Decoder {
     /// Rows of that table.
     n_rows: usize,
     long: Option<LongRow>,
+    /// Whether sections of later versions are skipped.
+    skips_unknown: bool,
+    /// How many were.
+    n_skipped: u64,
 }
 
 #[derive(Debug)]
@@ -62,6 +66,17 @@ impl Decoder {
     /// Expects the first part.
     pub fn new() -> Decoder {
         Decoder::default()
+    }
+
+    /// Expects the first part, and skips sections that only a later version can read: for who
+    /// keeps and forwards a delta, and applies nothing.
+    pub fn skipping_unknown() -> Decoder {
+        Decoder { skips_unknown: true, ..Decoder::default() }
+    }
+
+    /// How many sections were skipped.
+    pub fn n_skipped(&self) -> u64 {
+        self.n_skipped
     }
 
     /// Reads the next part.
@@ -123,6 +138,7 @@ impl Decoder {
         let mut budget = MAX_PART_DECODED_BYTES;
         if self.frame.is_none() {
             let (kind, section) = next_section(&mut reader)?;
+            check_kind(kind)?;
             if kind != BOUNDS {
                 return Err(section.malformed("a first part without bounds"));
             }
@@ -130,6 +146,13 @@ impl Decoder {
         }
         while !reader.is_empty() {
             let (kind, section) = next_section(&mut reader)?;
+            if let Err(unknown) = check_kind(kind) {
+                if !self.skips_unknown {
+                    return Err(unknown);
+                }
+                self.n_skipped += 1;
+                continue;
+            }
             if self.long.is_some() != (kind == CHUNK) {
                 return Err(section.malformed("a chunk without its row, or the reverse"));
             }

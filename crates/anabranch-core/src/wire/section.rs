@@ -32,13 +32,19 @@ pub(super) fn put_section(out: &mut Vec<u8>, kind: u64, content: &[u8]) {
     put_bytes(out, content);
 }
 
+/// The next section, whatever its kind; [`check_kind`] says whether this version reads it.
 pub(super) fn next_section<'a>(body: &mut Reader<'a>) -> Result<(u64, Reader<'a>), WireError> {
     let kind = body.varint("kind of a section")?;
+    Ok((kind, body.stretch("length of a section")?))
+}
+
+/// Refuses kinds of later versions, by name where they have one.
+pub(super) fn check_kind(kind: u64) -> Result<(), WireError> {
     if let Some((_, what)) = RESERVED.iter().find(|(reserved, _)| *reserved == kind) {
         return Err(WireError::Unsupported { what });
     }
     if !(BOUNDS..=CHUNK).contains(&kind) {
         return Err(WireError::UnknownSection { kind });
     }
-    Ok((kind, body.stretch("length of a section")?))
+    Ok(())
 }

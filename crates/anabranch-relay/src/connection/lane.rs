@@ -88,9 +88,8 @@ impl Lane {
     }
 
     /// The store is open.
-    pub(super) fn opened(&mut self, seat: Seat) {
-        let subject = Arc::clone(&self.grant.subject);
-        self.intake = Some(Intake::new(seat.store().name().clone(), subject));
+    pub(super) fn opened(&mut self, relay: &Relay, seat: Seat) {
+        self.intake = Some(Intake::new(relay, seat.store().name().clone(), &self.grant));
         self.seat = Some(seat);
     }
 

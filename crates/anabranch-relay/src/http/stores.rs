@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use super::body::{Cut, Sent};
 use super::{Answer, Problem, grant, grant_for, json_answer};
 use crate::intake::{Intake, Taken, must_be_complete};
-use crate::limits::{MAX_LISTED_STORES, MAX_READ_BYTES, MAX_READ_DELTAS};
+use crate::limits::{BODY_TIMEOUT, MAX_LISTED_STORES, MAX_READ_BYTES, MAX_READ_DELTAS};
 use crate::relay::Relay;
 use crate::storage::{Appended, StorageError, StoreFacts, Wanted};
 use crate::store_id::StoreId;
@@ -136,7 +136,7 @@ pub(super) async fn import(
     store: StoreId,
 ) -> Result<Answer, Problem> {
     let grant = grant_for(relay, &request, &store, Scope::Write)?;
-    let mut intake = Intake::new(store.clone(), grant.subject);
+    let mut intake = Intake::new(relay, store, &grant);
     let mut body = request.into_body();
     let mut waiting = BytesMut::new();
     let (mut n_stored, mut n_covered) = (0, 0);
@@ -150,7 +150,9 @@ pub(super) async fn import(
                 },
             }
         }
-        let Some(frame) = body.frame().await else { break };
+        let late = |_| Problem::new(StatusCode::REQUEST_TIMEOUT, "timeout", "the body stalled");
+        let frame = tokio::time::timeout(BODY_TIMEOUT, body.frame()).await.map_err(late)?;
+        let Some(frame) = frame else { break };
         let cut = |_| Problem::new(StatusCode::BAD_REQUEST, "delta", "the body was cut off");
         if let Some(bytes) = frame.map_err(cut)?.data_ref() {
             waiting.extend_from_slice(bytes);

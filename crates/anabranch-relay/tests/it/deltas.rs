@@ -96,3 +96,19 @@ fn row(version: u64, text_bytes: usize) -> RowDelta {
         cells: vec![CellDelta { column: 0, version: 1, dot, origin, value }],
     }
 }
+
+/// The first part of a delta with another body: head and checksums fit, as a client of
+/// another version would make them. `n_decoded` is what the head claims.
+pub(crate) fn with_body(part: &[u8], body: &[u8], n_decoded: u32) -> Vec<u8> {
+    let packed = zstd::bulk::compress(body, 1).unwrap();
+    let mut part = part[..64].to_vec();
+    part[32..36].copy_from_slice(&(packed.len() as u32).to_le_bytes());
+    part[36..40].copy_from_slice(&n_decoded.to_le_bytes());
+    part[40..56].copy_from_slice(&blake3::hash(&packed).as_bytes()[..16]);
+    let name = blake3::hash(&part[40..56]);
+    part[8..24].copy_from_slice(&name.as_bytes()[..16]);
+    let check = blake3::hash(&part[..56]);
+    part[56..64].copy_from_slice(&check.as_bytes()[..8]);
+    part.extend_from_slice(&packed);
+    part
+}

@@ -7,7 +7,7 @@ use anabranch_sync::frame::{Delta, Frame};
 use bytes::Bytes;
 
 use crate::client::{Client, Copy, dial};
-use crate::deltas::Site;
+use crate::deltas::{Site, with_body};
 use crate::world::World;
 
 /// Two copies exchange a change, so the relay serves.
@@ -133,29 +133,11 @@ fn a_subscriber_that_never_reads_costs_nothing() {
 fn bombs_are_refused_and_the_channel_goes_on() {
     let world = World::new();
     let admin = world.token("root", "*", "admin");
-    let bomb = {
-        let zeros = vec![0_u8; 80 << 20];
-        let packed = zstd_of(&zeros);
-        let mut part = Site::new(1).write_one();
-        part.truncate(64);
-        part[32..36].copy_from_slice(&(packed.len() as u32).to_le_bytes());
-        part[36..40].copy_from_slice(&(64_u32 << 20).to_le_bytes());
-        part[40..56].copy_from_slice(&blake3::hash(&packed).as_bytes()[..16]);
-        let mut name = blake3::Hasher::new();
-        name.update(&part[40..56]);
-        part[8..24].copy_from_slice(&name.finalize().as_bytes()[..16]);
-        let check = blake3::hash(&part[..56]);
-        part[56..64].copy_from_slice(&check.as_bytes()[..8]);
-        part.extend_from_slice(&packed);
-        part
-    };
+    let part = Site::new(1).write_one();
+    let bomb = with_body(&part, &vec![0; 80 << 20], 64 << 20);
     let answer = world.with_token("POST", "/api/stores/notes/import", &admin, &bomb);
     assert_eq!(answer.status, 400, "{}", answer.text());
     serves(&world);
-}
-
-fn zstd_of(bytes: &[u8]) -> Vec<u8> {
-    zstd::bulk::compress(bytes, 1).unwrap()
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use anabranch_relay::Settings;
 
-use crate::deltas::Site;
+use crate::deltas::{Site, with_body};
 use crate::world::World;
 
 #[test]
@@ -76,6 +76,24 @@ fn stores_are_exported_imported_listed_and_deleted() {
     for method in ["GET", "DELETE"] {
         assert_eq!(world.with_token(method, "/api/stores/notes", &admin, b"").status, 404);
     }
+}
+
+/// What only a later version can read is kept as it came, and given to those who can.
+#[test]
+fn what_cannot_be_read_is_kept() {
+    let world = World::new();
+    let admin = world.token("root", "*", "admin");
+    let mut site = Site::new(1);
+    let part = site.write_one();
+    let mut body = anabranch_core::wire::body(&part).unwrap();
+    // A document update, and a section that has no name yet.
+    body.extend_from_slice(&[20, 3, 1, 2, 3, 99, 1, 7]);
+    let later = with_body(&part, &body, body.len() as u32);
+    let import = |part: &[u8]| world.with_token("POST", "/api/stores/notes/import", &admin, part);
+    assert_eq!(import(&later).json()["stored"], 1);
+    assert_eq!(import(&site.write_one()).json()["stored"], 1);
+    let export = world.with_token("GET", "/api/stores/notes/export", &admin, b"");
+    assert!(export.body.starts_with(&later));
 }
 
 #[test]
