@@ -29,8 +29,10 @@ mod hub;
 mod intake;
 mod joining;
 mod metrics;
+mod rates;
 mod relay;
 mod resume;
+mod tasks;
 
 mod connection;
 mod http;

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use anabranch_core::site::SiteId;
 use anabranch_core::vector::VersionVector;
@@ -17,61 +17,22 @@ use crate::blobs::BlobDir;
 use crate::clock;
 use crate::config::Config;
 use crate::hub::{Hub, OpenStore};
-use crate::limits::{
-    BLOB_GRACE, FIRST_TOKEN_LIFE_S, MAX_QUICK_PART_BYTES, MAX_WARM_STORES, MIN_JOIN_DELTAS,
-};
+use crate::limits::MAX_QUICK_PART_BYTES;
 use crate::metrics::Metrics;
+use crate::rates::Rates;
 use crate::storage::sqlite::SqliteStorage;
 use crate::storage::{
-    Appended, Body, Incoming, Pending, Storage, StorageError, StoredDelta, Wanted,
+    Appended, Body, Catalog, DeltaLog, Incoming, Pending, Storage, StorageError, StoredDelta,
+    Wanted,
 };
 use crate::store_id::StoreId;
-use crate::token::{Audience, KeyError, Order, Revocations, Tickets, Tokens};
+use crate::tasks::Tasks;
+use crate::token::{Revocations, Tickets, Tokens};
 
-/// Why a relay cannot start.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StartError {
-    /// A file or folder.
-    #[error("{path}")]
-    Io {
-        /// Which.
-        path: String,
-        /// What happened.
-        source: std::io::Error,
-    },
-    /// Another relay uses the data directory.
-    #[error("{path}: another relay uses this data directory")]
-    InUse {
-        /// Which.
-        path: String,
-    },
-    /// A key.
-    #[error(transparent)]
-    Key(#[from] KeyError),
-    /// The database.
-    #[error("{path}")]
-    Storage {
-        /// Which.
-        path: String,
-        /// What happened.
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    /// The address.
-    #[error("cannot listen on {address}")]
-    Listen {
-        /// Which.
-        address: std::net::SocketAddr,
-        /// What happened.
-        source: std::io::Error,
-    },
-    /// Certificate or key of TLS.
-    #[error("TLS: {what}")]
-    Tls {
-        /// What is wrong.
-        what: String,
-    },
-}
+mod start;
+mod upkeep;
+
+pub use start::StartError;
 
 /// The relay's own key in its data directory.
 pub(crate) const KEY_FILE: &str = "relay.key";
@@ -86,7 +47,7 @@ pub(crate) struct Relay {
     tickets: Tickets,
     revocations: Arc<Revocations>,
     metrics: Metrics,
-    rates: Mutex<HashMap<StoreId, Rate>>,
+    rates: Rates,
     /// Deltas that came since a store's were joined.
     unjoined: Mutex<HashMap<StoreId, u64>>,
     must_join: Notify,
@@ -101,13 +62,6 @@ pub(crate) struct Relay {
     _lock: std::fs::File,
 }
 
-/// Changes that a store took beyond its share, as of a time.
-#[derive(Clone, Copy, Debug)]
-struct Rate {
-    debt: f64,
-    at_ms: u64,
-}
-
 impl Relay {
     /// Opens the data directory, making what is missing; the first admin token if keys were
     /// made now.
@@ -120,8 +74,8 @@ impl Relay {
             let path = path.display().to_string();
             move |source| StartError::Io { path, source }
         };
-        make_private_dir(&data).map_err(at(&data))?;
-        let lock = lock(&data)?;
+        start::make_private_dir(&data).map_err(at(&data))?;
+        let lock = start::lock(&data)?;
         let blobs = data.join("blobs");
         let blobs = BlobDir::open(&blobs).map_err(at(&blobs))?;
         let revocations = Arc::new(Revocations::default());
@@ -138,11 +92,12 @@ impl Relay {
         let storage = SqliteStorage::open(&database, observer).map_err(|error| {
             StartError::Storage { path: database.display().to_string(), source: error.into() }
         })?;
-        let first_token = if is_new { Some(first_token(&tokens)?) } else { None };
+        let first_token = if is_new { Some(start::first_token(&tokens)?) } else { None };
         let relay = Relay {
             site: tokens.site(),
             started: Instant::now(),
             n_instances: AtomicU64::new(0),
+            rates: Rates::new(config.max_changes_per_second),
             config,
             storage: Arc::new(storage),
             blobs: Arc::new(blobs),
@@ -151,7 +106,6 @@ impl Relay {
             tickets: Tickets::default(),
             revocations,
             metrics: Metrics::default(),
-            rates: Mutex::default(),
             unjoined: Mutex::default(),
             must_join: Notify::new(),
             stopping: watch::Sender::new(false),
@@ -321,7 +275,7 @@ impl Relay {
         self: &Arc<Relay>,
         incoming: Incoming,
     ) -> Result<Pending<'static, Appended>, StorageError> {
-        self.check_rate(&incoming.store, incoming.outline.n_changes(), incoming.now_ms)?;
+        self.rates.count(&incoming.store, incoming.outline.n_changes(), incoming.now_ms)?;
         let (n_changes, n_bytes) = (incoming.outline.n_changes(), incoming.body.n_bytes());
         let subject = Arc::clone(&incoming.subject);
         let store = incoming.store.clone();
@@ -359,169 +313,4 @@ impl Relay {
             }
         }
     }
-
-    /// A bucket that fills by the changes taken and drains at the configured rate: whoever
-    /// comes while it holds more than a second's worth is told when to come again.
-    fn check_rate(&self, store: &StoreId, n_changes: u64, now_ms: u64) -> Result<(), StorageError> {
-        let limit = self.config.max_changes_per_second;
-        let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
-        let per_ms = limit as f64 / 1000.0;
-        let drained =
-            |rate: &Rate| (rate.debt - now_ms.saturating_sub(rate.at_ms) as f64 * per_ms).max(0.0);
-        if rates.len() > MAX_WARM_STORES {
-            rates.retain(|_, rate| drained(rate) > 0.0);
-        }
-        let debt = rates.get(store).map_or(0.0, drained);
-        if debt > limit as f64 {
-            let retry_ms = ((debt - limit as f64) / per_ms).ceil() as u64;
-            return Err(StorageError::TooFast { store: store.clone(), limit, retry_ms });
-        }
-        rates.insert(store.clone(), Rate { debt: debt + n_changes as f64, at_ms: now_ms });
-        Ok(())
-    }
-
-    /// Removes blobs that nothing has named for [`BLOB_GRACE`].
-    ///
-    /// # Errors
-    /// [`StorageError`].
-    pub(crate) async fn collect_blobs(&self, grace: Duration) -> Result<u64, StorageError> {
-        let blobs = Arc::clone(&self.blobs);
-        let now = SystemTime::now();
-        let old = self.work(usize::MAX, move || blobs.older_than(grace, now)).await??;
-        let mut n_removed = 0;
-        for some in old.chunks(1024) {
-            let unnamed = self.storage.unnamed(some.to_vec()).await?;
-            n_removed += unnamed.len() as u64;
-            let blobs = Arc::clone(&self.blobs);
-            self.work(usize::MAX, move || {
-                unnamed.into_iter().try_for_each(|blob| blobs.collect(blob, grace, now))
-            })
-            .await??;
-        }
-        Ok(n_removed)
-    }
-
-    /// After so many deltas a store is looked through for those that can be joined.
-    fn count_delta(&self, store: StoreId) {
-        let mut unjoined = self.unjoined.lock().unwrap_or_else(PoisonError::into_inner);
-        if unjoined.len() > MAX_WARM_STORES {
-            // Some wait longer for it, no more.
-            unjoined.clear();
-        }
-        let n = unjoined.entry(store).or_default();
-        *n += 1;
-        if *n == MIN_JOIN_DELTAS as u64 {
-            self.must_join.notify_one();
-        }
-    }
-
-    /// Joins deltas of stores that had many new ones, one store after another, for ever.
-    pub(crate) async fn join_stores(&self) {
-        loop {
-            self.must_join.notified().await;
-            let due: Vec<StoreId> = {
-                let mut unjoined = self.unjoined.lock().unwrap_or_else(PoisonError::into_inner);
-                let is_due = |_: &StoreId, n: &mut u64| *n >= MIN_JOIN_DELTAS as u64;
-                unjoined.extract_if(is_due).map(|(store, _)| store).collect()
-            };
-            for store in due {
-                match crate::joining::join_store(self, &store).await {
-                    Ok(n) => tracing::debug!(%store, n, "old deltas joined"),
-                    Err(error) => tracing::warn!(%store, %error, "old deltas not joined"),
-                }
-            }
-        }
-    }
-
-    /// What a relay does now and then.
-    pub(crate) async fn tend(&self) {
-        let grace_ms = BLOB_GRACE.as_millis() as u64;
-        if let Err(error) = self.storage.unstage(clock::now_ms().saturating_sub(grace_ms)).await {
-            tracing::warn!(%error, "old parts not forgotten");
-        }
-        match self.collect_blobs(BLOB_GRACE).await {
-            Ok(0) => {}
-            Ok(n) => tracing::info!(n, "removed blobs that nothing names"),
-            Err(error) => tracing::warn!(%error, "blobs not collected"),
-        }
-    }
-}
-
-/// Counts tasks, so that a stop can wait for them.
-#[derive(Clone, Debug)]
-pub(crate) struct Tasks(Arc<watch::Sender<usize>>);
-
-impl Default for Tasks {
-    fn default() -> Tasks {
-        Tasks(Arc::new(watch::Sender::new(0)))
-    }
-}
-
-impl Tasks {
-    /// Counts one until what this gives is dropped.
-    pub(crate) fn enter(&self) -> Task {
-        self.0.send_modify(|n| *n += 1);
-        Task(self.clone())
-    }
-
-    /// Ready once none is left.
-    pub(crate) async fn all_ended(&self) {
-        // The sender lives as long as `self`.
-        let _ = self.0.subscribe().wait_for(|n| *n == 0).await;
-    }
-}
-
-/// One task that is counted.
-#[derive(Debug)]
-pub(crate) struct Task(Tasks);
-
-impl Drop for Task {
-    fn drop(&mut self) {
-        self.0.0.send_modify(|n| *n -= 1);
-    }
-}
-
-/// Makes the data directory, open to its owner only.
-fn make_private_dir(path: &Path) -> std::io::Result<()> {
-    if path.is_dir() {
-        return Ok(());
-    }
-    let mut builder = std::fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::DirBuilderExt;
-        builder.mode(0o700);
-    }
-    builder.create(path)
-}
-
-fn lock(data: &Path) -> Result<std::fs::File, StartError> {
-    let path = data.join("lock");
-    let io = |source| StartError::Io { path: path.display().to_string(), source };
-    let file = std::fs::File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .map_err(io)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => {
-            Err(StartError::InUse { path: data.display().to_string() })
-        }
-        Err(std::fs::TryLockError::Error(error)) => Err(io(error)),
-    }
-}
-
-/// The token that whoever starts a relay for the first time is given.
-fn first_token(tokens: &Tokens) -> Result<String, KeyError> {
-    let now_s = clock::now_s();
-    let order = Order {
-        subject: "admin".to_string(),
-        audience: Audience::new("*").into_iter().collect(),
-        scope: vec!["admin".to_string()],
-        expires_s: now_s + FIRST_TOKEN_LIFE_S,
-    };
-    Ok(tokens.make(&order, now_s)?.token)
 }

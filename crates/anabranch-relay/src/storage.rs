@@ -4,7 +4,7 @@
 //! their headers say: the vector of each store, and for each (site, version) its chain and
 //! who delivered it first. It decides nothing about sessions.
 //!
-//! **Invariant:** what [`Storage::append`] answered with [`Appended`] is on disk, its blobs
+//! **Invariant:** what [`DeltaLog::append`] answered with [`Appended`] is on disk, its blobs
 //! too. A client at vector V is served by the deltas that V does not cover, in order: each
 //! was taken when its `from` was at or below the vector of that time, and that vector is
 //! what the deltas before it lead to. What a delta brought beyond the changes that were new
@@ -29,8 +29,13 @@ pub(crate) mod sqlite;
 /// What a backend answers later.
 pub(crate) type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T, StorageError>> + Send + 'a>>;
 
-/// The verbs of a backend. All are safe to call at the same time.
-pub(crate) trait Storage: Send + Sync {
+/// A backend: both halves. All methods are safe to call at the same time.
+pub(crate) trait Storage: DeltaLog + Catalog {}
+
+impl<T: DeltaLog + Catalog> Storage for T {}
+
+/// The deltas of all stores.
+pub(crate) trait DeltaLog: Send + Sync {
     /// Checks a delta against its store's vector and commits it.
     ///
     /// Answered when it is on disk; refused without a trace. Deltas are taken in the order in
@@ -62,9 +67,6 @@ pub(crate) trait Storage: Send + Sync {
         versions: Vec<u64>,
     ) -> Pending<'_, Vec<(u64, Chain)>>;
 
-    /// Notes that `subject` calls `site` its own, unless the site has an owner.
-    fn claim(&self, store: &StoreId, site: SiteId, subject: Arc<str>) -> Pending<'_, ()>;
-
     /// All deltas of a store in the order of their arrival, without their bytes.
     fn list(&self, store: &StoreId) -> Pending<'_, Vec<Listed>>;
 
@@ -78,7 +80,10 @@ pub(crate) trait Storage: Send + Sync {
         joined: StoredDelta,
         n_joined: u64,
     ) -> Pending<'_, bool>;
+}
 
+/// What stores there are, who may do what in them, and what they name.
+pub(crate) trait Catalog: Send + Sync {
     /// Stores by name, after `after`.
     fn stores(&self, after: Option<StoreId>, limit: u32) -> Pending<'_, Vec<StoreFacts>>;
 
@@ -87,6 +92,9 @@ pub(crate) trait Storage: Send + Sync {
 
     /// Who delivered which versions first, by site, then version; as many as are listed.
     fn deliverers(&self, store: &StoreId) -> Pending<'_, Vec<Delivered>>;
+
+    /// Notes that `subject` calls `site` its own, unless the site has an owner.
+    fn claim(&self, store: &StoreId, site: SiteId, subject: Arc<str>) -> Pending<'_, ()>;
 
     /// Forgets a store; whether there was one.
     fn delete(&self, store: &StoreId) -> Pending<'_, bool>;

@@ -14,8 +14,8 @@ use rusqlite::Connection;
 use tokio::sync::Semaphore;
 
 use super::{
-    Appended, Delivered, Incoming, Listed, Observer, Pending, Revoked, StagedDelta, StagedPart,
-    Storage, StorageError, StoreFacts, StoredDelta, Wanted,
+    Appended, Catalog, Delivered, DeltaLog, Incoming, Listed, Observer, Pending, Revoked,
+    StagedDelta, StagedPart, StorageError, StoreFacts, StoredDelta, Wanted,
 };
 use crate::blobs::BlobHash;
 use crate::limits::MAX_READERS;
@@ -95,7 +95,7 @@ impl Readers {
     }
 }
 
-impl Storage for SqliteStorage {
+impl DeltaLog for SqliteStorage {
     fn append(&self, incoming: Incoming) -> Pending<'static, Appended> {
         if let Err(error) = incoming.outline.newest.check_ahead(incoming.now_ms) {
             return Box::pin(async move { Err(error.into()) });
@@ -137,12 +137,6 @@ impl Storage for SqliteStorage {
         self.ask(move |db| read::chains(db, &store, site, &versions))
     }
 
-    fn claim(&self, store: &StoreId, site: SiteId, subject: Arc<str>) -> Pending<'_, ()> {
-        let store = store.clone();
-        let now_ms = crate::clock::now_ms();
-        self.queue.submit(move |ledger| ledger.claim(&store, site, &subject, now_ms))
-    }
-
     fn list(&self, store: &StoreId) -> Pending<'_, Vec<Listed>> {
         let store = store.clone();
         self.ask(move |db| read::list(db, &store))
@@ -158,7 +152,9 @@ impl Storage for SqliteStorage {
         let store = store.clone();
         self.queue.submit(move |ledger| ledger.replace(&store, first, &joined, n_joined))
     }
+}
 
+impl Catalog for SqliteStorage {
     fn stores(&self, after: Option<StoreId>, limit: u32) -> Pending<'_, Vec<StoreFacts>> {
         self.ask(move |db| read::stores(db, after.as_ref(), limit))
     }
@@ -171,6 +167,12 @@ impl Storage for SqliteStorage {
     fn deliverers(&self, store: &StoreId) -> Pending<'_, Vec<Delivered>> {
         let store = store.clone();
         self.ask(move |db| read::deliverers(db, &store))
+    }
+
+    fn claim(&self, store: &StoreId, site: SiteId, subject: Arc<str>) -> Pending<'_, ()> {
+        let store = store.clone();
+        let now_ms = crate::clock::now_ms();
+        self.queue.submit(move |ledger| ledger.claim(&store, site, &subject, now_ms))
     }
 
     fn delete(&self, store: &StoreId) -> Pending<'_, bool> {

@@ -97,3 +97,32 @@ fn what_is_no_frame_is_refused() {
 fn the_example_of_the_rfc() {
     assert_eq!(accept_key(b"dGhlIHNhbXBsZSBub25jZQ=="), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
 }
+
+/// Noise, and frames with a bit of noise: an error or a message, never more memory than came.
+#[test]
+fn noise_is_survived() {
+    use rand::{RngExt, SeedableRng};
+    for seed in 0..500 {
+        let mut random = rand::rngs::StdRng::seed_from_u64(seed);
+        let mut bytes: Vec<u8> = Vec::new();
+        for _ in 0..random.random_range(1..8) {
+            let payload = vec![random.random(); random.random_range(0..300)];
+            let first = [0x82, 0x02, 0x80, 0x89, 0x00][random.random_range(0..5)];
+            bytes.extend(frame(first, &payload));
+        }
+        for _ in 0..random.random_range(0..4) {
+            let at = random.random_range(0..bytes.len());
+            bytes[at] = random.random();
+        }
+        let cut = random.random_range(0..bytes.len());
+        let (received, _) = read_all(&bytes, cut, 1000);
+        let n: usize = received
+            .iter()
+            .map(|one| match one {
+                Received::Message(bytes) | Received::Ping(bytes) => bytes.len(),
+                _ => 0,
+            })
+            .sum();
+        assert!(n <= bytes.len(), "seed {seed}");
+    }
+}

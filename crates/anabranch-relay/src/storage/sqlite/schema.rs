@@ -74,6 +74,8 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, StorageError> {
     // take the last commits back.
     db.pragma_update(None, "synchronous", "full")?;
     db.pragma_update(None, "cache_size", -8192)?;
+    // 16 MiB of log between two moves into the database: commits in between wait for less.
+    db.pragma_update(None, "wal_autocheckpoint", 4096)?;
     db.set_prepared_statement_cache_capacity(32);
     let format: i64 = db.pragma_query_value(None, "user_version", |row| row.get(0))?;
     match format {

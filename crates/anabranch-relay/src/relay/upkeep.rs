@@ -1,0 +1,79 @@
+//! What a relay does beside answering: blobs that nothing names, parts that nobody goes on
+//! with, deltas that can be joined.
+
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use super::Relay;
+use crate::clock;
+use crate::limits::{BLOB_GRACE, MAX_WARM_STORES, MIN_JOIN_DELTAS};
+use crate::storage::{Catalog, DeltaLog, StorageError};
+use crate::store_id::StoreId;
+
+impl Relay {
+    /// Removes blobs that nothing has named for [`BLOB_GRACE`].
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub(crate) async fn collect_blobs(&self, grace: Duration) -> Result<u64, StorageError> {
+        let blobs = Arc::clone(&self.blobs);
+        let now = SystemTime::now();
+        let old = self.work(usize::MAX, move || blobs.older_than(grace, now)).await??;
+        let mut n_removed = 0;
+        for some in old.chunks(1024) {
+            let unnamed = self.storage.unnamed(some.to_vec()).await?;
+            n_removed += unnamed.len() as u64;
+            let blobs = Arc::clone(&self.blobs);
+            self.work(usize::MAX, move || {
+                unnamed.into_iter().try_for_each(|blob| blobs.collect(blob, grace, now))
+            })
+            .await??;
+        }
+        Ok(n_removed)
+    }
+
+    /// After so many deltas a store is looked through for those that can be joined.
+    pub(super) fn count_delta(&self, store: StoreId) {
+        let mut unjoined = self.unjoined.lock().unwrap_or_else(PoisonError::into_inner);
+        if unjoined.len() > MAX_WARM_STORES {
+            // Some wait longer for it, no more.
+            unjoined.clear();
+        }
+        let n = unjoined.entry(store).or_default();
+        *n += 1;
+        if *n == MIN_JOIN_DELTAS as u64 {
+            self.must_join.notify_one();
+        }
+    }
+
+    /// Joins deltas of stores that had many new ones, one store after another, for ever.
+    pub(crate) async fn join_stores(&self) {
+        loop {
+            self.must_join.notified().await;
+            let due: Vec<StoreId> = {
+                let mut unjoined = self.unjoined.lock().unwrap_or_else(PoisonError::into_inner);
+                let is_due = |_: &StoreId, n: &mut u64| *n >= MIN_JOIN_DELTAS as u64;
+                unjoined.extract_if(is_due).map(|(store, _)| store).collect()
+            };
+            for store in due {
+                match crate::joining::join_store(self, &store).await {
+                    Ok(n) => tracing::debug!(%store, n, "old deltas joined"),
+                    Err(error) => tracing::warn!(%store, %error, "old deltas not joined"),
+                }
+            }
+        }
+    }
+
+    /// What a relay does now and then.
+    pub(crate) async fn tend(&self) {
+        let grace_ms = BLOB_GRACE.as_millis() as u64;
+        if let Err(error) = self.storage.unstage(clock::now_ms().saturating_sub(grace_ms)).await {
+            tracing::warn!(%error, "old parts not forgotten");
+        }
+        match self.collect_blobs(BLOB_GRACE).await {
+            Ok(0) => {}
+            Ok(n) => tracing::info!(n, "removed blobs that nothing names"),
+            Err(error) => tracing::warn!(%error, "blobs not collected"),
+        }
+    }
+}
