@@ -35,6 +35,7 @@ const HINTS: &[(&str, &str)] = &[
     ("damaged on its way", "copy the file again, or export again"),
     ("missing: changes of site", "export again without --since, or --since this copy's vector"),
     ("SiteReused", "two copies went on under one site id; keep one and import the other's rows"),
+    ("peer certificate", "trust the relay's certificate: SSL_CERT_FILE=cert.pem"),
     (
         "Unauthorized",
         "show a token: --token, or the variable ANABRANCH_TOKEN (`ana token` makes one)",
