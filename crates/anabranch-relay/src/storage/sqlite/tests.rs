@@ -178,6 +178,71 @@ fn what_an_append_checks() {
     assert_eq!(held(), vector(&[(1, 4, 7), (2, 1, 7)]));
 }
 
+/// The database fails in the middle of a group: all of it is undone and told so, and what
+/// is in memory is what is on disk.
+#[test]
+fn a_group_that_fails_is_undone_whole() {
+    let world = world();
+    let store = StoreId::new("s").unwrap();
+    block_on(world.storage.append(incoming(&[], &[(1, 1, 7)]))).unwrap();
+    let other = rusqlite::Connection::open(world.folder.path().join("relay.db")).unwrap();
+    let fail = "CREATE TRIGGER fail BEFORE INSERT ON span WHEN NEW.last = 3 \
+                BEGIN SELECT RAISE(ABORT, 'the disk is full'); END";
+    other.execute_batch(fail).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let group = || -> Vec<_> {
+        let deltas = [incoming(&[(1, 1, 7)], &[(1, 2, 7)]), incoming(&[(1, 2, 7)], &[(1, 3, 7)])];
+        deltas.into_iter().map(|delta| world.storage.append(delta)).collect()
+    };
+    let waiting = group();
+    other.execute_batch("COMMIT").unwrap();
+    for append in waiting {
+        assert!(matches!(block_on(append), Err(StorageError::Backend(_))));
+    }
+    assert_eq!(block_on(world.storage.vector(&store)).unwrap(), vector(&[(1, 1, 7)]));
+    assert_eq!(*world.heard.0.lock().unwrap(), [1]);
+    other.execute_batch("DROP TRIGGER fail").unwrap();
+    for append in group() {
+        assert!(matches!(block_on(append), Ok(Appended::Stored)));
+    }
+    assert_eq!(block_on(world.storage.vector(&store)).unwrap(), vector(&[(1, 3, 7)]));
+}
+
+/// Parts of a delta that never came to its end, and room for so many only.
+#[test]
+fn parts_are_staged() {
+    let world = world();
+    let store = StoreId::new("s").unwrap();
+    let part = |delta: u8, part: u32, at: u64| StagedPart {
+        delta: [delta; 16],
+        part,
+        of: 9,
+        hash: BlobHash([part as u8; 32]),
+        n_bytes: 10,
+        max_store_bytes: 10_000,
+        now_ms: at,
+    };
+    let stage = |staged| block_on(world.storage.stage(&store, staged));
+    for (delta, number) in [(1, 0), (1, 1), (2, 0), (1, 3)] {
+        stage(part(delta, number, 1)).unwrap();
+    }
+    let staged = block_on(world.storage.staged(&store)).unwrap();
+    let found: Vec<_> = staged.iter().map(|staged| (staged.delta[0], staged.parts.len())).collect();
+    assert_eq!(found, [(1, 2), (2, 1)], "up to the first gap");
+    let full = StagedPart { max_store_bytes: 45, ..part(3, 0, 2) };
+    assert!(matches!(stage(full), Err(StorageError::StoreFull { limit: 45, .. })));
+    for delta in 10..40 {
+        stage(part(delta, 0, u64::from(delta))).unwrap();
+    }
+    let staged = block_on(world.storage.staged(&store)).unwrap();
+    let max = anabranch_sync::limits::MAX_PARTIALS;
+    assert_eq!((staged.len(), staged[max - 1].delta[0]), (max, 39), "the last to begin");
+    let named = block_on(world.storage.unnamed(vec![BlobHash([0; 32]), BlobHash([8; 32])]));
+    assert_eq!(named.unwrap(), [BlobHash([8; 32])], "what is staged is named");
+    block_on(world.storage.unstage(100)).unwrap();
+    assert!(block_on(world.storage.staged(&store)).unwrap().is_empty());
+}
+
 /// A reader is given what it lacks in order of arrival, and chains of any version.
 #[test]
 fn deltas_above_a_vector() {
