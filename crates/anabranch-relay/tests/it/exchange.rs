@@ -293,6 +293,37 @@ fn receipts_say_how_far_a_change_got() {
     }
 }
 
+#[test]
+fn a_stop_says_good_bye() {
+    let mut world = World::new();
+    let (mut a, a_channel) = join(&world, 1, "write");
+    a.until_converged(a_channel);
+    let stopping = std::thread::spawn(move || world.stop());
+    let error = a.until_closed();
+    assert_eq!(error.code, ErrorCode::Closing);
+    assert!(matches!(error.retry, Retry::AfterMs(_)), "{error:?}");
+    stopping.join().unwrap();
+}
+
+/// A store is deleted while somebody is on it: they begin anew, with what they hold.
+#[test]
+fn a_deleted_store_closes_its_channels() {
+    let world = World::new();
+    let (mut a, a_channel) = join(&world, 1, "write");
+    a.write(a_channel, 1, 5);
+    a.until_converged(a_channel);
+    let admin = world.token("root", "*", "admin");
+    assert_eq!(world.with_token("DELETE", "/api/stores/notes", &admin, b"").status, 200);
+    assert_eq!(a.until_closed().code, ErrorCode::NoStore);
+    let copy = a.stores.remove(&a_channel).unwrap();
+    let vector = copy.writer.vector.clone();
+    let channel = a.open("notes", copy, &world.token("user-1", "notes", "write"));
+    a.events.clear();
+    a.until_converged(channel);
+    let (mut b, b_channel) = join(&world, 2, "read");
+    b.until_holds(b_channel, &vector);
+}
+
 /// `strict-sites`: a site belongs to the subject whose Hello first named it.
 #[test]
 fn strict_sites_take_changes_from_their_owner_only() {

@@ -233,6 +233,7 @@ impl Ledger {
             .db
             .query_row("SELECT id FROM store WHERE name = ?1", [store.as_str()], |row| row.get(0))
             .optional()?;
+        self.db.execute("DELETE FROM staged WHERE store = ?1", [store.as_str()])?;
         let Some(id) = id else { return Ok(false) };
         for statement in [
             "DELETE FROM span WHERE site IN (SELECT id FROM site WHERE store = ?1)",
