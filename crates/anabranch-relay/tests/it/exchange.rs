@@ -317,8 +317,8 @@ fn a_deleted_store_closes_its_channels() {
     assert_eq!(a.until_closed().code, ErrorCode::NoStore);
     let copy = a.stores.remove(&a_channel).unwrap();
     let vector = copy.writer.vector.clone();
+    let mut a = Client::connect(&world, "/sync/notes", None);
     let channel = a.open("notes", copy, &world.token("user-1", "notes", "write"));
-    a.events.clear();
     a.until_converged(channel);
     let (mut b, b_channel) = join(&world, 2, "read");
     b.until_holds(b_channel, &vector);
