@@ -1,4 +1,5 @@
 //! kill -9 in the middle of appends: what was acknowledged is there, and nothing in part.
+//! The long form: `ANABRANCH_KILLS=500`.
 //!
 //! The relay is this test binary again: [`the_relay`] serves when a variable names its data
 //! directory, and does nothing otherwise.
@@ -17,6 +18,7 @@ use crate::deltas::Site;
 use crate::world::{PATIENCE, answer};
 
 const DATA: &str = "ANABRANCH_RELAY_TEST_DATA";
+/// Cycles, unless `ANABRANCH_KILLS` says how many.
 const CYCLES: u64 = 5;
 const WRITERS: u64 = 4;
 
@@ -81,6 +83,8 @@ fn request(
 
 #[test]
 fn nothing_acknowledged_is_lost() {
+    let cycles = std::env::var("ANABRANCH_KILLS").ok().and_then(|n| n.parse().ok());
+    let cycles: u64 = cycles.unwrap_or(CYCLES);
     let seed = 20_261_126;
     let mut random = rand::rngs::StdRng::seed_from_u64(seed);
     let data = tempfile::tempdir().unwrap();
@@ -88,7 +92,7 @@ fn nothing_acknowledged_is_lost() {
     // Version up to which each writer was told that it is stored.
     let acknowledged: Arc<Vec<AtomicU64>> =
         Arc::new((0..WRITERS).map(|_| AtomicU64::new(0)).collect());
-    for cycle in 0..CYCLES {
+    for cycle in 0..cycles {
         let (mut child, address) = spawn(data.path());
         let token = token(data.path());
         let writers: Vec<_> = sites
