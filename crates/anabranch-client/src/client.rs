@@ -142,7 +142,8 @@ fn relay_once(relay: &mut Relay<'_>, tell: &mut dyn FnMut(Event)) -> Result<Repo
         let progress = channel.progress();
         (report.took, report.gave) = (progress.took, progress.gave);
         let has_moved = report.took.changes + report.gave.changes + report.took.bytes;
-        if *channel.state() == State::Converged && !channel.wants_blobs() {
+        let is_quiet = *channel.state() == State::Converged && !channel.wants_blobs();
+        if is_quiet && channel.refused().is_none() {
             // Refusals on the way were overcome; blobs that the relay lacks were not.
             (report.skipped, report.n_skipped) = (Vec::new(), 0);
             channel.missing_blobs().iter().cloned().for_each(|blob| report.skip(blob));

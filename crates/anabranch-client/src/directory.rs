@@ -19,6 +19,7 @@ mod tests;
 use anabranch_core::vector::VersionVector;
 use anabranch_sync::frame::BlobId;
 
+use crate::limits::SEEN_MS;
 use crate::peer::{self, PeerRole};
 use crate::replica::{Replica, StoreError, n_changes_above};
 use crate::report::{End, Event, Moved, Progress, Report, Skipped};
@@ -74,12 +75,11 @@ impl Directory {
         let ended = self.exchange(replica, now_ms, &mut round);
         let mut report = round.report;
         report.end = match ended {
-            Ok(held) => {
+            Ok(()) => {
                 let end = end_of(&report);
                 match &end {
                     End::Converged => (round.tell)(Event::Converged),
                     End::Refused(why) | End::Partly(why) | End::Offline(why) => {
-                        peer::note_held(replica, &self.url, PeerRole::Directory, &held, 1, now_ms)?;
                         peer::note_error(replica, &self.url, PeerRole::Directory, why, now_ms)?;
                     }
                 }
@@ -96,13 +96,13 @@ impl Directory {
         Ok(report)
     }
 
-    /// What the directory holds in the end.
+    /// Takes, gives, and notes what the directory holds in the end.
     fn exchange(
         &mut self,
         replica: Replica<'_>,
         now_ms: u64,
         round: &mut Round<'_>,
-    ) -> Result<VersionVector, RoundError> {
+    ) -> Result<(), RoundError> {
         self.refuse_unplugged(replica)?;
         self.memory.load(replica, &self.url)?;
         let mut shelf = Shelf::list(&*self.storage, &self.memory)?;
@@ -119,12 +119,17 @@ impl Directory {
         let held = shelf.held();
         // Nothing is written where nothing is news: others who watch this file need not wake.
         let known = peer::find(replica, &self.url)?;
-        let is_known = known.is_some_and(|peer| peer.held == held && peer.error.is_none());
+        let is_news = known.as_ref().is_none_or(|peer| peer.held != held);
+        let is_known = known.is_some_and(|peer| {
+            let is_recent = peer.seen_ms.is_some_and(|seen| seen + SEEN_MS > now_ms);
+            peer.held == held && peer.error.is_none() && is_recent
+        });
         self.memory.store(replica, &self.url, &shelf)?;
-        if !is_known {
+        let is_clean = round.report.n_skipped == 0;
+        if !is_known && (is_clean || is_news) {
             peer::note_held(replica, &self.url, PeerRole::Directory, &held, 1, now_ms)?;
         }
-        Ok(held)
+        Ok(())
     }
 
     fn exchange_blobs(

@@ -53,6 +53,9 @@ pub(crate) const REFUSED_QUIET_MS: u64 = 1_000;
 /// How often what a peer holds is written down while changes flow, in milliseconds: each time
 /// is a commit of its own.
 pub(crate) const NOTE_PEER_MS: u64 = 1_000;
+/// How old "last answered" may be while nothing changes, in milliseconds: it is written once
+/// in a minute, not at every look into a directory.
+pub(crate) const SEEN_MS: u64 = 60_000;
 /// Deltas staged in part that are offered to be gone on with.
 pub(crate) const MAX_PARTIALS: usize = 16;
 /// Events that wait for the application: beyond, it is asked to take some first.

@@ -146,7 +146,8 @@ pub(crate) fn note_ticket(
     Ok(())
 }
 
-/// Notes why a sync did not end well.
+/// Notes why a sync did not end well, and since when: the same again changes nothing, so that
+/// who waits for a drive to come back does not write every two seconds.
 pub(crate) fn note_error(
     replica: Replica<'_>,
     url: &str,
@@ -156,7 +157,8 @@ pub(crate) fn note_error(
 ) -> Result<(), StoreError> {
     let mut statement = replica.sql().prepare_cached(
         "INSERT INTO main.ana_peer(url, role, error, error_ms) VALUES(?1, ?2, ?3, ?4)
-         ON CONFLICT(url) DO UPDATE SET role = ?2, error = ?3, error_ms = ?4",
+         ON CONFLICT(url) DO UPDATE SET role = ?2, error = ?3, error_ms = ?4
+             WHERE error IS NOT ?3",
     )?;
     statement.execute((url, role.name(), error, now_ms.cast_signed()))?;
     Ok(())

@@ -100,6 +100,15 @@ fn copies_meet_at_a_relay() {
         assert_eq!(run.status, 4, "{}", run.err);
         assert!(run.err.contains("token"), "{}", run.err);
     }
+    // One that only reads: what is not given is never called converged.
+    let order = ["token", "--data", "relay", "--subject", "r", "--store", "notes"];
+    let reading = ana.ok(&[&order[..], &["--scope", "read"]].concat());
+    let reading = reading.split_whitespace().find(|word| word.starts_with("eyJ")).unwrap();
+    assert_eq!(ana.run(&["sync", "a.db", &url, "--token", reading]).status, 0);
+    ana.ok(&["sql", "a.db", "INSERT INTO note VALUES('n3', 'mine')"]);
+    let run = ana.run(&["sync", "a.db", &url, "--token", reading]);
+    assert_eq!(run.status, 4, "{}{}", run.out, run.err);
+    assert!(run.err.contains("no writing"), "{}", run.err);
     drop(relay);
     assert_eq!(ana.run(&["sync", "a.db", &url, "--token", token]).status, 3);
 }

@@ -229,6 +229,11 @@ impl<'a> Answers<'a> {
         Ok(peek(first).ok().flatten().map(|(_, bounds)| bounds.to))
     }
 
+    /// What the session was told is here.
+    pub(super) fn told(&self) -> &VersionVector {
+        &self.told
+    }
+
     /// Whether something was taken that the session has not heard to be durable.
     pub(super) fn owes_durable(&self) -> bool {
         self.owes_durable

@@ -128,7 +128,7 @@ impl<'a> Channel<'a> {
 
     /// The last refusal, if nothing has moved for so long.
     pub(crate) fn stuck_with(&self, quiet: Duration) -> Option<&(String, Retry)> {
-        self.refused.as_ref().filter(|_| self.moved_at.elapsed() >= quiet)
+        self.refused().filter(|_| self.moved_at.elapsed() >= quiet)
     }
 
     /// The error that closed it.
@@ -231,8 +231,7 @@ impl<'a> Channel<'a> {
             }
             SessionEvent::Converged { .. } => {
                 self.state = State::Converged;
-                self.refused = None;
-                told.push_back(self.told(Event::Converged));
+                self.converged(told);
             }
             SessionEvent::PeerRefused { error, .. } => {
                 self.refuse("the relay", &words(&error), error.retry, told);
@@ -305,6 +304,24 @@ impl<'a> Channel<'a> {
             n_changes_above(&self.held, &mine) + n_changes_above(&mine, &self.held);
         told.push_back(self.told(Event::Progress(self.moved)));
         Ok(())
+    }
+
+    /// The session has nothing left to do. That is convergence only if the token let it do
+    /// everything.
+    fn converged(&mut self, told: &mut VecDeque<Told>) {
+        self.refused = None;
+        match n_changes_above(&self.held, self.answers.told()) {
+            0 => told.push_back(self.told(Event::Converged)),
+            n => {
+                let why = format!("Forbidden: the token allows no writing; changes not given: {n}");
+                self.refuse("what is here", &why, Retry::Never, told);
+            }
+        }
+    }
+
+    /// The last refusal, of either end.
+    pub(crate) fn refused(&self) -> Option<&(String, Retry)> {
+        self.refused.as_ref()
     }
 
     fn refuse(&mut self, name: &str, why: &str, retry: Retry, told: &mut VecDeque<Told>) {

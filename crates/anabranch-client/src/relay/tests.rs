@@ -35,6 +35,8 @@ struct Peer<'c, 'a> {
     session: Session,
     channel: &'c mut Channel<'a>,
     told: VecDeque<Told>,
+    /// What it grants, if it is asked.
+    scopes: Scopes,
 }
 
 impl Peer<'_, '_> {
@@ -45,7 +47,7 @@ impl Peer<'_, '_> {
             while let Some(request) = self.session.poll_request() {
                 is_idle = false;
                 if let anabranch_sync::Request::Verify { channel, .. } = request {
-                    let verdict = Verdict::Granted { scopes: Scopes::ALL, ends: None };
+                    let verdict = Verdict::Granted { scopes: self.scopes, ends: None };
                     self.session.handle_token(now, channel, verdict);
                 } else if let Some(event) = self.channel.answer(request, &mut self.told).unwrap() {
                     self.session.handle_store_event(now, id, event);
@@ -68,12 +70,22 @@ impl Peer<'_, '_> {
 /// Lets both ends talk until they are silent, or the connection is cut after so many frames;
 /// how many there were.
 fn talk<'a>(client: &mut Channel<'a>, relay: &mut Channel<'a>, cut_after: usize) -> usize {
+    talk_with(client, relay, cut_after, Scopes::ALL)
+}
+
+/// The same, with a token that allows this much.
+fn talk_with<'a>(
+    client: &mut Channel<'a>,
+    relay: &mut Channel<'a>,
+    cut_after: usize,
+    scopes: Scopes,
+) -> usize {
     let now = Time(0);
     let open = client.open(Bytes::new()).unwrap();
     let session = Session::new(now, Config::client());
-    let mut client = Peer { session, channel: client, told: VecDeque::new() };
+    let mut client = Peer { session, channel: client, told: VecDeque::new(), scopes };
     let session = Session::new(now, Config::relay());
-    let mut relay = Peer { session, channel: relay, told: VecDeque::new() };
+    let mut relay = Peer { session, channel: relay, told: VecDeque::new(), scopes };
     client.session.open(now, open).unwrap();
     let mut n_frames = 0;
     loop {
@@ -177,4 +189,18 @@ fn a_refusal_is_told() {
     assert!(why.contains("extra"), "{why}");
     assert_eq!(*retry, Retry::Never);
     assert_eq!(client.progress().took.changes, 1);
+}
+
+/// A token that only reads: what is not given is never called converged.
+#[test]
+fn reading_only_is_no_convergence() {
+    let (a, b) = (copy(), copy());
+    write(&a, "x", "from a");
+    write(&b, "y", "from b");
+    let (mut client, mut relay) = (channel(&a), channel(&b));
+    talk_with(&mut client, &mut relay, usize::MAX, Scopes::from_words(["read"]));
+    assert_eq!(client.progress().took.changes, 1);
+    let (why, _) = client.refused().unwrap();
+    assert!(why.contains("no writing") && why.ends_with('1'), "{why}");
+    assert_ne!(digest(&a), digest(&b));
 }
