@@ -26,7 +26,7 @@ use crate::failure::{Exit, Result};
 /// What `ana` can do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Show in a minute what merging is: two people, one data set, both offline
+    /// Show in a minute what merging is: two people, one data set, offline and live
     Try(r#try::Args),
     /// Make a store: a new database, or our tables in one that exists
     Init(init::Args),

@@ -10,6 +10,7 @@ mod command;
 mod console;
 mod failure;
 mod hint;
+mod leash;
 mod literal;
 mod open;
 mod output;

@@ -10,6 +10,7 @@ use serde_json::json;
 use crate::console::Console;
 use crate::failure::{Exit, Failure, Result};
 use crate::hint::word;
+use crate::leash;
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -72,12 +73,18 @@ pub(crate) struct Args {
     /// Changes a second on one store
     #[arg(long, value_name = "N")]
     max_changes_per_second: Option<u64>,
+    /// End when standard input does
+    #[arg(long, hide = true)]
+    until_stdin_ends: bool,
 }
 
 pub(crate) fn run(args: &Args, console: &mut Console) -> Result<Exit> {
     let config = config(args)?;
     if args.check_config {
         return say_settings(&config, console);
+    }
+    if args.until_stdin_ends {
+        leash::end_with_stdin();
     }
     start_log(config.log_format, config.log_level);
     let data = config.data.clone();

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::console::Console;
 use crate::failure::{Exit, Failure, Result};
 use crate::hint::word;
+use crate::leash;
 use crate::literal::hash_of;
 use crate::open;
 use crate::output::{bytes, count};
@@ -52,6 +53,9 @@ pub(crate) struct Args {
     /// Bring this blob along, by its hash; may be given again
     #[arg(long = "blob", value_name = "HASH")]
     blobs: Vec<String>,
+    /// End when standard input does
+    #[arg(long, hide = true, requires = "watch")]
+    until_stdin_ends: bool,
 }
 
 pub(crate) fn run(args: &Args, console: &mut Console) -> Result<Exit> {
@@ -62,6 +66,9 @@ pub(crate) fn run(args: &Args, console: &mut Console) -> Result<Exit> {
         sync = sync.blob(hash_of(hash)?);
     }
     let store = open::writable(&args.db)?;
+    if args.until_stdin_ends {
+        leash::end_with_stdin();
+    }
     if args.watch {
         return watch::run(&store, &sync, console);
     }

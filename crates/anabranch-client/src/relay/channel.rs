@@ -179,6 +179,8 @@ impl<'a> Channel<'a> {
 
     /// Commits of others that the session has not heard of.
     pub(super) fn news(&mut self) -> Result<Vec<StoreEvent>, StoreError> {
+        // What was acknowledged last, before all fell silent, is noted too.
+        self.write_down(false)?;
         // Before it is accepted the store is read when it is opened.
         if self.state == State::Opening || !self.is_touched()? {
             return Ok(Vec::new());

@@ -57,3 +57,66 @@ UPDATE airport SET name = 'Reading Rgnl' WHERE iata = 'RDG';
 
 -- Ben: Hilton Head is an island
 UPDATE airport SET city = 'Hilton Head Isl.', state = 'SC' WHERE iata = 'HHH';
+
+-- live
+-- From here on both are connected to a relay, and each statement is a change of its own.
+
+-- Ada: A memorial is an airport
+UPDATE airport SET name = name || ' Airport' WHERE state = 'LA' AND name LIKE '% Memorial';
+UPDATE airport SET name = name || ' Airport' WHERE state = 'MI' AND name LIKE '% Memorial';
+UPDATE airport SET name = name || ' Airport' WHERE state = 'AK' AND name LIKE '% Memorial';
+UPDATE airport SET name = name || ' Airport' WHERE state = 'MS' AND name LIKE '% Memorial';
+UPDATE airport SET name = name || ' Airport' WHERE state = 'GA' AND name LIKE '% Memorial';
+UPDATE airport SET name = name || ' Airport' WHERE state = 'WA' AND name LIKE '% Memorial';
+
+-- Ben: Five digits are a metre
+UPDATE airport SET latitude = round(latitude, 5), longitude = round(longitude, 5)
+  WHERE state = 'RI';
+UPDATE airport SET latitude = round(latitude, 5), longitude = round(longitude, 5)
+  WHERE state = 'DE';
+UPDATE airport SET latitude = round(latitude, 5), longitude = round(longitude, 5)
+  WHERE state = 'CT';
+UPDATE airport SET latitude = round(latitude, 5), longitude = round(longitude, 5)
+  WHERE state = 'VT';
+UPDATE airport SET latitude = round(latitude, 5), longitude = round(longitude, 5)
+  WHERE state = 'NH';
+UPDATE airport SET latitude = round(latitude, 5), longitude = round(longitude, 5)
+  WHERE state = 'HI';
+
+-- Ada: A memorial is an airport
+UPDATE airport SET name = name || ' Airport' WHERE state = 'AR' AND name LIKE '% Memorial';
+UPDATE airport SET name = name || ' Airport' WHERE state = 'IL' AND name LIKE '% Memorial';
+UPDATE airport SET name = name || ' Airport' WHERE state = 'KS' AND name LIKE '% Memorial';
+UPDATE airport SET name = name || ' Airport' WHERE state = 'MA' AND name LIKE '% Memorial';
+
+-- Ben: Five digits are a metre
+UPDATE airport SET latitude = round(latitude, 5), longitude = round(longitude, 5)
+  WHERE state = 'MD';
+UPDATE airport SET latitude = round(latitude, 5), longitude = round(longitude, 5)
+  WHERE state = 'NJ';
+UPDATE airport SET latitude = round(latitude, 5), longitude = round(longitude, 5)
+  WHERE state = 'MA';
+UPDATE airport SET latitude = round(latitude, 5), longitude = round(longitude, 5)
+  WHERE state = 'NV';
+
+-- Ada: A memorial is an airport, also in Missouri
+UPDATE airport SET name = name || ' Airport' WHERE state = 'MO' AND name LIKE '% Memorial';
+
+-- Ben is killed
+
+-- Ada: Oakland, and where it is
+UPDATE airport SET city = 'Oakland (CA)' WHERE iata = 'OAK';
+UPDATE airport SET city = 'Oakland, CA' WHERE iata = 'OAK';
+
+-- Ben: Saint, not St
+UPDATE airport SET city = 'Saint Louis' WHERE city = 'St Louis';
+UPDATE airport SET city = 'Bay Saint Louis' WHERE city = 'Bay St Louis';
+UPDATE airport SET city = 'Saint Paul' WHERE city = 'St Paul';
+
+-- Ben is back
+
+-- Ada: Oakland, and everybody knows where it is
+UPDATE airport SET city = 'Oakland' WHERE iata = 'OAK';
+
+-- Ben: Saint, not St
+UPDATE airport SET name = 'Saint Louis-Metro East' WHERE iata = '3K6';

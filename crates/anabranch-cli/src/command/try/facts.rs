@@ -1,4 +1,4 @@
-//! What the two files say after the merge, asked of them with SQL.
+//! What the two files say, asked of them with SQL: after the merge, and at the end.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,6 +8,7 @@ use anabranch::{SiteId, Status, Store};
 use serde_json::json;
 
 use super::edits::Person;
+use super::live::Live;
 use super::stage::{Pair, Took};
 use crate::failure::{Exit, Failure, Result};
 use crate::literal::{self, hex, shown};
@@ -17,13 +18,19 @@ use crate::people::authors;
 pub(super) struct Facts {
     /// Ada's and Ben's.
     pub(super) paths: [String; 2],
+    pub(super) merged: Merged,
+    pub(super) live: Live,
+    pub(super) ends: [End; 2],
+    /// Bytes that Ada and Ben were sent when they merged.
+    pub(super) received_bytes: [u64; 2],
+    pub(super) took: Took,
+}
+
+/// What the files say after the merge, before anything is live.
+pub(super) struct Merged {
     pub(super) wrote: Vec<Wrote>,
     pub(super) met: Vec<Met>,
     pub(super) now: Vec<Now>,
-    pub(super) ends: [End; 2],
-    /// Bytes that Ada and Ben were sent.
-    pub(super) received_bytes: [u64; 2],
-    pub(super) took: Took,
 }
 
 /// A change of one of the two, from the log.
@@ -52,7 +59,7 @@ pub(super) struct Now {
     pub(super) rows: [Option<Vec<String>>; 2],
 }
 
-/// A file after the merge.
+/// A file at the end.
 pub(super) struct End {
     pub(super) status: Status,
     /// Changes held.
@@ -60,16 +67,20 @@ pub(super) struct End {
     pub(super) n_findings: u64,
 }
 
-/// Asks.
-pub(super) fn look(pair: &Pair) -> Result<Facts> {
+/// Asks after the merge.
+pub(super) fn merged(pair: &Pair) -> Result<Merged> {
     let people = authors(&pair.stores[0])?;
     let met = met(&pair.stores, &people)?;
+    Ok(Merged { wrote: wrote(&pair.stores[0])?, now: now(&pair.stores, &met)?, met })
+}
+
+/// Asks at the end.
+pub(super) fn look(pair: &Pair, merged: Merged, live: Live) -> Result<Facts> {
     let [a, b] = &pair.stores;
     Ok(Facts {
         paths: pair.paths.each_ref().map(|path| path.display().to_string()),
-        wrote: wrote(a)?,
-        now: now(&pair.stores, &met)?,
-        met,
+        merged,
+        live,
         ends: [end(a)?, end(b)?],
         received_bytes: [pair.report.a.bytes, pair.report.b.bytes],
         took: pair.took,
@@ -219,11 +230,13 @@ impl Facts {
     /// For programs: the same facts.
     pub(super) fn as_json(&self) -> serde_json::Value {
         let wrote: Vec<_> = self
+            .merged
             .wrote
             .iter()
             .map(|wrote| json!({ "who": wrote.who, "why": wrote.why, "rows": wrote.rows }))
             .collect();
         let met: Vec<_> = self
+            .merged
             .met
             .iter()
             .map(|met| {
@@ -254,6 +267,7 @@ impl Facts {
             "equal": self.is_equal(),
             "wrote": wrote,
             "met": met,
+            "live": self.live.as_json(),
             "files": files,
             "load_ms": self.took.load.as_millis() as u64,
             "edit_ms": self.took.edit.as_millis() as u64,

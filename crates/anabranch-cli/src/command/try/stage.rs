@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anabranch::rusqlite::types::Value;
 use anabranch::{MergeReport, Store};
 
+use super::PATIENCE;
 use super::edits::{Edit, Person};
 use crate::failure::{Exit, Failure, Result, io_at};
 use crate::progress::Progress;
@@ -50,6 +51,9 @@ pub(super) fn play(folder: &Path, edits: &[Edit<'_>]) -> Result<Pair> {
         std::fs::copy(&list, path).map_err(|error| io_at(path.display(), error))?;
     }
     let stores = [Store::open(&paths[0])?, Store::open(&paths[1])?];
+    for store in &stores {
+        store.sql().busy_timeout(PATIENCE)?;
+    }
     progress.step("editing both");
     let start = Instant::now();
     for edit in edits {
@@ -68,6 +72,8 @@ pub(super) fn play(folder: &Path, edits: &[Edit<'_>]) -> Result<Pair> {
 /// Makes the first database and fills it with the list, one change.
 fn load(path: &Path) -> Result<()> {
     let store = Store::open(path)?;
+    // Later three connections share a file: whoever reads must not wait for who writes.
+    store.sql().pragma_update(None, "journal_mode", "WAL")?;
     store.sql().execute_batch(TABLE)?;
     store.make_conflict_free("airport")?;
     let airports = airports()?;
@@ -101,7 +107,7 @@ fn airports() -> Result<Vec<Vec<Value>>> {
 }
 
 /// One change of one person.
-fn perform(store: &Store, edit: &Edit<'_>) -> Result<()> {
+pub(super) fn perform(store: &Store, edit: &Edit<'_>) -> Result<()> {
     store
         .transact(|tx| {
             tx.author(edit.by.name())?;
