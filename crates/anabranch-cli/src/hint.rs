@@ -32,6 +32,11 @@ const HINTS: &[(&str, &str)] = &[
         "unknown column",
         "both need the same columns: ALTER TABLE where it is missing, then `ana crr`",
     ),
+    (
+        "invalid peer certificate",
+        "SSL_CERT_FILE names a file of certificates to trust; the URL's host must be in them",
+    ),
+    ("speaks no TLS", "a relay without --tls-cert is reached by ws://; else check the port"),
     ("damaged on its way", "copy the file again, or export again"),
     ("missing: changes of site", "export again without --since, or --since this copy's vector"),
     ("SiteReused", "two copies went on under one site id; keep one and import the other's rows"),

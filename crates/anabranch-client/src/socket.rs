@@ -17,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{self, Message};
 
@@ -169,8 +170,18 @@ fn ended(error: &tungstenite::Error) -> Wake {
         tungstenite::Error::ConnectionClosed | tungstenite::Error::AlreadyClosed => {
             "the relay closed the connection".into()
         }
+        tungstenite::Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => {
+            "the connection was cut".into()
+        }
+        tungstenite::Error::Io(error) => io_words(error),
         other => other.to_string(),
     })
+}
+
+/// An error of the operating system without its number.
+fn io_words(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or(&text).to_string()
 }
 
 async fn connect(url: &str) -> Result<Socket, ConnectError> {
@@ -181,7 +192,7 @@ async fn connect(url: &str) -> Result<Socket, ConnectError> {
     let port = request.uri().port_u16().unwrap_or(if is_encrypted { 443 } else { 80 });
     let tcp = TcpStream::connect((host.trim_matches(['[', ']']), port))
         .await
-        .map_err(|error| ConnectError::Offline(at(&error)))?;
+        .map_err(|error| ConnectError::Offline(at(&io_words(&error))))?;
     // Changes are small and wait for nobody.
     let _ = tcp.set_nodelay(true);
     let wire: Box<dyn Wire> = if is_encrypted {
@@ -202,8 +213,13 @@ async fn connect(url: &str) -> Result<Socket, ConnectError> {
 
 /// An answer other than the upgrade says whether to come again.
 fn refused_upgrade(url: &str, error: &tungstenite::Error) -> ConnectError {
-    let tungstenite::Error::Http(response) = error else {
-        return ConnectError::Offline(format!("{url}: {error}"));
+    let response = match error {
+        tungstenite::Error::Http(response) => response,
+        tungstenite::Error::Protocol(ProtocolError::HttparseError(_)) => {
+            let why = "what answers is no relay, or wants TLS (wss://)";
+            return ConnectError::Offline(format!("{url}: {why}"));
+        }
+        error => return ConnectError::Offline(format!("{url}: {error}")),
     };
     let status = response.status();
     let text = response.body().as_deref().map(String::from_utf8_lossy).unwrap_or_default();
@@ -228,8 +244,11 @@ async fn encrypt(
     connector.connect(name, tcp).await.map_err(|error| {
         // A certificate that is not trusted will not be later; a cut connection may be.
         match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+            Some(rustls::Error::InvalidMessage(_)) => {
+                ConnectError::Refused("what answers speaks no TLS; ws:// goes without".into())
+            }
             Some(error) => ConnectError::Refused(error.to_string()),
-            None => ConnectError::Offline(error.to_string()),
+            None => ConnectError::Offline(io_words(&error)),
         }
     })
 }

@@ -5,6 +5,11 @@ use std::process::Command;
 
 use crate::ana::{Ana, run};
 use crate::hosts;
+use crate::relay::Relay;
+
+#[path = "../../../anabranch/examples/sync.rs"]
+#[expect(dead_code, reason = "its main function reads arguments")]
+mod sync_example;
 
 /// The six words of the examples' data, by `ana`.
 fn words() -> String {
@@ -53,6 +58,28 @@ fn shell_example() {
     }
     let example = hosts::root().join("examples/merge.sh");
     must_agree(Command::new("sh").arg(example).arg(hosts::extension()));
+}
+
+/// Through a relay and through a folder, from the shell and in Rust.
+#[cfg(unix)]
+#[test]
+fn sync_examples() {
+    let ana = Ana::new();
+    let relay = Relay::start(&ana);
+    for folder in ["stick", "other"] {
+        std::fs::create_dir(ana.path(folder)).unwrap();
+    }
+    let folder = |name: &str| format!("dir:{}", ana.path(name).display());
+    let example = hosts::root().join("examples/sync.sh");
+    for url in [relay.store("shell"), folder("stick")] {
+        let mut command = Command::new("sh");
+        command.arg(&example).arg(env!("CARGO_BIN_EXE_ana")).arg(url);
+        must_agree(command.env("ANABRANCH_TOKEN", &relay.token));
+    }
+    for url in [relay.store("rust"), folder("other")] {
+        let expected = format!("2 {}", words());
+        assert_eq!(sync_example::meet(&url, &relay.token).unwrap(), [&expected[..], &expected]);
+    }
 }
 
 /// a.db is written by the `sqlite3` program through the extension, b.db by `ana`.

@@ -9,14 +9,14 @@ use serde_json::Value;
 use crate::ana::Ana;
 
 /// A relay that runs, and what it printed of itself.
-struct Relay {
+pub(crate) struct Relay {
     process: Child,
     url: String,
-    token: String,
+    pub(crate) token: String,
 }
 
 impl Relay {
-    fn start(ana: &Ana) -> Relay {
+    pub(crate) fn start(ana: &Ana) -> Relay {
         let mut command = ana.command(&["serve", "--listen", "127.0.0.1:0", "--data", "relay"]);
         let command = command.stdout(Stdio::piped()).stderr(Stdio::null());
         let mut process = command.spawn().unwrap();
@@ -40,7 +40,7 @@ impl Relay {
         Relay { process, url: url.unwrap(), token: token.unwrap() }
     }
 
-    fn store(&self, name: &str) -> String {
+    pub(crate) fn store(&self, name: &str) -> String {
         format!("{}/sync/{name}", self.url)
     }
 }
