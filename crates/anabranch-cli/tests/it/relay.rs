@@ -109,8 +109,14 @@ fn copies_meet_at_a_relay() {
     let run = ana.run(&["sync", "a.db", &url, "--token", reading]);
     assert_eq!(run.status, 4, "{}{}", run.out, run.err);
     assert!(run.err.contains("no writing"), "{}", run.err);
+    // No TLS where it is wanted: nothing that waiting mends.
+    let encrypted = ana.run(&["sync", "a.db", &url.replace("ws://", "wss://"), "--token", token]);
+    assert_eq!(encrypted.status, 4, "{}", encrypted.err);
+    assert!(encrypted.err.contains("speaks no TLS"), "{}", encrypted.err);
     drop(relay);
-    assert_eq!(ana.run(&["sync", "a.db", &url, "--token", token]).status, 3);
+    let gone = ana.run(&["sync", "a.db", &url, "--token", token]);
+    assert_eq!(gone.status, 3);
+    assert!(!gone.err.contains("os error"), "{}", gone.err);
 }
 
 /// Two watches: what one program writes the other sees; one is killed and loses nothing.
