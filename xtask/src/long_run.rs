@@ -14,6 +14,11 @@ pub(crate) fn histories(args: &[String]) -> Result<()> {
     sim("histories", args)
 }
 
+/// `sim [--seeds N] [--from S | --seed S] [--long]`.
+pub(crate) fn worlds(args: &[String]) -> Result<()> {
+    sim("sim", args)
+}
+
 /// `crash [--cycles N]`.
 pub(crate) fn crash(args: &[String]) -> Result<()> {
     sim("crash", args)

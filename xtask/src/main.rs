@@ -25,6 +25,8 @@ cargo xtask <command>
                           seeded fuzzing of decoders and SQL functions (default: all, 60 s each)
   histories [--seeds N] [--from S]
                           long random histories on 2 to 5 databases against the model
+  sim [--seeds N] [--seed S] [--long]
+                          simulated worlds: copies, relays, faults of all kinds, one seed each
   crash [--cycles N]      kill -9 of a writing process in a loop
   dist                    libanabranch.* and crsqlite.* in target/dist-out
   tidy                    line width, stray marks, dead links in the docs
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
         "bench" => bench::bench(rest),
         "fuzz" => long_run::fuzz(rest),
         "histories" => long_run::histories(rest),
+        "sim" => long_run::worlds(rest),
         "crash" => long_run::crash(rest),
         "dist" => dist::dist(),
         "tidy" => tidy::tidy(),

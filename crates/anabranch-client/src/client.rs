@@ -1,12 +1,13 @@
 //! Syncing once: until nothing is left to move, or nothing more can.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use anabranch_sync::frame::{Retry, StoreName};
 use anabranch_sync::limits::MAX_TOKEN_BYTES;
 use rusqlite::Connection;
 
 use crate::address::{Address, Target};
+use crate::clock::now_ms;
 use crate::directory::Directory;
 use crate::limits::{MAX_CONNECTIONS_ONCE, REFUSED_QUIET_MS};
 use crate::peer::{self, Peer};
@@ -175,9 +176,4 @@ fn relay_once(relay: &mut Relay<'_>, tell: &mut dyn FnMut(Event)) -> Result<Repo
     };
     relay.close()?;
     Ok(report)
-}
-
-/// The clock: Unix milliseconds.
-pub(crate) fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_millis() as u64)
 }

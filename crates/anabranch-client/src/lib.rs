@@ -12,6 +12,7 @@ mod address;
 mod backoff;
 mod blob;
 mod client;
+mod clock;
 mod directory;
 mod limits;
 mod peer;
@@ -21,6 +22,8 @@ mod replica;
 mod report;
 mod socket;
 mod storage;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod watch;
 
 pub use address::{Address, AddressError};

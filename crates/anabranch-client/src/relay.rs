@@ -5,14 +5,15 @@
 
 mod answers;
 mod channel;
+mod talk;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use anabranch_sync::frame::{ErrorCode, ErrorFrame, Retry};
-use anabranch_sync::{ChannelId, Config, Event as SessionEvent, Refusal, Session, Time};
+use anabranch_sync::{Refusal, Time};
 use bytes::Bytes;
 use tokio::runtime::Runtime;
 
@@ -21,6 +22,7 @@ use crate::replica::StoreError;
 use crate::report::{Event, Told};
 use crate::socket::{ConnectError, Socket, Wake};
 pub(crate) use channel::{Channel, State};
+pub(crate) use talk::Talk;
 
 /// A relay, and the stores that sync with it.
 pub(crate) struct Relay<'a> {
@@ -45,9 +47,7 @@ enum Link {
 
 struct Live {
     socket: Socket,
-    session: Session,
-    /// Place of a channel's store among all.
-    places: BTreeMap<ChannelId, usize>,
+    talk: Talk,
 }
 
 impl<'a> Relay<'a> {
@@ -127,18 +127,8 @@ impl<'a> Relay<'a> {
     fn connect(&mut self) -> Result<(), StoreError> {
         match self.runtime.block_on(Socket::connect(&self.url)) {
             Ok(socket) => {
-                let session = Session::new(self.time(), Config::client());
-                let mut live = Live { socket, session, places: BTreeMap::new() };
-                for (place, channel) in self.channels.iter_mut().enumerate() {
-                    let open = channel.open(self.token.clone())?;
-                    // All channels are free on a new connection, and a token that is too long
-                    // was refused before.
-                    let opened = live.session.open(Time(0), open);
-                    if let Ok(id) = opened {
-                        live.places.insert(id, place);
-                    }
-                }
-                self.link = Link::Live(Box::new(live));
+                let talk = Talk::begin(self.time(), &self.token, &mut self.channels)?;
+                self.link = Link::Live(Box::new(Live { socket, talk }));
                 Ok(())
             }
             Err(ConnectError::Offline(why)) => self.lost(why, 0),
@@ -154,29 +144,23 @@ impl<'a> Relay<'a> {
     fn converse(&mut self, until: Instant) -> Result<(), StoreError> {
         let now = self.time();
         let Link::Live(live) = &mut self.link else { return Ok(()) };
-        for (id, place) in &live.places {
-            for event in self.channels[*place].news()? {
-                live.session.handle_store_event(now, *id, event);
-            }
-        }
-        live.session.handle_timer(now);
-        let mut ending = None;
-        live.drain(now, &mut self.channels, &mut self.told, &mut ending)?;
-        let deadline =
-            live.session.poll_timeout().map(|at| self.started + Duration::from_millis(at.0));
+        let Live { socket, talk } = &mut **live;
+        talk.turn(now, &mut self.channels, &mut self.told)?;
+        let session = &mut talk.session;
+        let deadline = session.poll_timeout().map(|at| self.started + Duration::from_millis(at.0));
         let until = deadline.map_or(until, |deadline| until.min(deadline));
-        let Live { socket, session, .. } = &mut **live;
         let is_reading = session.is_reading();
         let wake = self.runtime.block_on(socket.wait(is_reading, until, &mut || {
             session.poll_transmit().map(|frame| frame.into_bytes())
         }));
         let now = Time(self.started.elapsed().as_millis() as u64);
         match wake {
-            Wake::Frame(frame) => live.session.handle_frame(now, frame),
-            Wake::Time => live.session.handle_timer(now),
+            Wake::Frame(frame) => session.handle_frame(now, frame),
+            Wake::Time => session.handle_timer(now),
             Wake::Ended(why) => return self.lost(why, 0),
         }
-        live.drain(now, &mut self.channels, &mut self.told, &mut ending)?;
+        talk.drain(now, &mut self.channels, &mut self.told)?;
+        let ending = talk.ending.take();
         let is_accepted =
             |channel: &Channel<'_>| matches!(channel.state(), State::Exchanging | State::Converged);
         if self.channels.iter().any(is_accepted) {
@@ -203,9 +187,9 @@ impl<'a> Relay<'a> {
     pub(crate) fn renew_token(&mut self, token: &str) {
         self.token = Bytes::copy_from_slice(token.as_bytes());
         if let Link::Live(live) = &mut self.link {
-            for id in live.places.keys() {
+            for id in live.talk.places.keys() {
                 // A token that is too long is refused with the next connection.
-                let _ = live.session.renew_token(*id, self.token.clone());
+                let _ = live.talk.session.renew_token(*id, self.token.clone());
             }
         }
     }
@@ -219,7 +203,7 @@ impl<'a> Relay<'a> {
         let now = self.time();
         if let Link::Live(live) = &mut self.link {
             let reason = Refusal::new(ErrorCode::Closing, Retry::AfterMs(0), "");
-            live.session.close_all(now, reason);
+            live.talk.session.close_all(now, reason);
             self.hang_up();
         }
         self.link = Link::GivenUp;
@@ -229,7 +213,7 @@ impl<'a> Relay<'a> {
     fn hang_up(&mut self) {
         let link = std::mem::replace(&mut self.link, Link::GivenUp);
         let Link::Live(live) = link else { return };
-        let Live { mut socket, mut session, .. } = *live;
+        let Live { mut socket, talk: Talk { mut session, .. } } = *live;
         self.runtime.block_on(async {
             // As much as goes out at once.
             let until = Instant::now();
@@ -262,81 +246,6 @@ impl<'a> Relay<'a> {
         for channel in &mut self.channels {
             channel.lost(&why)?;
             self.told.push_back(channel.told(Event::Refused(why.clone())));
-        }
-        Ok(())
-    }
-}
-
-impl Live {
-    /// Answers all that the session asks, and takes note of all it tells.
-    fn drain(
-        &mut self,
-        now: Time,
-        channels: &mut [Channel<'_>],
-        told: &mut VecDeque<Told>,
-        ending: &mut Option<ErrorFrame>,
-    ) -> Result<(), StoreError> {
-        loop {
-            let mut is_idle = true;
-            while let Some(request) = self.session.poll_request() {
-                is_idle = false;
-                let Some((id, place)) = self.place_of(&request) else { continue };
-                if let Some(event) = channels[place].answer(request, told)? {
-                    self.session.handle_store_event(now, id, event);
-                }
-            }
-            for (id, place) in &self.places {
-                for event in channels[*place].news_if_owed()? {
-                    is_idle = false;
-                    self.session.handle_store_event(now, *id, event);
-                }
-            }
-            while let Some(event) = self.session.poll_event() {
-                is_idle = false;
-                self.note(event, channels, told, ending)?;
-            }
-            if is_idle {
-                return Ok(());
-            }
-        }
-    }
-
-    fn place_of(&self, request: &anabranch_sync::Request) -> Option<(ChannelId, usize)> {
-        let id = channel::of_request(request);
-        self.places.get(&id).map(|place| (id, *place))
-    }
-
-    fn note(
-        &mut self,
-        event: SessionEvent,
-        channels: &mut [Channel<'_>],
-        told: &mut VecDeque<Told>,
-        ending: &mut Option<ErrorFrame>,
-    ) -> Result<(), StoreError> {
-        if let SessionEvent::Closed { channel: None, error, .. } = event {
-            *ending = Some(error);
-            return Ok(());
-        }
-        let Some(id) = channel::of_event(&event) else { return Ok(()) };
-        let Some(place) = self.places.get(&id).copied() else { return Ok(()) };
-        if let SessionEvent::Closed { .. } = event {
-            self.places.remove(&id);
-        }
-        let is_opened = matches!(event, SessionEvent::Opened { .. });
-        if let Some(progress) = self.session.progress(id) {
-            channels[place].note_progress(&progress);
-        }
-        channels[place].note(event, told)?;
-        if is_opened {
-            for (blob, first) in channels[place].blobs_to_want()? {
-                if self.session.want_blob(id, blob, first).is_err() {
-                    break;
-                }
-            }
-        }
-        if self.places.is_empty() && ending.is_none() {
-            // Nothing is left to talk about: as the last channel ended.
-            *ending = channels[place].ended_with().cloned();
         }
         Ok(())
     }

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 
 use crate::address::{Address, Target};
-use crate::client::{ClientError, Options, now_ms, relay, storage};
+use crate::client::{ClientError, Options, relay, storage};
+use crate::clock::now_ms;
 use crate::directory::Directory;
 use crate::limits::{COMMIT_POLL_MS, DIRECTORY_GATHER_MS, DIRECTORY_POLL_MS, MAX_TOLD};
 use crate::relay::Relay;

@@ -34,6 +34,8 @@ mod lane;
 mod news;
 mod refusal;
 mod requests;
+#[cfg(feature = "testing")]
+pub(crate) mod stepped;
 mod work;
 
 use lane::Lane;
@@ -182,15 +184,7 @@ impl Connection {
     /// Carries out what the session wants, until it wants nothing more.
     fn pump(&mut self, writer: &mut MessageWriter) {
         loop {
-            let mut is_quiet = true;
-            while let Some(request) = self.session.poll_request() {
-                self.request(request);
-                is_quiet = false;
-            }
-            while let Some(event) = self.session.poll_event() {
-                self.event(event);
-                is_quiet = false;
-            }
+            let mut is_quiet = !self.serve();
             while writer.n_bytes() < MAX_WRITE_BYTES
                 && let Some(transmit) = self.session.poll_transmit()
             {
@@ -201,6 +195,20 @@ impl Connection {
                 return;
             }
         }
+    }
+
+    /// Carries out what the session asks, and notes what it tells; whether there was anything.
+    fn serve(&mut self) -> bool {
+        let mut has_served = false;
+        while let Some(request) = self.session.poll_request() {
+            self.request(request);
+            has_served = true;
+        }
+        while let Some(event) = self.session.poll_event() {
+            self.event(event);
+            has_served = true;
+        }
+        has_served
     }
 
     fn max_message_bytes(&self) -> usize {

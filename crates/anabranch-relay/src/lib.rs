@@ -37,6 +37,8 @@ mod tasks;
 mod connection;
 mod http;
 mod server;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod tls;
 mod websocket;
 

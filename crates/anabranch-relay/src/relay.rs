@@ -20,10 +20,10 @@ use crate::hub::{Hub, OpenStore};
 use crate::limits::MAX_QUICK_PART_BYTES;
 use crate::metrics::Metrics;
 use crate::rates::Rates;
-use crate::storage::sqlite::SqliteStorage;
+use crate::storage::sqlite::{Place, SqliteStorage};
 use crate::storage::{
-    Appended, Body, Catalog, DeltaLog, Incoming, Pending, Storage, StorageError, StoredDelta,
-    Wanted,
+    Appended, Body, Catalog, DeltaLog, Incoming, Observer, Pending, Storage, StorageError,
+    StoredDelta, Wanted,
 };
 use crate::store_id::StoreId;
 use crate::tasks::Tasks;
@@ -58,6 +58,8 @@ pub(crate) struct Relay {
     stopping: watch::Sender<bool>,
     /// Connections whose tasks have not ended.
     tasks: Tasks,
+    /// Whether there are no threads, and all work is done where it is asked for.
+    is_stepped: bool,
     /// Held as long as the relay runs, so that no second one opens the directory.
     _lock: std::fs::File,
 }
@@ -69,6 +71,33 @@ impl Relay {
     /// # Errors
     /// [`StartError`].
     pub(crate) fn open(config: Config) -> Result<(Relay, Option<String>), StartError> {
+        let place = Place { path: config.data.join("relay.db"), vfs: None };
+        Relay::open_on(config, place, SqliteStorage::open, false)
+    }
+
+    /// As [`Relay::open`], without threads: [`Relay::step`] commits. The database lies on
+    /// SQLite's disk `vfs`.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    #[cfg(feature = "testing")]
+    pub(crate) fn open_stepped(config: Config, vfs: &str) -> Result<Relay, StartError> {
+        let place = Place { path: "relay.db".into(), vfs: Some(vfs.to_string()) };
+        Ok(Relay::open_on(config, place, SqliteStorage::open_stepped, true)?.0)
+    }
+
+    /// Commits what waits, in one transaction; whether anything waited.
+    #[cfg(feature = "testing")]
+    pub(crate) fn step(&self) -> bool {
+        self.storage.step()
+    }
+
+    fn open_on(
+        config: Config,
+        place: Place,
+        open: impl FnOnce(Place, Arc<dyn Observer>) -> Result<SqliteStorage, StorageError>,
+        is_stepped: bool,
+    ) -> Result<(Relay, Option<String>), StartError> {
         let data = config.data.clone();
         let at = |path: &Path| {
             let path = path.display().to_string();
@@ -87,11 +116,10 @@ impl Relay {
             Arc::clone(&revocations),
         )?;
         let hub = Arc::new(Hub::default());
-        let database = data.join("relay.db");
-        let observer: Arc<dyn crate::storage::Observer> = Arc::clone(&hub) as _;
-        let storage = SqliteStorage::open(&database, observer).map_err(|error| {
-            StartError::Storage { path: database.display().to_string(), source: error.into() }
-        })?;
+        let observer: Arc<dyn Observer> = Arc::clone(&hub) as _;
+        let path = place.path.display().to_string();
+        let storage = open(place, observer)
+            .map_err(|error| StartError::Storage { path, source: error.into() })?;
         let first_token = if is_new { Some(start::first_token(&tokens)?) } else { None };
         let relay = Relay {
             site: tokens.site(),
@@ -110,6 +138,7 @@ impl Relay {
             must_join: Notify::new(),
             stopping: watch::Sender::new(false),
             tasks: Tasks::default(),
+            is_stepped,
             _lock: lock,
         };
         Ok((relay, first_token))
@@ -165,7 +194,7 @@ impl Relay {
 
     /// Milliseconds since the start: the time of all sessions.
     pub(crate) fn now(&self) -> Time {
-        Time(self.started.elapsed().as_millis() as u64)
+        Time(clock::since_ms(self.started))
     }
 
     /// The instant of a session's time.
@@ -261,7 +290,7 @@ impl Relay {
         n_bytes: usize,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, StorageError> {
-        if n_bytes <= MAX_QUICK_PART_BYTES {
+        if n_bytes <= MAX_QUICK_PART_BYTES || self.is_stepped {
             return Ok(work());
         }
         tokio::task::spawn_blocking(work).await.map_err(|_| StorageError::Stopping)

@@ -297,7 +297,7 @@ fn next_table_id(cx: &Context) -> Result<TableId> {
 
 /// Random and positive, so that its text is digits only.
 fn fresh_token() -> Result<i64> {
-    let random = getrandom::u64()
+    let random = crate::random::number()
         .map_err(|error| StoreError::Refused(format!("no random numbers: {error}")))?;
     Ok((random >> 2) as i64)
 }

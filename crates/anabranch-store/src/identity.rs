@@ -103,7 +103,7 @@ fn remember(cx: &Context, verb: &str) -> Result<()> {
 
 fn random_site() -> Result<SiteId> {
     let mut random = [0; 16];
-    getrandom::fill(&mut random).map_err(|error| {
+    crate::random::fill(&mut random).map_err(|error| {
         StoreError::Refused(format!("the system gives no random numbers: {error}"))
     })?;
     Ok(SiteId::from_random(random))

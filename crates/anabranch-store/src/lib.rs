@@ -14,6 +14,10 @@ pub mod clock;
 pub mod error;
 mod ids;
 mod limits;
+#[cfg(feature = "testing")]
+pub mod random;
+#[cfg(not(feature = "testing"))]
+mod random;
 
 mod atomic;
 mod context;

@@ -155,7 +155,7 @@ fn create_objects(db: &Db) -> std::result::Result<(), SqlError> {
     )?;
     insert("INSERT OR IGNORE INTO main.ana_meta VALUES ('format', ?1)", ValueRef::Integer(FORMAT))?;
     let mut random = [0; 16];
-    getrandom::fill(&mut random)
+    crate::random::fill(&mut random)
         .map_err(|error| SqlError::new(format!("no random numbers for a site id: {error}")))?;
     let site = SiteId::from_random(random);
     insert(

@@ -2,7 +2,7 @@
 //! far both ends are.
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anabranch_core::limits::MAX_PART_BYTES;
 use anabranch_core::vector::VersionVector;
@@ -16,7 +16,7 @@ use bytes::Bytes;
 use super::answers::Answers;
 use super::words;
 use crate::blob;
-use crate::client::now_ms;
+use crate::clock::{Moment, now_ms};
 use crate::limits::NOTE_PEER_MS;
 use crate::peer::{self, PeerRole};
 use crate::replica::{Replica, StoreError, n_changes_above};
@@ -48,7 +48,7 @@ pub(crate) struct Channel<'a> {
     /// Moved since this was made.
     moved: Progress,
     /// When something moved last.
-    moved_at: Instant,
+    moved_at: Moment,
     /// Bytes that the present session had sent when it was last looked at.
     sent_bytes: u64,
     /// Bytes sent since giving was last told.
@@ -63,7 +63,7 @@ pub(crate) struct Channel<'a> {
     seen: Option<(i64, i64)>,
     /// When what the peer holds was written down last, if it has changed since.
     unwritten: bool,
-    written_at: Option<Instant>,
+    written_at: Option<Moment>,
 }
 
 impl<'a> Channel<'a> {
@@ -76,7 +76,7 @@ impl<'a> Channel<'a> {
             role: PeerRole::Relay,
             held: VersionVector::new(),
             moved: Progress::default(),
-            moved_at: Instant::now(),
+            moved_at: Moment::now(),
             sent_bytes: 0,
             untold_bytes: 0,
             wanted: Vec::new(),
@@ -126,9 +126,15 @@ impl<'a> Channel<'a> {
         self.moved
     }
 
+    /// What the peer has on its disk, as far as it said.
+    #[cfg(feature = "testing")]
+    pub(crate) fn held(&self) -> &VersionVector {
+        &self.held
+    }
+
     /// The last refusal, if nothing has moved for so long.
     pub(crate) fn stuck_with(&self, quiet: Duration) -> Option<&(String, Retry)> {
-        self.refused().filter(|_| self.moved_at.elapsed() >= quiet)
+        self.refused().filter(|_| self.moved_at.elapsed_ms() >= quiet.as_millis() as u64)
     }
 
     /// The error that closed it.
@@ -162,7 +168,7 @@ impl<'a> Channel<'a> {
     ) -> Result<Option<StoreEvent>, StoreError> {
         let answer = self.answers.answer(request)?;
         if let Some((changes, bytes)) = answer.took {
-            self.moved_at = Instant::now();
+            self.moved_at = Moment::now();
             let moved = Moved { changes, bytes };
             self.moved.took.add(moved);
             if let Some(StoreEvent::Applied { to, .. }) = &answer.event {
@@ -211,7 +217,7 @@ impl<'a> Channel<'a> {
             SessionEvent::Opened { role, .. } => {
                 self.state = State::Exchanging;
                 self.role = if role == Role::Relay { PeerRole::Relay } else { PeerRole::Copy };
-                self.moved_at = Instant::now();
+                self.moved_at = Moment::now();
                 told.push_back(self.told(Event::Connected));
             }
             SessionEvent::PeerHas { vector, .. } => {
@@ -273,7 +279,7 @@ impl<'a> Channel<'a> {
         if changes == 0 {
             return Ok(());
         }
-        self.moved_at = Instant::now();
+        self.moved_at = Moment::now();
         if self.state == State::Converged {
             self.state = State::Exchanging;
         }
@@ -334,7 +340,7 @@ impl<'a> Channel<'a> {
     }
 
     /// The connection is gone.
-    pub(super) fn lost(&mut self, why: &str) -> Result<(), StoreError> {
+    pub(crate) fn lost(&mut self, why: &str) -> Result<(), StoreError> {
         self.write_down(true)?;
         self.state = State::Opening;
         peer::note_error(self.answers.replica(), &self.url, self.role, why, now_ms())
@@ -342,10 +348,9 @@ impl<'a> Channel<'a> {
 
     /// Writes down what the peer holds: always with `now`, else once in a while.
     pub(crate) fn write_down(&mut self, now: bool) -> Result<(), StoreError> {
-        let is_due =
-            self.written_at.is_none_or(|at| at.elapsed() >= Duration::from_millis(NOTE_PEER_MS));
+        let is_due = self.written_at.is_none_or(|at| at.elapsed_ms() >= NOTE_PEER_MS);
         if self.unwritten && (now || is_due) {
-            (self.unwritten, self.written_at) = (false, Some(Instant::now()));
+            (self.unwritten, self.written_at) = (false, Some(Moment::now()));
             let replica = self.answers.replica();
             peer::note_held(replica, &self.url, self.role, &self.held, 1, now_ms())?;
         }

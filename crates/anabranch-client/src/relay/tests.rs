@@ -1,8 +1,8 @@
 //! Two stores and two sessions, no network: cut after every frame, killed and reopened.
 
 use anabranch_sqlite::Embedded;
-use anabranch_sync::Verdict;
 use anabranch_sync::scope::Scopes;
+use anabranch_sync::{ChannelId, Config, Session, Verdict};
 
 use super::*;
 use crate::replica::Replica;

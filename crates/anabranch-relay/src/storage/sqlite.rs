@@ -4,7 +4,6 @@
 //! of their own, at most [`MAX_READERS`] at a time. WAL with `synchronous=FULL`: what was
 //! answered survives a power cut.
 
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anabranch_core::clock::Chain;
@@ -28,6 +27,8 @@ mod rows;
 mod schema;
 mod staging;
 
+pub(crate) use schema::Place;
+
 /// A relay's database.
 #[derive(Debug)]
 pub(crate) struct SqliteStorage {
@@ -39,7 +40,9 @@ pub(crate) struct SqliteStorage {
 
 #[derive(Debug)]
 struct Readers {
-    path: PathBuf,
+    place: Place,
+    /// Whether questions are answered on the thread that asks.
+    is_stepped: bool,
     idle: Mutex<Vec<Connection>>,
     turns: Arc<Semaphore>,
 }
@@ -50,16 +53,37 @@ impl SqliteStorage {
     /// # Errors
     /// [`StorageError`].
     pub(crate) fn open(
-        path: &Path,
+        place: Place,
         observer: Arc<dyn Observer>,
     ) -> Result<SqliteStorage, StorageError> {
-        let ledger = ledger::Ledger::new(schema::open_writer(path)?, observer);
-        let readers = Arc::new(Readers {
-            path: path.to_path_buf(),
-            idle: Mutex::default(),
-            turns: Arc::new(Semaphore::new(MAX_READERS)),
-        });
-        Ok(SqliteStorage { readers, queue: queue::Queue::start(ledger)? })
+        let ledger = ledger::Ledger::new(schema::open_writer(&place)?, observer);
+        Ok(SqliteStorage {
+            readers: Arc::new(Readers::new(place, false)),
+            queue: queue::Queue::start(ledger)?,
+        })
+    }
+
+    /// As [`SqliteStorage::open`], without threads: [`SqliteStorage::step`] writes, and
+    /// questions are answered at once.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    #[cfg(feature = "testing")]
+    pub(crate) fn open_stepped(
+        place: Place,
+        observer: Arc<dyn Observer>,
+    ) -> Result<SqliteStorage, StorageError> {
+        let ledger = ledger::Ledger::new(schema::open_writer(&place)?, observer);
+        Ok(SqliteStorage {
+            readers: Arc::new(Readers::new(place, true)),
+            queue: queue::Queue::stepped(ledger),
+        })
+    }
+
+    /// Writes what waits, in one transaction; whether anything waited.
+    #[cfg(feature = "testing")]
+    pub(crate) fn step(&self) -> bool {
+        self.queue.step()
     }
 
     /// Transactions committed since the start.
@@ -73,13 +97,14 @@ impl SqliteStorage {
         question: impl FnOnce(&mut Connection) -> Result<T, StorageError> + Send + 'static,
     ) -> Pending<'_, T> {
         let readers = Arc::clone(&self.readers);
+        if readers.is_stepped {
+            return Box::pin(async move { readers.ask(question) });
+        }
         Box::pin(async move {
             let turn = Arc::clone(&readers.turns).acquire_owned().await;
             let turn = turn.map_err(|_| StorageError::Stopping)?;
             let asked = tokio::task::spawn_blocking(move || {
-                let mut db = readers.take()?;
-                let answer = question(&mut db);
-                readers.idle.lock().unwrap_or_else(PoisonError::into_inner).push(db);
+                let answer = readers.ask(question);
                 drop(turn);
                 answer
             });
@@ -89,9 +114,24 @@ impl SqliteStorage {
 }
 
 impl Readers {
+    fn new(place: Place, is_stepped: bool) -> Readers {
+        let turns = Arc::new(Semaphore::new(MAX_READERS));
+        Readers { place, is_stepped, idle: Mutex::default(), turns }
+    }
+
+    fn ask<T>(
+        &self,
+        question: impl FnOnce(&mut Connection) -> Result<T, StorageError>,
+    ) -> Result<T, StorageError> {
+        let mut db = self.take()?;
+        let answer = question(&mut db);
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(db);
+        answer
+    }
+
     fn take(&self) -> Result<Connection, StorageError> {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        idle.map_or_else(|| schema::open_reader(&self.path), Ok)
+        idle.map_or_else(|| schema::open_reader(&self.place), Ok)
     }
 }
 

@@ -10,3 +10,4 @@ mod order;
 mod pairs;
 mod spellings;
 mod undone;
+mod worlds;

@@ -98,7 +98,7 @@ impl Metadata {
             Some(salt) => salt,
             None => {
                 let mut bytes = [0; 8];
-                getrandom::fill(&mut bytes).map_err(|error| {
+                crate::random::fill(&mut bytes).map_err(|error| {
                     StoreError::Refused(format!("the system gives no random numbers: {error}"))
                 })?;
                 u64::from_le_bytes(bytes)

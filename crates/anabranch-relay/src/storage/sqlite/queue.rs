@@ -27,7 +27,24 @@ pub(super) struct Queue {
     /// `None` while it is being dropped.
     jobs: Option<mpsc::Sender<Job>>,
     thread: Option<JoinHandle<()>>,
+    /// In place of the thread: who steps writes.
+    #[cfg(feature = "testing")]
+    stepped: Option<std::sync::Mutex<Stepped>>,
     n_commits: Arc<AtomicU64>,
+}
+
+/// What the thread has in its hands where there is none.
+#[cfg(feature = "testing")]
+struct Stepped {
+    ledger: Ledger,
+    waiting: mpsc::Receiver<Job>,
+}
+
+#[cfg(feature = "testing")]
+impl std::fmt::Debug for Stepped {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Stepped").finish_non_exhaustive()
+    }
 }
 
 impl Queue {
@@ -42,7 +59,32 @@ impl Queue {
         let thread = std::thread::Builder::new()
             .name("relay-writer".into())
             .spawn(move || write(ledger, waiting, &counter))?;
-        Ok(Queue { jobs: Some(jobs), thread: Some(thread), n_commits })
+        Ok(Queue {
+            jobs: Some(jobs),
+            thread: Some(thread),
+            #[cfg(feature = "testing")]
+            stepped: None,
+            n_commits,
+        })
+    }
+
+    /// A queue without a thread: [`Queue::step`] writes.
+    #[cfg(feature = "testing")]
+    pub(super) fn stepped(ledger: Ledger) -> Queue {
+        let (jobs, waiting) = mpsc::channel(MAX_WAITING_JOBS);
+        let stepped = Some(std::sync::Mutex::new(Stepped { ledger, waiting }));
+        Queue { jobs: Some(jobs), thread: None, stepped, n_commits: Arc::default() }
+    }
+
+    /// One transaction of what waits; whether anything did.
+    #[cfg(feature = "testing")]
+    pub(super) fn step(&self) -> bool {
+        let Some(stepped) = &self.stepped else { return false };
+        let mut stepped = stepped.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let Stepped { ledger, waiting } = &mut *stepped;
+        let Ok(first) = waiting.try_recv() else { return false };
+        turn(ledger, first, waiting, &self.n_commits);
+        true
     }
 
     /// Transactions committed since the start.
@@ -92,29 +134,34 @@ impl Drop for Queue {
     }
 }
 
-/// The thread: one turn is one transaction.
+/// The thread.
 fn write(mut ledger: Ledger, mut waiting: mpsc::Receiver<Job>, n_commits: &AtomicU64) {
     while let Some(first) = waiting.blocking_recv() {
-        let began = ledger.begin();
-        let mut done = Vec::new();
-        if began.is_ok() {
-            done.push(first(&mut ledger));
-            while done.len() < MAX_GROUP_JOBS
-                && !ledger.has_failed()
-                && let Ok(job) = waiting.try_recv()
-            {
-                done.push(job(&mut ledger));
-            }
+        turn(&mut ledger, first, &mut waiting, n_commits);
+    }
+}
+
+/// One turn is one transaction.
+fn turn(ledger: &mut Ledger, first: Job, waiting: &mut mpsc::Receiver<Job>, n_commits: &AtomicU64) {
+    let began = ledger.begin();
+    let mut done = Vec::new();
+    if began.is_ok() {
+        done.push(first(ledger));
+        while done.len() < MAX_GROUP_JOBS
+            && !ledger.has_failed()
+            && let Ok(job) = waiting.try_recv()
+        {
+            done.push(job(ledger));
         }
-        let outcome = began.and_then(|()| ledger.commit());
-        if let Err(error) = &outcome {
-            tracing::error!(error = %chain_of(error), "a transaction was undone");
-        } else {
-            n_commits.fetch_add(1, Ordering::Relaxed);
-        }
-        for done in done {
-            done(outcome.as_ref().copied().map_err(again));
-        }
+    }
+    let outcome = began.and_then(|()| ledger.commit());
+    if let Err(error) = &outcome {
+        tracing::error!(error = %chain_of(error), "a transaction was undone");
+    } else {
+        n_commits.fetch_add(1, Ordering::Relaxed);
+    }
+    for done in done {
+        done(outcome.as_ref().copied().map_err(again));
     }
 }
 

@@ -20,7 +20,7 @@
 //!
 //! Numbers in blobs are little-endian.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
@@ -62,12 +62,30 @@ CREATE TABLE revoked(
     PRIMARY KEY(kind, name)) WITHOUT ROWID;
 ";
 
+/// Which file, and on what kind of disk.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    /// The file.
+    pub(crate) path: PathBuf,
+    /// SQLite's name for the disk; `None`: the system's.
+    pub(crate) vfs: Option<String>,
+}
+
+impl Place {
+    fn open(&self, flags: OpenFlags) -> Result<Connection, StorageError> {
+        Ok(match &self.vfs {
+            Some(vfs) => Connection::open_with_flags_and_vfs(&self.path, flags, vfs.as_str())?,
+            None => Connection::open_with_flags(&self.path, flags)?,
+        })
+    }
+}
+
 /// Opens the connection that writes, making the tables in a new file.
 ///
 /// # Errors
 /// [`StorageError`]; a file of a later version is refused.
-pub(super) fn open_writer(path: &Path) -> Result<Connection, StorageError> {
-    let db = Connection::open(path)?;
+pub(super) fn open_writer(place: &Place) -> Result<Connection, StorageError> {
+    let db = place.open(OpenFlags::default())?;
     db.busy_timeout(BUSY_TIMEOUT)?;
     db.pragma_update(None, "journal_mode", "wal")?;
     // An answer means that the log's last page is on disk: WAL alone would let a power cut
@@ -94,9 +112,9 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, StorageError> {
 ///
 /// # Errors
 /// [`StorageError`].
-pub(super) fn open_reader(path: &Path) -> Result<Connection, StorageError> {
+pub(super) fn open_reader(place: &Place) -> Result<Connection, StorageError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let db = Connection::open_with_flags(path, flags)?;
+    let db = place.open(flags)?;
     db.busy_timeout(BUSY_TIMEOUT)?;
     db.pragma_update(None, "cache_size", -2048)?;
     Ok(db)

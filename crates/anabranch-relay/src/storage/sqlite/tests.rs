@@ -32,7 +32,8 @@ fn world() -> World {
     let folder = tempfile::tempdir().unwrap();
     let heard = Arc::new(Heard::default());
     let observer: Arc<dyn Observer> = Arc::clone(&heard) as _;
-    let storage = SqliteStorage::open(&folder.path().join("relay.db"), observer).unwrap();
+    let place = Place { path: folder.path().join("relay.db"), vfs: None };
+    let storage = SqliteStorage::open(place, observer).unwrap();
     World { storage, heard, folder }
 }
 

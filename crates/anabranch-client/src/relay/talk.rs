@@ -1,0 +1,135 @@
+//! What is said on one connection: the session, and which store each channel is about. Knows
+//! no socket and no clock.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use anabranch_sync::frame::ErrorFrame;
+use anabranch_sync::{ChannelId, Config, Event as SessionEvent, Request, Session, Time};
+use bytes::Bytes;
+
+use super::channel::{self, Channel};
+use crate::replica::StoreError;
+use crate::report::Told;
+
+/// A session and its channels.
+pub(crate) struct Talk {
+    pub(crate) session: Session,
+    /// Place of a channel's store among all.
+    pub(crate) places: BTreeMap<ChannelId, usize>,
+    /// What ended it: the session sends its last words, and no more.
+    pub(crate) ending: Option<ErrorFrame>,
+}
+
+impl Talk {
+    /// Opens a channel for each store, on a connection that was just made.
+    ///
+    /// # Errors
+    /// What is wrong with a store's own file.
+    pub(crate) fn begin(
+        now: Time,
+        token: &Bytes,
+        channels: &mut [Channel<'_>],
+    ) -> Result<Talk, StoreError> {
+        let session = Session::new(now, Config::client());
+        let mut talk = Talk { session, places: BTreeMap::new(), ending: None };
+        for (place, channel) in channels.iter_mut().enumerate() {
+            let open = channel.open(token.clone())?;
+            // All channels are free on a new connection, and a token that is too long was
+            // refused before.
+            if let Ok(id) = talk.session.open(now, open) {
+                talk.places.insert(id, place);
+            }
+        }
+        Ok(talk)
+    }
+
+    /// What is to be done before waiting: news of the stores, and of the clock.
+    ///
+    /// # Errors
+    /// What is wrong with a store's own file.
+    pub(crate) fn turn(
+        &mut self,
+        now: Time,
+        channels: &mut [Channel<'_>],
+        told: &mut VecDeque<Told>,
+    ) -> Result<(), StoreError> {
+        for (id, place) in &self.places {
+            for event in channels[*place].news()? {
+                self.session.handle_store_event(now, *id, event);
+            }
+        }
+        self.session.handle_timer(now);
+        self.drain(now, channels, told)
+    }
+
+    /// Answers all that the session asks, and takes note of all it tells.
+    pub(crate) fn drain(
+        &mut self,
+        now: Time,
+        channels: &mut [Channel<'_>],
+        told: &mut VecDeque<Told>,
+    ) -> Result<(), StoreError> {
+        loop {
+            let mut is_idle = true;
+            while let Some(request) = self.session.poll_request() {
+                is_idle = false;
+                let Some((id, place)) = self.place_of(&request) else { continue };
+                if let Some(event) = channels[place].answer(request, told)? {
+                    self.session.handle_store_event(now, id, event);
+                }
+            }
+            for (id, place) in &self.places {
+                for event in channels[*place].news_if_owed()? {
+                    is_idle = false;
+                    self.session.handle_store_event(now, *id, event);
+                }
+            }
+            while let Some(event) = self.session.poll_event() {
+                is_idle = false;
+                self.note(event, channels, told)?;
+            }
+            if is_idle {
+                return Ok(());
+            }
+        }
+    }
+
+    fn place_of(&self, request: &Request) -> Option<(ChannelId, usize)> {
+        let id = channel::of_request(request);
+        self.places.get(&id).map(|place| (id, *place))
+    }
+
+    fn note(
+        &mut self,
+        event: SessionEvent,
+        channels: &mut [Channel<'_>],
+        told: &mut VecDeque<Told>,
+    ) -> Result<(), StoreError> {
+        if let SessionEvent::Closed { channel: None, error, .. } = event {
+            self.ending = Some(error);
+            return Ok(());
+        }
+        let Some(id) = channel::of_event(&event) else { return Ok(()) };
+        let Some(place) = self.places.get(&id).copied() else { return Ok(()) };
+        if let SessionEvent::Closed { .. } = event {
+            self.places.remove(&id);
+        }
+        let is_opened = matches!(event, SessionEvent::Opened { .. });
+        if let Some(progress) = self.session.progress(id) {
+            channels[place].note_progress(&progress);
+        }
+        channels[place].note(event, told)?;
+        if is_opened {
+            for (blob, first) in channels[place].blobs_to_want()? {
+                if self.session.want_blob(id, blob, first).is_err() {
+                    break;
+                }
+            }
+        }
+        if self.places.is_empty() && self.ending.is_none() {
+            // Nothing is left to talk about: as the last channel ended.
+            self.ending = channels[place].ended_with().cloned();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,195 @@
+//! What happens in a world: writing most of the time, and everything that goes wrong.
+
+use anabranch_core::vector::VersionVector;
+use rand::RngExt;
+
+use super::{Due, World, Wrong};
+
+/// An hour, in milliseconds.
+const HOUR_MS: i64 = 3_600_000;
+
+impl World<'_> {
+    /// The next thing.
+    pub(super) fn act(&mut self) -> Result<(), String> {
+        let site = self.rng.random_range(0..self.sites.len());
+        let relay = self.rng.random_range(0..self.nodes.len());
+        match self.rng.random_range(0..100) {
+            0..50 => self.write(site),
+            50..62 => {
+                let links: Vec<usize> = self.links.keys().copied().collect();
+                if !links.is_empty() {
+                    let n = self.rng.random_range(0..links.len());
+                    self.cut(links[n]);
+                }
+                Ok(())
+            }
+            62..72 => self.round(site),
+            72..77 => {
+                let (k, fault) = self.any_fault();
+                self.sites[site].drive().disk.fail_at(k, fault);
+                Ok(())
+            }
+            77..80 => {
+                let (k, fault) = self.any_fault();
+                self.rack.relays[relay].disk.fail_at(k, fault);
+                Ok(())
+            }
+            80..83 => {
+                let is_power = self.rng.random();
+                self.crash_site(site, is_power)
+            }
+            83..85 => {
+                let is_power = self.rng.random();
+                match self.nodes[relay].relay.is_some() {
+                    true => self.crash_relay(relay, is_power),
+                    false => Ok(()),
+                }
+            }
+            85..89 => self.turn_clock(site),
+            89..91 => self.back_up(site, relay),
+            91..93 => self.restore_site(site),
+            93..94 => self.restore_relay(relay),
+            94..95 => self.clone_site(site),
+            95..97 => self.meddle_with_files(),
+            97..98 => {
+                // Nobody looks for days.
+                self.now_ms += self.rng.random_range(0..20 * 24 * HOUR_MS.cast_unsigned());
+                self.tell_time();
+                Ok(())
+            }
+            _ => self.check_receipts(),
+        }
+    }
+
+    /// A copy takes from the directory and gives to it.
+    pub(super) fn round(&mut self, site: usize) -> Result<(), String> {
+        if self.rng.random_ratio(1, 10) && self.n_acts_left > 0 {
+            let n = self.rng.random_range(0..8);
+            self.files.fail_in(Some(n));
+        }
+        let wall = self.sites[site].wall.get();
+        let ended = anabranch_client::testing::round(
+            self.sites[site].sync,
+            &self.files,
+            "dir:/world",
+            wall,
+            &mut |_| (),
+        );
+        self.files.fail_in(None);
+        self.report.n_rounds += 1;
+        let ended = ended.map(|report| {
+            for skipped in &report.skipped {
+                let why = &skipped.why;
+                self.trace.push(format!("{} ms: copy {site}, directory: {why}", self.now_ms));
+                self.report.n_clock_ahead += u64::from(why.contains("ClockAhead"));
+            }
+            report.skipped.into_iter().find(|skipped| skipped.why.contains("SiteReused"))
+        });
+        match ended {
+            Ok(Some(reused)) => return Err(format!("copy {site}: {}", reused.why)),
+            Ok(None) => {}
+            Err(error) => self.settle(site, Err(error.to_string()))?,
+        }
+        self.settle(site, Ok(()))
+    }
+
+    /// A clock is set wrong, or right again.
+    fn turn_clock(&mut self, site: usize) -> Result<(), String> {
+        let hours = [0, 0, -30, 1, 5, 24 * 365 * 3, -24 * 365 * 5];
+        let off_ms = hours[self.rng.random_range(0..hours.len())] * HOUR_MS;
+        self.note(|| format!("the clock of copy {site} is off by {off_ms} ms"));
+        let site = &mut self.sites[site];
+        site.off_ms = off_ms;
+        // What is written now may be ahead of all others until then.
+        site.fastest_ms = site.fastest_ms.max(off_ms.max(0).cast_unsigned());
+        self.tell_time();
+        Ok(())
+    }
+
+    fn back_up(&mut self, site: usize, relay: usize) -> Result<(), String> {
+        self.note(|| format!("backups of copy {site} and relay {relay}"));
+        self.sites[site].backup = Some(self.sites[site].drive().disk.image());
+        self.nodes[relay].backup = Some(self.rack.relays[relay].disk.image());
+        Ok(())
+    }
+
+    /// A copy's file is replaced by an older one.
+    fn restore_site(&mut self, site: usize) -> Result<(), String> {
+        let Some(image) = self.sites[site].backup.take() else { return Ok(()) };
+        if self.arena.n_free() < 8 {
+            return Ok(());
+        }
+        self.note(|| format!("copy {site} is restored"));
+        self.drop_ends_of(site);
+        self.sites[site].drive().disk.restore(&image);
+        self.taken_over(site)
+    }
+
+    /// A copy's file is replaced by a copy of another's.
+    fn clone_site(&mut self, site: usize) -> Result<(), String> {
+        let other = self.rng.random_range(0..self.sites.len());
+        if other == site || self.arena.n_free() < 8 {
+            return Ok(());
+        }
+        self.note(|| format!("copy {site} becomes a clone of {other}"));
+        self.drop_ends_of(site);
+        let from = self.sites[other].drive();
+        self.sites[site].drive().become_copy_of(from);
+        self.taken_over(site)
+    }
+
+    fn taken_over(&mut self, site: usize) -> Result<(), String> {
+        self.report.n_copies += 1;
+        self.sites[site].take_over()?;
+        self.forget_lost();
+        Ok(())
+    }
+
+    /// A relay goes back to an older disk.
+    fn restore_relay(&mut self, relay: usize) -> Result<(), String> {
+        let Some(image) = self.nodes[relay].backup.take() else { return Ok(()) };
+        self.note(|| format!("relay {relay} is restored"));
+        self.report.n_copies += 1;
+        self.stop_relay(relay);
+        // What it said before is not true any more: nobody may hear of it.
+        self.links.retain(|_, link| link.relay != relay);
+        for site in 0..self.sites.len() {
+            if self.talks_to[site].contains(&relay) {
+                self.after(2_000, Due::Connect(site, relay));
+            }
+        }
+        self.rack.relays[relay].disk.restore(&image);
+        if self.plan.wrong != Wrong::RelayForgets {
+            self.nodes[relay].seen = VersionVector::new();
+        }
+        self.start(relay)?;
+        self.forget_lost();
+        Ok(())
+    }
+
+    fn forget_lost(&mut self) {
+        let sites = self.sites.iter().map(|site| &site.seen);
+        let holders: Vec<_> = sites.chain(self.nodes.iter().map(|node| &node.seen)).collect();
+        self.book.forget_lost(&holders);
+    }
+
+    /// A cloud drive does what it wants: half a file, a file twice, a file less.
+    fn meddle_with_files(&mut self) -> Result<(), String> {
+        let listed = self.files.list();
+        if listed.is_empty() {
+            return Ok(());
+        }
+        let (name, n_bytes) = listed[self.rng.random_range(0..listed.len())].clone();
+        let Some(mut bytes) = self.files.read(&name) else { return Ok(()) };
+        match self.rng.random_range(0..3) {
+            0 => {
+                bytes.truncate(self.rng.random_range(0..n_bytes.max(1)));
+                self.files.set(&format!("{name} (conflicted copy)"), Some(bytes));
+            }
+            1 => self.files.set(&format!("changes/renamed {n_bytes}.ana"), Some(bytes)),
+            _ => self.files.set(&name, None),
+        }
+        self.note(|| format!("meddled with {name}"));
+        Ok(())
+    }
+}

@@ -1,0 +1,526 @@
+//! Both ends of connections: how frames move, what each end does with them, and what must be
+//! true afterwards.
+
+use anabranch_client::{Event, StoreError};
+use anabranch_sqlite::vfs::Fault;
+use anabranch_sync::frame::Reach;
+use rand::RngExt;
+
+use super::{Client, Due, Link, Relay, STORE, World};
+
+/// What became of something that touched a disk.
+enum Touched {
+    /// It went through.
+    Well,
+    /// The disk failed, as it was to; it works on.
+    Failed,
+    /// The disk died, as it was to, and the process with it.
+    Died,
+}
+
+impl World<'_> {
+    /// A copy connects to a relay, unless it is connected.
+    pub(super) fn connect(&mut self, site: usize, relay: usize) -> Result<(), String> {
+        let is_it = |link: &Link<'_>| (link.site, link.relay) == (site, relay);
+        if self.links.values().any(|link| is_it(link) && link.client.is_some()) {
+            return Ok(());
+        }
+        let Some(node) = self.nodes[relay].relay.as_ref() else {
+            self.after(2_000, Due::Connect(site, relay));
+            return Ok(());
+        };
+        let url = format!("ws://relay{relay}/sync/{STORE}");
+        let token = &self.rack.cabinets[relay].token;
+        let server = node.connect();
+        let begun = Client::begin(self.time(), self.sites[site].sync, &self.name, &url, token);
+        let client = match begun {
+            Ok(client) => client,
+            Err(error) => {
+                self.touched(site, Err(error))?;
+                self.after(2_000, Due::Connect(site, relay));
+                return Ok(());
+            }
+        };
+        let latency_ms = [1, 20, 200, 3_000][self.rng.random_range(0..4)];
+        let mut link = Link::between(site, relay, latency_ms, client);
+        link.server = Some(server);
+        self.n_links += 1;
+        self.links.insert(self.n_links, link);
+        self.report.n_connections += 1;
+        let number = self.n_links;
+        self.note(|| format!("link {number}: {site} connects to relay {relay}"));
+        self.turn(self.n_links)
+    }
+
+    /// Both ends look at clock and store.
+    pub(super) fn turn(&mut self, number: usize) -> Result<(), String> {
+        let now = self.time();
+        let Some(link) = self.links.get_mut(&number) else { return Ok(()) };
+        if let Some(server) = &mut link.server {
+            server.turn();
+        }
+        if let Some(client) = &mut link.client {
+            let turned = client.turn(now);
+            self.after_client(number, turned)?;
+        }
+        self.pump(number);
+        Ok(())
+    }
+
+    /// A frame arrives at the relay.
+    pub(super) fn deliver_up(&mut self, number: usize) -> Result<(), String> {
+        let Some(link) = self.links.get_mut(&number) else { return Ok(()) };
+        let Some(server) = &mut link.server else { return Ok(()) };
+        if !server.is_reading() && !server.is_closed() {
+            self.after(20, Due::Up(number));
+            return Ok(());
+        }
+        let Some(frame) = link.up.receive(self.now_ms) else { return Ok(()) };
+        server.take(frame);
+        self.report.n_frames += 1;
+        let relay = link.relay;
+        if !std::mem::replace(&mut self.nodes[relay].is_committing, true) {
+            self.after(20, Due::Commit(relay));
+        }
+        self.pump(number);
+        Ok(())
+    }
+
+    /// A frame arrives at the copy.
+    pub(super) fn deliver_down(&mut self, number: usize) -> Result<(), String> {
+        let now = self.time();
+        let Some(link) = self.links.get_mut(&number) else { return Ok(()) };
+        let Some(client) = &mut link.client else { return Ok(()) };
+        if !client.is_reading() && client.ended().is_none() {
+            self.after(20, Due::Down(number));
+            return Ok(());
+        }
+        let Some(frame) = link.down.receive(self.now_ms) else { return Ok(()) };
+        self.report.n_frames += 1;
+        let taken = client.take(now, frame);
+        self.after_client(number, taken)?;
+        self.pump(number);
+        Ok(())
+    }
+
+    /// Sends what both ends have to say, as far as there is room.
+    fn pump(&mut self, number: usize) {
+        let Some(link) = self.links.get_mut(&number) else { return };
+        let mut dues = Vec::new();
+        let mut latency = || {
+            let jitter = link.latency_ms / 2 + 1;
+            link.latency_ms + self.rng.random_range(0..jitter)
+        };
+        if let Some(client) = &mut link.client {
+            while link.up.has_room()
+                && let Some(frame) = client.poll_frame()
+            {
+                let arrives = link.up.send(self.now_ms, latency(), frame);
+                dues.extend(arrives.map(|at| (at, Due::Up(number))));
+            }
+            dues.extend(client.deadline().map(|at| (at.0.max(self.now_ms + 1), Due::Turn(number))));
+        }
+        if let Some(server) = &mut link.server {
+            while link.down.has_room()
+                && let Some(frame) = server.poll_frame()
+            {
+                let arrives = link.down.send(self.now_ms, latency(), frame);
+                dues.extend(arrives.map(|at| (at, Due::Down(number))));
+            }
+            dues.extend(
+                server.deadline_ms().map(|at| (at.max(self.now_ms + 1), Due::Turn(number))),
+            );
+        }
+        // What is years away is looked at when something else happens.
+        dues.retain(|(at, _)| *at < self.now_ms + 86_400_000);
+        let has_ended = link.client.as_ref().is_some_and(|client| client.ended().is_some())
+            || link.server.as_ref().is_some_and(|server| server.is_closed());
+        if has_ended && !link.is_cut {
+            link.close();
+            dues.push((link.up.drained_ms(self.now_ms) + 1, Due::LostByServer(number)));
+            dues.push((link.down.drained_ms(self.now_ms) + 1, Due::LostByClient(number)));
+        }
+        for (at, due) in dues {
+            self.at(at, due);
+        }
+    }
+
+    /// Cuts a connection; each end hears of it some time later.
+    pub(super) fn cut(&mut self, number: usize) {
+        let Some(link) = self.links.get_mut(&number) else { return };
+        if link.is_cut {
+            return;
+        }
+        link.cut(&mut self.rng);
+        let (up, down) = (link.up.drained_ms(self.now_ms), link.down.drained_ms(self.now_ms));
+        self.note(|| format!("link {number}: cut"));
+        let late = [10, 1_000, 60_000][self.rng.random_range(0..3)];
+        let (by_server, by_client) =
+            (self.rng.random_range(0..late), self.rng.random_range(0..late));
+        self.at(up + 1 + by_server, Due::LostByServer(number));
+        self.at(down + 1 + by_client, Due::LostByClient(number));
+    }
+
+    pub(super) fn lost_by_client(&mut self, number: usize) -> Result<(), String> {
+        let Some(link) = self.links.get_mut(&number) else { return Ok(()) };
+        let (site, relay) = (link.site, link.relay);
+        let Some(client) = link.client.take() else { return Ok(()) };
+        self.drop_gone();
+        let lost = client.lost("cut");
+        self.touched(site, lost)?;
+        self.after(2_000, Due::Connect(site, relay));
+        Ok(())
+    }
+
+    pub(super) fn lost_by_server(&mut self, number: usize) {
+        if let Some(link) = self.links.get_mut(&number) {
+            link.server = None;
+            if !link.is_cut {
+                link.close();
+                let at = link.down.drained_ms(self.now_ms) + 1;
+                self.at(at, Due::LostByClient(number));
+            }
+        }
+        self.drop_gone();
+    }
+
+    fn drop_gone(&mut self) {
+        self.links.retain(|_, link| !link.is_gone());
+    }
+
+    /// Drops the ends of a copy that is dead; the relay's ends hear of it later.
+    pub(super) fn drop_ends_of(&mut self, site: usize) {
+        let of_it: Vec<usize> =
+            self.links.iter().filter(|(_, link)| link.site == site).map(|(n, _)| *n).collect();
+        for number in of_it {
+            let Some(link) = self.links.get_mut(&number) else { continue };
+            link.client = None;
+            if !link.is_cut {
+                link.cut(&mut self.rng);
+            }
+            let at = link.up.drained_ms(self.now_ms) + 1 + self.rng.random_range(0..5_000);
+            self.at(at, Due::LostByServer(number));
+        }
+        for relay in self.talks_to[site].clone() {
+            self.after(2_000, Due::Connect(site, relay));
+        }
+        self.drop_gone();
+    }
+
+    /// After a step of a copy's end: what it tells, and what must be true.
+    fn after_client(&mut self, number: usize, step: Result<(), StoreError>) -> Result<(), String> {
+        let Some(link) = self.links.get_mut(&number) else { return Ok(()) };
+        let (site, relay) = (link.site, link.relay);
+        while let Some(told) = link.client.as_mut().and_then(Client::poll_told) {
+            let why = match told.event {
+                Event::Skipped(skipped) => skipped.why,
+                Event::Refused(why) => why,
+                _ => continue,
+            };
+            self.trace.push(format!("{} ms: link {number}: {why}", self.now_ms));
+            if why.contains("ClockAhead") {
+                self.report.n_clock_ahead += 1;
+            } else if why.contains("SiteReused") {
+                return Err(format!("link {number}: {why}"));
+            }
+        }
+        if let Some(client) = link.client.as_ref().filter(|client| client.is_open())
+            && !client.held().is_at_or_below(&self.nodes[relay].seen)
+        {
+            let (said, true_) = (client.held().to_json(), self.nodes[relay].seen.to_json());
+            return Err(format!("link {number}: relay {relay} is said to hold {said}: {true_}"));
+        }
+        let has_failed = step.is_err();
+        match self.touched(site, step)? {
+            Touched::Died => return Ok(()),
+            Touched::Failed | Touched::Well if has_failed => {
+                self.cut(number);
+                return self.lost_by_client(number);
+            }
+            _ => {}
+        }
+        if self.sites[site]
+            .observe(&mut self.book)
+            .map_err(|what| format!("copy {site}: {what}"))?
+        {
+            self.stir_site(site);
+        }
+        Ok(())
+    }
+
+    /// Others who sync this copy will see that something was committed.
+    pub(super) fn stir_site(&mut self, site: usize) {
+        let of_it: Vec<usize> =
+            self.links.iter().filter(|(_, link)| link.site == site).map(|(n, _)| *n).collect();
+        of_it.into_iter().for_each(|number| self.after(20, Due::Turn(number)));
+    }
+
+    /// After something touched a copy's disk: an error that the disk explains is none.
+    fn touched<E: ToString>(
+        &mut self,
+        site: usize,
+        done: Result<(), E>,
+    ) -> Result<Touched, String> {
+        let disk = &self.sites[site].drive().disk;
+        if disk.has_failed() {
+            let is_dead = self.sites[site].vector().is_err();
+            if is_dead {
+                self.crash_site(site, true)?;
+                return Ok(Touched::Died);
+            }
+            disk.never_fail();
+            self.sites[site].roll_back();
+            self.sites[site].observe(&mut self.book)?;
+            return Ok(Touched::Failed);
+        }
+        match done {
+            Ok(()) => Ok(Touched::Well),
+            Err(error) => Err(format!("copy {site}: {}", error.to_string())),
+        }
+    }
+
+    /// After something that may have changed a copy: looks at it.
+    pub(super) fn settle(&mut self, site: usize, done: Result<(), String>) -> Result<(), String> {
+        if let Touched::Died = self.touched(site, done)? {
+            return Ok(());
+        }
+        if self.sites[site]
+            .observe(&mut self.book)
+            .map_err(|what| format!("copy {site}: {what}"))?
+        {
+            self.stir_site(site);
+        }
+        Ok(())
+    }
+
+    /// A copy writes.
+    pub(super) fn write(&mut self, site: usize) -> Result<(), String> {
+        let written = self.sites[site].write(&mut self.rng, &self.book, self.plan.wrong);
+        let said = written.as_ref().err().cloned().unwrap_or_default();
+        if written.is_err() {
+            self.sites[site].roll_back();
+        }
+        if let Touched::Died = self.touched(site, written)? {
+            return Ok(());
+        }
+        if self.sites[site]
+            .observe(&mut self.book)
+            .map_err(|what| format!("copy {site}: {what}"))?
+        {
+            self.report.n_changes += 1;
+            self.note(|| format!("copy {site} writes {said}"));
+            self.stir_site(site);
+        }
+        Ok(())
+    }
+
+    /// The power of a copy fails, or only its process dies; it is back at once.
+    pub(super) fn crash_site(&mut self, site: usize, is_power: bool) -> Result<(), String> {
+        self.report.n_crashes += 1;
+        self.note(|| format!("copy {site} dies, power: {is_power}"));
+        let seed = self.rng.random();
+        let disk = &self.sites[site].drive().disk;
+        match is_power {
+            true => disk.crash(seed),
+            false => disk.restart(),
+        }
+        self.drop_ends_of(site);
+        self.sites[site].reopen()?;
+        self.sites[site].observe(&mut self.book).map_err(|what| format!("copy {site}: {what}"))?;
+        Ok(())
+    }
+
+    /// A relay commits what waits.
+    pub(super) fn commit(&mut self, relay: usize) -> Result<(), String> {
+        self.nodes[relay].is_committing = false;
+        let Some(node) = &self.nodes[relay].relay else { return Ok(()) };
+        let has_worked = node.step();
+        self.look_at_relay(relay)?;
+        if !has_worked || self.nodes[relay].relay.is_none() {
+            return Ok(());
+        }
+        let on_it: Vec<usize> =
+            self.links.iter().filter(|(_, link)| link.relay == relay).map(|(n, _)| *n).collect();
+        for number in on_it {
+            if let Some(server) = self.links.get_mut(&number).and_then(|link| link.server.as_mut())
+            {
+                server.turn();
+            }
+            self.pump(number);
+        }
+        // Perhaps something was handed over meanwhile.
+        self.nodes[relay].is_committing = true;
+        self.after(20, Due::Commit(relay));
+        Ok(())
+    }
+
+    /// Compares a relay with the book, if its disk lives.
+    fn look_at_relay(&mut self, relay: usize) -> Result<(), String> {
+        let node = &mut self.nodes[relay];
+        let Some(running) = &node.relay else { return Ok(()) };
+        let disk = &self.rack.relays[relay].disk;
+        let vector = running.vector(STORE);
+        if disk.has_failed() {
+            if vector.is_err() {
+                return self.crash_relay(relay, true);
+            }
+            disk.never_fail();
+        }
+        let vector = vector?;
+        self.book
+            .observe(&node.seen, &vector, &mut None)
+            .map_err(|what| format!("relay {relay}: {what}"))?;
+        node.seen = vector;
+        Ok(())
+    }
+
+    /// The power of a relay fails, or its process dies; it is started again some time later.
+    pub(super) fn crash_relay(&mut self, relay: usize, is_power: bool) -> Result<(), String> {
+        self.report.n_crashes += 1;
+        self.note(|| format!("relay {relay} dies, power: {is_power}"));
+        let disk = &self.rack.relays[relay].disk;
+        match is_power {
+            true => disk.crash(self.rng.random()),
+            false => disk.restart(),
+        }
+        self.stop_relay(relay);
+        self.after(3_000, Due::Start(relay));
+        Ok(())
+    }
+
+    /// Drops a relay and its ends; the copies hear of it later.
+    pub(super) fn stop_relay(&mut self, relay: usize) {
+        let on_it: Vec<usize> =
+            self.links.iter().filter(|(_, link)| link.relay == relay).map(|(n, _)| *n).collect();
+        for number in on_it {
+            let Some(link) = self.links.get_mut(&number) else { continue };
+            link.server = None;
+            if !link.is_cut {
+                link.cut(&mut self.rng);
+            }
+            let at = link.down.drained_ms(self.now_ms) + 1 + self.rng.random_range(0..5_000);
+            self.at(at, Due::LostByClient(number));
+        }
+        self.nodes[relay].relay = None;
+        self.drop_gone();
+    }
+
+    /// A relay is started; what it said to have it has.
+    pub(super) fn start(&mut self, relay: usize) -> Result<(), String> {
+        if self.nodes[relay].relay.is_some() {
+            return Ok(());
+        }
+        let (drive, cabinet) = (&self.rack.relays[relay], &self.rack.cabinets[relay]);
+        let started = Relay::open(cabinet.path(), &drive.vfs)?;
+        self.nodes[relay].relay = Some(started);
+        self.look_at_relay(relay)
+    }
+
+    /// What a relay says of copies is true of those that still go by their name.
+    pub(super) fn check_receipts(&self) -> Result<(), String> {
+        let changes = self.book.newest(16);
+        for (number, node) in self.nodes.iter().enumerate() {
+            let Some(relay) = &node.relay else { continue };
+            for receipt in relay.receipts(STORE, &changes) {
+                for place in receipt.places {
+                    let is_held = place.reach == Reach::Held || place.reach == Reach::Shown;
+                    let holder = self.sites.iter().find(|site| {
+                        !site.has_old_name
+                            && site.name().is_ok_and(|name| name == place.site.as_bytes())
+                    });
+                    if let Some(site) = holder.filter(|_| is_held)
+                        && !site.seen.covers(receipt.change)
+                    {
+                        let (change, site) = (receipt.change, site.number);
+                        return Err(format!("relay {number} says that {site} has {change:?}"));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// All faults stop; all copies must become equal.
+    pub(super) fn rest(&mut self) -> Result<(), String> {
+        self.note(|| "all faults stop".to_string());
+        self.heal()?;
+        for turn in 0.. {
+            let until = self.now_ms + 150_000;
+            while self.due.peek().is_some_and(|due| due.0.0 <= until) {
+                self.step()?;
+            }
+            self.now_ms = self.now_ms.max(until);
+            self.tell_time();
+            for site in 0..self.sites.len() {
+                self.round(site)?;
+            }
+            if self.is_quiet() {
+                break;
+            }
+            if turn == 20 {
+                let vectors: Vec<String> = self.sites.iter().map(|s| s.seen.to_json()).collect();
+                return Err(format!("it does not become quiet: {vectors:#?}"));
+            }
+        }
+        self.check_end()
+    }
+
+    /// Mends disks, clocks and wires.
+    fn heal(&mut self) -> Result<(), String> {
+        let mut ahead = 0;
+        for site in &mut self.sites {
+            ahead = ahead.max(site.fastest_ms);
+            site.off_ms = 0;
+            site.drive().disk.never_fail();
+        }
+        self.rack.relays.iter().for_each(|drive| drive.disk.never_fail());
+        self.files.fail_in(None);
+        // What was written in the future is welcome when its time has come.
+        self.now_ms += ahead;
+        self.tell_time();
+        for relay in 0..self.nodes.len() {
+            self.start(relay)?;
+            for site in 0..self.sites.len() {
+                if !self.talks_to[site].contains(&relay) {
+                    self.talks_to[site].push(relay);
+                }
+                self.after(100, Due::Connect(site, relay));
+            }
+        }
+        Ok(())
+    }
+
+    fn is_quiet(&self) -> bool {
+        let first = &self.sites[0].seen;
+        self.sites.iter().all(|site| site.seen == *first)
+            && self.nodes.iter().all(|node| node.seen == *first)
+            && self.links.values().filter_map(|link| link.client.as_ref()).all(Client::is_converged)
+    }
+
+    fn check_end(&mut self) -> Result<(), String> {
+        let first = self.sites[0].digest()?;
+        let missing = self.book.missing(&self.sites[0].seen);
+        if !missing.is_empty() {
+            return Err(format!("lost: {missing:?}"));
+        }
+        if self.sites[0].seen.is_empty() && self.book.n_changes() > 0 {
+            return Err("nothing is left".to_string());
+        }
+        for site in &self.sites {
+            site.check().map_err(|what| format!("copy {}: {what}", site.number))?;
+            let digest = site.digest()?;
+            if digest != first {
+                return Err(format!("copy {} shows {digest:?}, the first {first:?}", site.number));
+            }
+        }
+        self.check_receipts()
+    }
+
+    /// Lets a disk fail at one of its next operations.
+    pub(super) fn any_fault(&mut self) -> (u64, Fault) {
+        let most = if self.rng.random() { 4 } else { 40 };
+        let k = self.rng.random_range(1..=most);
+        let faults = [Fault::Die, Fault::Die, Fault::IoError, Fault::Full, Fault::Torn];
+        (k, faults[self.rng.random_range(0..faults.len())])
+    }
+}

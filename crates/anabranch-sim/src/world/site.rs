@@ -1,0 +1,317 @@
+//! A copy in the world: a real store on a simulated disk, what it was seen to hold, and the
+//! rows that must be in it.
+
+use std::cell::{Cell, OnceCell};
+use std::collections::BTreeSet;
+use std::rc::Rc;
+
+use anabranch_core::vector::VersionVector;
+use anabranch_sqlite::Embedded;
+use anabranch_sqlite::vfs::Image;
+use rand::RngExt;
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+use rusqlite::{Connection, OpenFlags};
+
+use super::Wrong;
+use super::book::{Book, Draft};
+use super::rack::Drive;
+use crate::model::Value;
+use crate::replica::{query, text};
+use crate::shapes::{Shape, Taste};
+use crate::statements;
+
+/// Holds every connection of a world until its end: what was killed cannot be dropped while
+/// somebody may still point at it.
+pub(super) struct Arena {
+    slots: Vec<OnceCell<Embedded>>,
+    n_used: Cell<usize>,
+}
+
+impl Arena {
+    pub(super) fn new(n: usize) -> Arena {
+        Arena { slots: (0..n).map(|_| OnceCell::new()).collect(), n_used: Cell::new(0) }
+    }
+
+    /// How many connections may still be opened.
+    pub(super) fn n_free(&self) -> usize {
+        self.slots.len() - self.n_used.get()
+    }
+
+    fn keep(&self, connection: Embedded) -> Result<&Embedded, String> {
+        let slot = self.slots.get(self.n_used.get()).ok_or("the arena is full")?;
+        self.n_used.set(self.n_used.get() + 1);
+        Ok(slot.get_or_init(|| connection))
+    }
+}
+
+/// How a copy keeps its file.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Habits {
+    /// `WAL` or `DELETE`.
+    pub(super) journal: &'static str,
+    /// Whether sync has a connection of its own.
+    pub(super) has_two: bool,
+    /// Whether commits are not synced, which is wrong.
+    pub(super) is_careless: bool,
+}
+
+/// See the module.
+pub(super) struct Site<'a> {
+    pub(super) number: usize,
+    drive: &'a Drive,
+    arena: &'a Arena,
+    shapes: Vec<&'static Shape>,
+    habits: Habits,
+    app: &'a Embedded,
+    /// The connection that syncs.
+    pub(super) sync: &'a Connection,
+    /// Its clock, in Unix milliseconds.
+    pub(super) wall: Rc<Cell<u64>>,
+    /// How far its clock is off, in milliseconds.
+    pub(super) off_ms: i64,
+    /// How far it was ahead at most.
+    pub(super) fastest_ms: u64,
+    /// What it was last seen to hold.
+    pub(super) seen: VersionVector,
+    draft: Option<Draft>,
+    n_drafts: u64,
+    /// Counts the files that this copy had: another file is another copy.
+    generation: u64,
+    /// Whether it may go by a name that it had before it was restored.
+    pub(super) has_old_name: bool,
+    pub(super) backup: Option<Image>,
+}
+
+/// Tables that every world has: what is written together, what is deleted for good.
+const TABLES: [(&str, &str); 4] = [
+    ("mark", "CREATE TABLE mark(id TEXT PRIMARY KEY NOT NULL, note)"),
+    ("pair_a", "CREATE TABLE pair_a(id INTEGER PRIMARY KEY NOT NULL, v)"),
+    ("pair_b", "CREATE TABLE pair_b(id INTEGER PRIMARY KEY NOT NULL, w, v)"),
+    ("grave", "CREATE TABLE grave(id TEXT PRIMARY KEY NOT NULL, v)"),
+];
+
+impl<'a> Site<'a> {
+    pub(super) fn new(
+        number: usize,
+        drive: &'a Drive,
+        arena: &'a Arena,
+        shapes: Vec<&'static Shape>,
+        habits: Habits,
+    ) -> Result<Site<'a>, String> {
+        drive.wipe();
+        let wall = Rc::new(Cell::new(super::START_MS));
+        let app = open(drive, arena, habits, &wall, (number, 0))?;
+        let setup = |sql: &str| app.execute_batch(sql).map_err(|error| format!("{sql}: {error}"));
+        for (name, ddl) in TABLES.into_iter().chain(shapes.iter().map(|s| (s.name, s.ddl))) {
+            setup(ddl)?;
+            query(app, "SELECT crsql_as_crr(?1)", &[text(name)])?;
+        }
+        let mut site = Site {
+            number,
+            drive,
+            arena,
+            shapes,
+            habits,
+            app,
+            sync: app,
+            wall,
+            off_ms: 0,
+            fastest_ms: 0,
+            seen: VersionVector::new(),
+            draft: None,
+            n_drafts: 0,
+            generation: 0,
+            has_old_name: false,
+            backup: None,
+        };
+        if habits.has_two {
+            site.sync = open(drive, arena, habits, &site.wall, (number, 0))?;
+        }
+        Ok(site)
+    }
+
+    pub(super) fn drive(&self) -> &'a Drive {
+        self.drive
+    }
+
+    /// Opens the file anew, after its process died.
+    pub(super) fn reopen(&mut self) -> Result<(), String> {
+        let place = (self.number, self.generation);
+        self.app = open(self.drive, self.arena, self.habits, &self.wall, place)?;
+        self.sync = match self.habits.has_two {
+            true => open(self.drive, self.arena, self.habits, &self.wall, place)?,
+            false => self.app,
+        };
+        Ok(())
+    }
+
+    /// Opens a file that was somebody's, or this copy's own some time ago.
+    pub(super) fn take_over(&mut self) -> Result<(), String> {
+        self.generation += 1;
+        (self.draft, self.has_old_name) = (None, true);
+        self.reopen()?;
+        self.seen = self.vector()?;
+        Ok(())
+    }
+
+    /// One transaction; the error of the disk, if it did not go through.
+    pub(super) fn write(
+        &mut self,
+        rng: &mut StdRng,
+        book: &Book,
+        wrong: Wrong,
+    ) -> Result<(), String> {
+        self.n_drafts += 1;
+        let mark = format!("{}.{}.{}", self.number, self.generation, self.n_drafts);
+        let mut draft = Draft { mark, ..Draft::default() };
+        let run = |sql: &str, params: &[Value]| query(self.app, sql, params).map(drop);
+        run("BEGIN IMMEDIATE", &[])?;
+        for _ in 0..rng.random_range(0..3) {
+            let Some(shape) = self.shapes.choose(rng) else { break };
+            let (sql, params) = statements::random(rng, shape, Taste::default());
+            if let Err(error) = run(&sql, &params)
+                && (error.contains("anabranch") || error.contains("panic"))
+            {
+                return Err(error);
+            }
+            if self.app.is_autocommit() {
+                return Ok(());
+            }
+        }
+        run("INSERT INTO mark VALUES(?1, 'x')", &[text(&draft.mark)])?;
+        if rng.random_ratio(1, 2) {
+            let id = Value::Integer(rng.random_range(0..3));
+            let params = [id, text(&draft.mark)];
+            let put = "ON CONFLICT(id) DO UPDATE SET v = excluded.v";
+            run(&format!("INSERT INTO pair_a(id, v) VALUES(?1, ?2) {put}"), &params)?;
+            if wrong != Wrong::HalfCommits {
+                run(&format!("INSERT INTO pair_b(id, v) VALUES(?1, ?2) {put}"), &params)?;
+            }
+        }
+        if rng.random_ratio(1, 3) {
+            draft.born.push(format!("g{}", draft.mark));
+            run("INSERT INTO grave VALUES(?1, 1)", &[text(&draft.born[0])])?;
+        }
+        if rng.random_ratio(1, 4)
+            && let Some(row) = book.alive(&self.seen).choose(rng)
+        {
+            draft.buried.push(row.to_string());
+            run("DELETE FROM grave WHERE id = ?1", &[text(row)])?;
+            if wrong == Wrong::DeadReturn {
+                run("INSERT INTO grave VALUES(?1, 2)", &[text(row)])?;
+            }
+        }
+        self.draft = Some(draft);
+        run("COMMIT", &[])
+    }
+
+    /// Undoes what a failed write left open.
+    pub(super) fn roll_back(&self) {
+        if !self.app.is_autocommit() {
+            // If it fails too, the next BEGIN says so.
+            let _ = self.app.execute_batch("ROLLBACK");
+        }
+    }
+
+    /// What it holds.
+    pub(super) fn vector(&self) -> Result<VersionVector, String> {
+        let rows = query(self.app, "SELECT ana_version_vector()", &[])?;
+        let Some(Value::Text(json)) = rows.first().and_then(|row| row.first()) else {
+            return Err("no vector".to_string());
+        };
+        let json = std::str::from_utf8(json).map_err(|error| error.to_string())?;
+        VersionVector::from_json(json).map_err(|error| error.to_string())
+    }
+
+    /// Its name, as it would say it now.
+    pub(super) fn name(&self) -> Result<Vec<u8>, String> {
+        match query(self.app, "SELECT crsql_site_id()", &[])?.pop().and_then(|mut row| row.pop()) {
+            Some(Value::Blob(name)) => Ok(name),
+            other => Err(format!("a site id {other:?}")),
+        }
+    }
+
+    /// Looks at what it holds and shows, and compares with the book; whether that has changed.
+    pub(super) fn observe(&mut self, book: &mut Book) -> Result<bool, String> {
+        let vector = self.vector()?;
+        if vector == self.seen {
+            self.draft = None;
+            return Ok(false);
+        }
+        let had_draft = self.draft.is_some();
+        book.observe(&self.seen, &vector, &mut self.draft)?;
+        self.has_old_name &= !(had_draft && self.draft.is_none());
+        self.draft = None;
+        self.seen = vector;
+        self.check_rows(book)?;
+        Ok(true)
+    }
+
+    /// No change is visible in part, none is missing, none too many.
+    fn check_rows(&self, book: &Book) -> Result<(), String> {
+        let count = query(self.app, "SELECT count(*) FROM mark", &[])?;
+        let expected = book.n_marks(&self.seen);
+        if count[0][0] != Value::Integer(expected as i64) {
+            return Err(format!("{:?} rows of mark, {expected} changes", count[0][0]));
+        }
+        let halves = "SELECT id, a.v, b.v FROM pair_a a FULL JOIN pair_b b USING(id)
+                      WHERE a.v IS NOT b.v";
+        let halves = query(self.app, halves, &[])?;
+        if !halves.is_empty() {
+            return Err(format!("visible in part: {halves:?}"));
+        }
+        let shown: BTreeSet<String> = query(self.app, "SELECT id FROM grave", &[])?
+            .into_iter()
+            .filter_map(|mut row| match row.pop() {
+                Some(Value::Text(id)) => String::from_utf8(id).ok(),
+                _ => None,
+            })
+            .collect();
+        book.check_graves(&self.seen, &shown)
+    }
+
+    /// What it shows, in short.
+    pub(super) fn digest(&self) -> Result<Value, String> {
+        let rows = query(self.app, "SELECT ana_digest()", &[])?;
+        rows.into_iter().flatten().next().ok_or("no digest".to_string())
+    }
+
+    /// The file checks itself.
+    pub(super) fn check(&self) -> Result<(), String> {
+        let findings = query(self.app, "SELECT * FROM ana_check", &[])?;
+        let integrity = query(self.app, "PRAGMA integrity_check", &[])?;
+        match findings.is_empty() && integrity == [[text("ok")]] {
+            true => Ok(()),
+            false => Err(format!("ana_check: {findings:?}, integrity: {integrity:?}")),
+        }
+    }
+}
+
+fn open<'a>(
+    drive: &Drive,
+    arena: &'a Arena,
+    habits: Habits,
+    wall: &Rc<Cell<u64>>,
+    place: (usize, u64),
+) -> Result<&'a Embedded, String> {
+    let fail = |error: rusqlite::Error| format!("open: {error}");
+    let flags = OpenFlags::default();
+    let vfs = drive.vfs.as_str();
+    let connection = Connection::open_with_flags_and_vfs("site.db", flags, vfs).map_err(fail)?;
+    let setup = format!(
+        "PRAGMA journal_mode = {}; PRAGMA synchronous = {}; PRAGMA cache_size = 200",
+        habits.journal,
+        if habits.is_careless { "OFF" } else { "EXTRA" },
+    );
+    connection.execute_batch(&setup).map_err(fail)?;
+    let connection = Embedded::new(connection).map_err(|error| format!("open: {error}"))?;
+    let wall = Rc::clone(wall);
+    anabranch_store::install_with_clock(connection.db(), Rc::new(move || wall.get()))
+        .map_err(|error| format!("open: {error}"))?;
+    let mut name = vec![0; 32];
+    name[..8].copy_from_slice(&(place.0 as u64).to_le_bytes());
+    name[8..16].copy_from_slice(&(place.1 + 1).to_le_bytes());
+    query(&connection, "SELECT ana_internal_place(?1)", &[Value::Blob(name)])?;
+    arena.keep(connection)
+}
