@@ -175,5 +175,9 @@ fn relay_once(relay: &mut Relay<'_>, tell: &mut dyn FnMut(Event)) -> Result<Repo
         }
     };
     relay.close()?;
+    // After the farewell, which notes what the peer holds, and that all went well.
+    if let End::Refused(why) | End::Partly(why) = &report.end {
+        relay.channels()[0].note_error(why)?;
+    }
     Ok(report)
 }

@@ -185,7 +185,10 @@ pub(super) fn told(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {
-        text.push_str(&format!(": {error}"));
+        let cause = error.to_string();
+        // Without the number of the operating system's error.
+        let words = cause.split(" (os error").next().unwrap_or(&cause);
+        text.push_str(&format!(": {words}"));
         source = error.source();
     }
     text

@@ -109,6 +109,9 @@ fn copies_meet_at_a_relay() {
     let run = ana.run(&["sync", "a.db", &url, "--token", reading]);
     assert_eq!(run.status, 4, "{}{}", run.out, run.err);
     assert!(run.err.contains("no writing"), "{}", run.err);
+    let status = json(&ana.ok(&["status", "a.db", "--json"]));
+    let error = status["peers"][0]["error"].as_str().unwrap();
+    assert!(error.contains("no writing"), "the last sync is told: {error}");
     // No TLS where it is wanted: nothing that waiting mends.
     let encrypted = ana.run(&["sync", "a.db", &url.replace("ws://", "wss://"), "--token", token]);
     assert_eq!(encrypted.status, 4, "{}", encrypted.err);

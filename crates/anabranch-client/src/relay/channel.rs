@@ -343,6 +343,11 @@ impl<'a> Channel<'a> {
     pub(crate) fn lost(&mut self, why: &str) -> Result<(), StoreError> {
         self.write_down(true)?;
         self.state = State::Opening;
+        self.note_error(why)
+    }
+
+    /// Notes why a sync did not end well.
+    pub(crate) fn note_error(&self, why: &str) -> Result<(), StoreError> {
         peer::note_error(self.answers.replica(), &self.url, self.role, why, now_ms())
     }
 
