@@ -23,6 +23,15 @@ mod sql;
 pub(crate) use rows::RowReader;
 pub(crate) use sql::{quote_name, quote_text, show_key};
 
+/// What somebody's trigger raises through a function, and a trigger that does not compile.
+const SQLITE_ERROR: i32 = 1;
+/// A value longer than this connection takes.
+const SQLITE_TOOBIG: i32 = 18;
+/// CHECK, NOT NULL, UNIQUE, a foreign key, RAISE, the type of a STRICT table.
+const SQLITE_CONSTRAINT: i32 = 19;
+/// A key that is no integer.
+const SQLITE_MISMATCH: i32 = 20;
+
 /// The kept statements of a connection, by table. Those of a table are dropped when the
 /// registry has read the table anew.
 #[derive(Default)]
@@ -329,11 +338,11 @@ fn is_there(cx: &Context, table: &Rc<TableInfo>, key: &[ValueRef<'_>]) -> Result
 
 /// A trigger of this copy let a write go by RAISE(IGNORE): clocks must not tell of it.
 fn ignored(table: &TableInfo, key: &[ValueRef<'_>]) -> StoreError {
-    StoreError::Refused(format!(
+    StoreError::Constraint(SqlError::new(format!(
         "a trigger ignored the write (table {}, row {})",
         table.name,
         show_key(key)
-    ))
+    )))
 }
 
 /// Runs a kept statement, compiling it if need be.
@@ -399,13 +408,16 @@ impl<'k> KeyValues<'k> {
     }
 }
 
-/// Names table and row in an error of a constraint or of somebody's trigger.
+/// Names table and row in an error, and tells what a constraint or somebody's trigger says
+/// from what befell SQLite.
 fn at_row(error: StoreError, table: &TableInfo, key: &[ValueRef<'_>]) -> StoreError {
-    match error {
-        StoreError::Sql(SqlError { code, message }) => StoreError::Sql(SqlError {
-            code,
-            message: format!("{message} (table {}, row {})", table.name, show_key(key)),
-        }),
-        other => other,
+    let StoreError::Sql(SqlError { code, message }) = error else { return error };
+    let message = format!("{message} (table {}, row {})", table.name, show_key(key));
+    let error = SqlError { code, message };
+    match error.primary() {
+        SQLITE_ERROR | SQLITE_TOOBIG | SQLITE_CONSTRAINT | SQLITE_MISMATCH => {
+            StoreError::Constraint(error)
+        }
+        _ => StoreError::Sql(error),
     }
 }

@@ -124,6 +124,8 @@ pub(crate) fn check(cx: &Context) -> Result<Findings> {
         .borrow_mut()
         .check(&mut |severity, place, what| findings.add(severity, place, what));
     findings.note(looked)?;
+    let looked = crate::delta::check_held(cx, &mut findings);
+    findings.note(looked)?;
     let looked = check_rows(cx, &tables, &mut findings);
     findings.note(looked)?;
     Ok(findings)

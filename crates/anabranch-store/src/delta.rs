@@ -7,8 +7,12 @@
 mod apply;
 mod error;
 mod export;
+mod held;
+mod holding;
 mod intake;
+mod quarantine;
 mod report;
+mod show;
 mod stage;
 
 use std::cell::{Cell, RefCell};
@@ -23,6 +27,8 @@ use anabranch_sqlite::function::{Call, Flags};
 use anabranch_sqlite::vtab::Operator;
 
 pub(crate) use error::DeltaError;
+use holding::Holding;
+pub(crate) use quarantine::check as check_held;
 
 use crate::context::Context;
 use crate::error::{Result, StoreError};
@@ -45,6 +51,10 @@ pub(crate) struct DeltaState {
     applied: RefCell<Applied>,
     /// What the hidden table answers to the function that called it.
     n_applied: Cell<u64>,
+    /// What the pass under way leaves out.
+    holding: RefCell<Holding>,
+    /// What it found that the next must leave out.
+    blamed: RefCell<Holding>,
 }
 
 /// Registers the functions and tables of this module.
@@ -78,7 +88,12 @@ pub(crate) fn register(cx: &Rc<Context>) -> std::result::Result<(), SqlError> {
         start: parts,
     };
     cx.db.create_table("ana_parts", false, table)?;
+    let at = cx.clone();
+    cx.db.create_function("ana_retry", 0, flags, move |_| {
+        Ok(Value::Integer(show::show(&at)?.cast_signed()))
+    })?;
     apply::register(cx)?;
+    quarantine::register(cx)?;
     report::register(cx)
 }
 
@@ -106,6 +121,21 @@ fn not_a_vector(function: &'static str) -> StoreError {
     StoreError::Refused(format!(
         "{function}: the vector must be a text, as ana_version_vector() writes it, or NULL"
     ))
+}
+
+/// Tries to show what is held, after tables may have changed.
+///
+/// # Errors
+/// The transaction of the host's was undone, and what rekeying answers.
+pub(crate) fn tables_changed(cx: &Context, name: &str) -> Result<()> {
+    if !held::is_any(cx)? {
+        return Ok(());
+    }
+    let table = cx.registry.borrow().by_name(name);
+    if let Some(table) = table {
+        held::rekey(cx, &table)?;
+    }
+    show::beside(cx)
 }
 
 /// All tables by name, as deltas and digests have them.

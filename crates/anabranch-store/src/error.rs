@@ -23,6 +23,9 @@ pub enum StoreError {
     /// SQLite's own.
     #[error(transparent)]
     Sql(#[from] SqlError),
+    /// A constraint or a trigger of a user's table, about one row: another row may be written.
+    #[error(transparent)]
+    Constraint(SqlError),
     /// Bytes in our own tables that no version of ours writes.
     #[error("damaged metadata in {place}: {what}; run SELECT * FROM ana_check")]
     Damaged {
@@ -55,7 +58,7 @@ pub struct SpentVersion {
 impl From<StoreError> for SqlError {
     fn from(error: StoreError) -> SqlError {
         match error {
-            StoreError::Sql(sql) => sql,
+            StoreError::Sql(sql) | StoreError::Constraint(sql) => sql,
             StoreError::Delta(delta) => SqlError { code: delta.code(), message: delta.to_string() },
             other => SqlError::new(other.to_string()),
         }

@@ -187,10 +187,11 @@ fn finalize(cx: &Context, _: &Call<'_>) -> Result<Value> {
 }
 
 fn as_crr(cx: &Context, call: &Call<'_>) -> Result<Value> {
-    match call.len() {
+    let name = match call.len() {
         1 => {
             let name = crr::name_argument(call.arg(0), "crsql_as_crr")?;
             crr::as_crr(cx, None, &name)?;
+            name
         }
         2 => {
             let name = crr::name_argument(call.arg(1), "crsql_as_crr")?;
@@ -199,6 +200,7 @@ fn as_crr(cx: &Context, call: &Call<'_>) -> Result<Value> {
                 _ => None,
             };
             crr::as_crr(cx, schema.as_deref(), &name)?;
+            name
         }
         _ => {
             return refused(
@@ -207,7 +209,8 @@ fn as_crr(cx: &Context, call: &Call<'_>) -> Result<Value> {
                     .to_string(),
             );
         }
-    }
+    };
+    crate::delta::tables_changed(cx, &name)?;
     Ok(Value::Text(b"OK".to_vec()))
 }
 

@@ -46,6 +46,20 @@ pub(crate) const MAX_STAGED_DELTAS: u64 = 16;
 pub(crate) const BLOB_CHUNK_BYTES: usize = 64 << 10;
 /// Bytes of a blob that one call takes or gives: SQLite's own default bound on a value.
 pub(crate) const MAX_BLOB_BYTES: usize = 1_000_000_000;
+/// How often a delta is applied anew without the changes that this copy cannot show. Each time
+/// finds what only the absence of the others makes impossible, which two or three times do;
+/// after the last all of the delta is held.
+pub(crate) const MAX_HOLD_PASSES: usize = 8;
+/// Changes of one delta that are held one by one, some 200 bytes of memory each; with more all
+/// of it is held.
+pub(crate) const MAX_HELD_APART: usize = 1 << 14;
+/// Operations that are held up to which every delta tries to show them: trying costs as much
+/// as applying them. More are tried when tables change, and by `ana_retry()`.
+pub(crate) const MAX_CELLS_TRIED_AT_APPLY: u64 = 1 << 12;
+/// Rows that are held which are read at a time.
+pub(crate) const MAX_HELD_ROWS_READ: usize = 256;
+/// Bytes of the reason that is kept of a change that is held: what a trigger says may be long.
+pub(crate) const MAX_REASON_BYTES: usize = 1 << 10;
 /// Findings of `ana_check` that are listed: a damage that repeats in every row is not
 /// better understood by more lines.
 pub(crate) const MAX_FINDINGS: usize = 1000;

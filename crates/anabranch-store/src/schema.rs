@@ -40,6 +40,8 @@ const OBJECTS: &[&str] = &[
     "ana_peer_file",
     "ana_blob",
     "ana_blob_chunk",
+    "ana_held",
+    "ana_held_cell",
 ];
 
 /// The tables that clients of cr-sqlite read, those of the registry, the staging of deltas,
@@ -63,6 +65,12 @@ CREATE TABLE IF NOT EXISTS ana_peer(
 CREATE TABLE IF NOT EXISTS ana_peer_file(
     url TEXT, name TEXT, bytes INTEGER, modified_ms INTEGER, delta BLOB, starts TEXT, ends TEXT,
     PRIMARY KEY(url, name)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS ana_held(
+    site BLOB, version INTEGER, time INTEGER, tbl TEXT, pk BLOB, reason TEXT, undoes INTEGER,
+    PRIMARY KEY(site, version)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS ana_held_cell(
+    tbl TEXT, \"key\" BLOB, pk BLOB, cl INTEGER, cid TEXT, col_version INTEGER, site BLOB,
+    version INTEGER, origin BLOB, value, PRIMARY KEY(tbl, \"key\", cid, site, version)) WITHOUT ROWID;
 ";
 
 /// What names of our tables, and of SQLite's, begin with.

@@ -65,8 +65,10 @@ fn insert(table: &TableInfo, name: &str, columns: &Columns, n_rows: usize) -> St
         true => "DO NOTHING".to_string(),
         false => format!("DO UPDATE SET {}", set.join(", ")),
     };
+    // Of the key alone: a row that another unique index takes for this one is another row.
+    let key = key_names(table).collect::<Vec<_>>().join(", ");
     format!(
-        "INSERT INTO {name} ({}) VALUES {} ON CONFLICT {conflict}",
+        "INSERT INTO {name} ({}) VALUES {} ON CONFLICT({key}) {conflict}",
         into.join(", "),
         rows.join(", ")
     )

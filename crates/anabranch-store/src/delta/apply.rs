@@ -5,7 +5,9 @@
 //! inside a transaction, and inside another writing statement.
 //!
 //! Order: the bytes and their bounds (the core's decoder), `from` against what is held,
-//! chains, clocks; then headers, then rows as they are decoded, one part at a time.
+//! chains, clocks; then headers, then rows as they are decoded, one part at a time. When
+//! constraints of this copy refuse rows, all is undone and done again without the changes
+//! that wrote them: these are held.
 
 use std::rc::Rc;
 
@@ -19,23 +21,86 @@ use anabranch_sqlite::SqlError;
 use anabranch_sqlite::vtab::{Constraint, Cursor, Nothing, OrderTerm, Plan, Table};
 
 use super::error::ChangeName;
+use super::holding::Reason;
 use super::intake::Intake;
-use super::{Applied, DeltaError, stage};
+use super::{Applied, DeltaError, held, show, stage};
 use crate::atomic::{Bracket, atomically};
 use crate::context::Context;
-use crate::error::Result;
+use crate::error::{Result, StoreError};
+use crate::limits::MAX_HOLD_PASSES;
 use crate::transaction;
+
+/// The extended code of a foreign key that does not hold.
+const SQLITE_CONSTRAINT_FOREIGNKEY: i32 = 19 | 3 << 8;
 
 /// Name of the hidden table; its one column takes parts, one behind the other.
 const TABLE: &str = "ana_internal_apply";
 
-/// The number of changes newly held.
+/// The number of changes newly held. What of them a constraint of this copy refuses is not
+/// shown; what was held before is tried again.
 ///
 /// # Errors
-/// [`DeltaError`], and what SQLite says; nothing is changed then.
+/// [`DeltaError`], and what befell SQLite; nothing is changed then.
 pub(super) fn apply(cx: &Context, bytes: ValueRef<'_>) -> Result<u64> {
-    let rowid = cx.db.last_insert_rowid();
+    passes(cx, bytes)?;
+    let n_applied = cx.delta.n_applied.get();
+    show::after_apply(cx)?;
+    Ok(n_applied)
+}
+
+/// Takes a delta, or (NULL) what is held: again and again, each time without the changes that
+/// the time before could not be shown, until nothing is refused.
+///
+/// # Errors
+/// As [`apply`].
+pub(super) fn passes(cx: &Context, bytes: ValueRef<'_>) -> Result<()> {
+    cx.delta.holding.take();
+    let result = hold_until_taken(cx, bytes);
+    cx.delta.holding.take();
+    cx.delta.blamed.take();
+    result
+}
+
+fn hold_until_taken(cx: &Context, bytes: ValueRef<'_>) -> Result<()> {
     let is_own = cx.db.is_autocommit() && !cx.db.is_writing();
+    let is_again = matches!(bytes, ValueRef::Null);
+    for n in 1.. {
+        cx.delta.blamed.take();
+        let Err(error) = pass(cx, bytes, is_own) else { return Ok(()) };
+        let mut found = cx.delta.blamed.take();
+        if is_deferred(&error) && is_own {
+            found.hold_all(Reason::new("", &[], error.to_string()));
+        }
+        // What undid the host's transaction undid more than can be tried again.
+        let is_undone = !is_own && !cx.is_followed.get();
+        let was_all = cx.delta.holding.borrow().is_all();
+        if found.is_empty() || is_undone || was_all {
+            return Err(error);
+        }
+        let mut holding = cx.delta.holding.borrow_mut();
+        holding.extend(found);
+        if n >= MAX_HOLD_PASSES {
+            let reason = holding.any_reason();
+            holding.hold_all(reason);
+        }
+        let n_left_out = holding.len() as u64;
+        let is_all = holding.is_all();
+        drop(holding);
+        if is_again && (is_all || n_left_out >= held::n_changes(cx)?) {
+            // Nothing could be shown that was not: all stays as it was.
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// A constraint that is looked at when the transaction commits: whose fault it is nobody knows.
+fn is_deferred(error: &StoreError) -> bool {
+    matches!(error, StoreError::Sql(SqlError { code: SQLITE_CONSTRAINT_FOREIGNKEY, .. }))
+}
+
+fn pass(cx: &Context, bytes: ValueRef<'_>, is_own: bool) -> Result<()> {
+    let rowid = cx.db.last_insert_rowid();
     // Of a SELECT, SQLite takes a savepoint, and saves each page that is written; of VALUES
     // it takes none, and in a transaction of our own none is needed.
     let source = if is_own { "VALUES(?1)" } else { "SELECT ?1" };
@@ -46,8 +111,7 @@ pub(super) fn apply(cx: &Context, bytes: ValueRef<'_>) -> Result<u64> {
         false => work(),
     };
     cx.db.set_last_insert_rowid(rowid);
-    result?;
-    Ok(cx.delta.n_applied.get())
+    result
 }
 
 /// Registers the hidden table.
@@ -78,12 +142,16 @@ impl Table for Door {
     }
 
     fn insert(&self, values: &[ValueRef<'_>]) -> std::result::Result<i64, SqlError> {
-        let Some(ValueRef::Blob(bytes)) = values.first() else {
-            return Err(SqlError::new("ana_apply: the delta must be a BLOB"));
-        };
         self.cx.delta.n_applied.set(0);
-        self.cx.delta.n_applied.set(take(&self.cx, bytes)?);
-        Ok(0)
+        match values.first() {
+            Some(ValueRef::Blob(bytes)) => self.cx.delta.n_applied.set(take(&self.cx, bytes)?),
+            Some(ValueRef::Null) => show::pass(&self.cx)?,
+            _ => return Err(SqlError::new("ana_apply: the delta must be a BLOB")),
+        }
+        if self.cx.delta.blamed.borrow().is_empty() {
+            return Ok(0);
+        }
+        Err(SqlError::new("changes that this copy cannot show: they are to be left out"))
     }
 }
 

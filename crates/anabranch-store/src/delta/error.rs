@@ -115,7 +115,7 @@ pub enum DeltaError {
 }
 
 /// A change as an error names it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ChangeName {
     /// The author.
     pub site: SiteId,

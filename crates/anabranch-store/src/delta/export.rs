@@ -15,6 +15,10 @@ use anabranch_core::wire::{Encoder, seal};
 use hashbrown::HashMap;
 use smallvec::SmallVec;
 
+mod held;
+
+use held::HeldRows;
+
 use super::DeltaError;
 use crate::base::{RowReader, RowView};
 use crate::context::Context;
@@ -75,6 +79,12 @@ struct Cut<'a> {
     cx: &'a Context,
     from: VersionVector,
     sites: HashMap<SiteId, SiteIdx>,
+    /// The same by index.
+    site_list: Vec<SiteId>,
+    /// Some operations are held and not shown.
+    has_held: bool,
+    /// The last table begun, by name.
+    last_table: String,
     authors: HashMap<AuthorId, SiteIdx>,
     origins: HashMap<Ordinal, SiteIdx>,
     encoder: Encoder,
@@ -91,6 +101,10 @@ struct TableCut {
     /// Rows that are not written yet; into the last of them records are joined.
     rows: Vec<RowCut>,
     reader: RowReader,
+    /// The delta's list of columns.
+    columns: Vec<String>,
+    /// What is held of the table, not written yet.
+    held: Option<HeldRows>,
 }
 
 /// What the records of one row say.
@@ -141,9 +155,11 @@ impl<'a> Cut<'a> {
         let to = cx.metadata.borrow().vector();
         let from = held_of(cx, asked, &to)?;
         let headers = cx.metadata.borrow_mut().headers_above(&from)?;
+        let has_held = !headers.is_empty() && super::held::is_any(cx)?;
         let mut sites: Vec<SiteId> = headers.iter().map(|header| header.site).collect();
         if !headers.is_empty() {
             sites.extend(origins(cx)?);
+            sites.extend(held::sites(cx, has_held)?);
         }
         sites.sort_unstable();
         sites.dedup();
@@ -151,11 +167,15 @@ impl<'a> Cut<'a> {
         for header in &headers {
             encoder.header(header).map_err(damaged)?;
         }
-        let sites = sites.into_iter().zip((0..).map(SiteIdx)).collect();
+        let site_list = sites;
+        let sites = site_list.iter().copied().zip((0..).map(SiteIdx)).collect();
         Ok(Cut {
             cx,
             from,
             sites,
+            site_list,
+            has_held,
+            last_table: String::new(),
             authors: HashMap::new(),
             origins: HashMap::new(),
             encoder,
@@ -179,6 +199,7 @@ impl<'a> Cut<'a> {
             for record in batch {
                 if table.as_ref().is_none_or(|table| table.info.id != record.table) {
                     self.write_rows(table.as_mut())?;
+                    self.end_table(table.as_mut())?;
                     table = self.start_table(record.table)?;
                 }
                 if let Some(table) = &mut table {
@@ -187,6 +208,8 @@ impl<'a> Cut<'a> {
             }
         }
         self.write_rows(table.as_mut())?;
+        self.end_table(table.as_mut())?;
+        self.write_held_tables(None)?;
         let (rest, of_all) = self.encoder.finish().map_err(damaged)?;
         let mut parts = self.parts;
         parts.extend(rest);
@@ -200,10 +223,15 @@ impl<'a> Cut<'a> {
     fn start_table(&mut self, id: TableId) -> Result<Option<TableCut>> {
         let Some(info) = self.cx.registry.borrow().by_id(id) else { return Ok(None) };
         info.refuse_stale()?;
-        let names: Vec<String> = info.columns.iter().map(|column| column.name.clone()).collect();
-        self.encoder.table(&info.name, &names).map_err(damaged)?;
+        self.write_held_tables(Some(&info.name))?;
+        self.last_table.clone_from(&info.name);
+        let mut columns: Vec<String> =
+            info.columns.iter().map(|column| column.name.clone()).collect();
+        let held = self.held_of(&info.name, &mut columns)?;
+        self.encoder.table(&info.name, &columns).map_err(damaged)?;
         let places = info.columns.iter().map(|column| column.id).zip(0..).collect();
-        Ok(Some(TableCut { info, places, rows: Vec::new(), reader: RowReader::default() }))
+        let (rows, reader) = (Vec::new(), RowReader::default());
+        Ok(Some(TableCut { info, places, rows, reader, columns, held }))
     }
 
     /// Joins a record with the others of its row.
@@ -240,22 +268,29 @@ impl<'a> Cut<'a> {
     /// Writes the rows that are complete: those of which a base row is shown are read one
     /// after the other, the others need none.
     fn write_rows(&mut self, table: Option<&mut TableCut>) -> Result<()> {
-        let Some(TableCut { info, rows, reader, .. }) = table else { return Ok(()) };
+        let Some(TableCut { info, rows, reader, columns, held, .. }) = table else {
+            return Ok(());
+        };
         let mut rows: VecDeque<RowCut> = std::mem::take(rows).into();
         rows.retain(|row| !row.births.is_empty() || !row.cells.is_empty());
         let keys: Vec<Key> =
             rows.iter().filter(|row| row.is_read(info)).map(|row| row.key.clone()).collect();
         reader.read(self.cx, info, keys.iter().map(Key::as_slice), |base| {
             while let Some(row) = rows.pop_front() {
-                if row.is_read(info) {
-                    self.write_row(row.filled(info, base)?)?;
+                let is_read = row.is_read(info);
+                let key = held.as_ref().map_or_else(Key::new, |_| row.key.clone());
+                let row = if is_read { row.filled(info, base)? } else { row.unfilled(info)? };
+                self.write_joined(held.as_mut(), columns, &key, row)?;
+                if is_read {
                     break;
                 }
-                self.write_row(row.unfilled(info)?)?;
             }
             Ok(true)
         })?;
-        rows.into_iter().try_for_each(|row| self.write_row(row.unfilled(info)?))
+        rows.into_iter().try_for_each(|row| {
+            let key = held.as_ref().map_or_else(Key::new, |_| row.key.clone());
+            self.write_joined(held.as_mut(), columns, &key, row.unfilled(info)?)
+        })
     }
 
     fn write_row(&mut self, row: RowDelta) -> Result<()> {

@@ -27,6 +27,10 @@ use crate::metadata::row_clock::RowClock;
 use crate::registry::TableInfo;
 use crate::transaction;
 
+mod blame;
+
+use blame::mark_held;
+
 /// Rows after which what they made is written to the log: they come sorted, so waiting
 /// longer saves no block, and what is buffered stays within a processor's cache.
 const ROWS_PER_FLUSH: usize = 8192;
@@ -42,6 +46,10 @@ pub(super) struct Intake<'a> {
     /// Next `seq`.
     seq: u64,
     n_changes: u64,
+    /// Some changes are left out.
+    leaves_out: bool,
+    /// What comes is held already: nothing of it is skipped or refused.
+    is_again: bool,
 }
 
 /// A site that the delta names.
@@ -79,9 +87,35 @@ impl<'a> Intake<'a> {
             };
             named.push(Named { site: *site, author, held: ours.version(*site) });
         }
-        let db_version = transaction::next_db_version(cx)?;
+        mark_held(cx, headers)?;
         let n_changes = headers.len() as u64;
-        Ok(Intake { cx, sites: named, db_version, seq: 0, n_changes })
+        Intake::start(cx, named, n_changes, false)
+    }
+
+    /// To take what is held once more; say its sites by [`Intake::speak`].
+    pub(super) fn again(cx: &'a Context) -> Result<Intake<'a>> {
+        Intake::start(cx, Vec::new(), 1, true)
+    }
+
+    fn start(
+        cx: &'a Context,
+        sites: Vec<Named>,
+        n_changes: u64,
+        is_again: bool,
+    ) -> Result<Intake<'a>> {
+        let db_version = transaction::next_db_version(cx)?;
+        let leaves_out = !cx.delta.holding.borrow().is_empty();
+        Ok(Intake { cx, sites, db_version, seq: 0, n_changes, leaves_out, is_again })
+    }
+
+    /// Takes another dictionary of sites, all of whose changes are held.
+    pub(super) fn speak(&mut self, sites: &[SiteId]) -> Result<()> {
+        self.sites.clear();
+        for site in sites {
+            let author = Some(self.cx.metadata.borrow_mut().author_of(*site)?);
+            self.sites.push(Named { site: *site, author, held: 0 });
+        }
+        Ok(())
     }
 
     /// The number of changes that are new.
@@ -91,9 +125,11 @@ impl<'a> Intake<'a> {
 
     /// Merges the rows of one table; a table may come in several pieces.
     ///
+    /// Rows that a constraint refuses are noted, and with them the changes that wrote them:
+    /// the whole must then be undone.
+    ///
     /// # Errors
-    /// Names that this copy lacks, keys that are none of the table's, and what constraints
-    /// and triggers say.
+    /// Names that this copy lacks, and what befell SQLite.
     pub(super) fn table(&mut self, table: &TableDelta) -> Result<()> {
         if self.n_changes == 0 {
             // All of it is held.
@@ -101,7 +137,10 @@ impl<'a> Intake<'a> {
         }
         let first = table.rows.iter().find(|row| self.is_news(row));
         let Some(first) = first else { return Ok(()) };
-        let target = Target::find(self.cx, table, self.change_of(first))?;
+        let target = match Target::find(self.cx, table, self.change_of(first)) {
+            Err(error) if self.is_again => return self.put_back(table, &error),
+            target => target?,
+        };
         // Rows of a delta are sorted by folded key, unless it is a join.
         let ascending = (table.rows.len() >= MIN_ASCENDING_ROWS).then_some(target.info.id);
         self.cx.metadata.borrow_mut().expect_ascending(ascending);
@@ -119,46 +158,66 @@ impl<'a> Intake<'a> {
             if !self.is_news(row) {
                 continue;
             }
-            let row = self.decode(target, table, row)?;
+            if self.leaves_out {
+                self.keep(Some(&target.info), table, row, |dot| self.is_left_out(dot))?;
+            }
+            let row = match self.decode(target, table, row) {
+                Ok(Some(row)) => row,
+                Ok(None) => continue,
+                Err(error) => {
+                    self.blame_all(table, row, error)?;
+                    continue;
+                }
+            };
             let is_flush = n.is_multiple_of(ROWS_PER_FLUSH);
             // A row that does not come after those that wait may be one of them.
             let follows = fresh.last().is_none_or(|last| last.is_like(&row) && last.key < row.key);
             if is_flush || !follows {
-                counts[0] += self.insert_fresh(target, &mut fresh)?;
+                counts[0] += self.insert_fresh(target, table, &mut fresh)?;
             }
             if is_flush {
                 transaction::flush(self.cx)?;
             }
             let clock = transaction::row_clock(self.cx, target.info.id, &row.key)?;
+            if self.waits(table, &row, clock.as_ref())? {
+                let is_shown = |dot| !self.is_left_out(dot);
+                self.keep(Some(&target.info), table, row.row, is_shown)?;
+                continue;
+            }
             if merge::is_fresh(&row.view(), clock.as_ref()) {
                 fresh.push(row);
                 if fresh.len() == target.rows_at_once(&fresh[0]) {
-                    counts[0] += self.insert_fresh(target, &mut fresh)?;
+                    counts[0] += self.insert_fresh(target, table, &mut fresh)?;
                 }
                 continue;
             }
-            counts[0] += self.insert_fresh(target, &mut fresh)?;
-            match self.merge(target, &row, clock)? {
+            counts[0] += self.insert_fresh(target, table, &mut fresh)?;
+            match self.merge(target, table, &row, clock)? {
                 RowEffect::None => {}
                 RowEffect::Inserted => counts[0] += 1,
                 RowEffect::Updated => counts[1] += 1,
                 RowEffect::Deleted => counts[2] += 1,
             }
         }
-        counts[0] += self.insert_fresh(target, &mut fresh)?;
+        counts[0] += self.insert_fresh(target, table, &mut fresh)?;
         Ok(counts)
     }
 
     /// Merges rows that nothing is known of here, as many together as were waited for; how
-    /// many they are. When one is refused, each is tried by itself: the error names it.
-    fn insert_fresh(&mut self, target: &Target, fresh: &mut Vec<Decoded<'_>>) -> Result<u64> {
+    /// many they are. When one is refused, each is tried by itself.
+    fn insert_fresh(
+        &mut self,
+        target: &Target,
+        table: &TableDelta,
+        fresh: &mut Vec<Decoded<'_>>,
+    ) -> Result<u64> {
         let n_rows = fresh.len() as u64;
         let is_full = fresh.first().is_some_and(|row| fresh.len() == target.rows_at_once(row));
         if is_full && n_rows > 1 && self.insert_together(target, fresh)? {
             fresh.clear();
         }
         for row in fresh.drain(..) {
-            self.merge(target, &row, None)?;
+            self.merge(target, table, &row, None)?;
         }
         Ok(n_rows)
     }
@@ -173,13 +232,16 @@ impl<'a> Intake<'a> {
         Ok(outcome.is_some())
     }
 
-    /// The row, by names of this copy.
+    /// What of the row is to be shown, by names of this copy; `None`: nothing.
     fn decode<'d>(
         &self,
         target: &Target,
         table: &TableDelta,
         row: &'d RowDelta,
-    ) -> Result<Decoded<'d>> {
+    ) -> Result<Option<Decoded<'d>>> {
+        if !self.has(row, |dot| self.is_shown(dot)) {
+            return Ok(None);
+        }
         let refused = |source: key::KeyError| DeltaError::Key {
             table: table.name.clone(),
             change: self.change_of(row),
@@ -190,11 +252,11 @@ impl<'a> Intake<'a> {
         key::walk_packed(&row.key, |value| spelled.push(value)).map_err(refused)?;
         let folded = key::fold(&spelled, &target.info.key_columns).map_err(refused)?;
         let mut births = SmallVec::new();
-        for Birth { dot, origin } in row.births.iter().filter(|birth| !self.is_held(birth.dot)) {
+        for Birth { dot, origin } in row.births.iter().filter(|birth| self.is_shown(birth.dot)) {
             births.push(IncomingBirth { dot: self.dot(*dot)?, origin: self.site(*origin) });
         }
         let mut cells: SmallVec<[IncomingCell<'_>; 4]> = SmallVec::new();
-        for cell in row.cells.iter().filter(|cell| !self.is_held(cell.dot)) {
+        for cell in row.cells.iter().filter(|cell| self.is_shown(cell.dot)) {
             let Some(column) = target.columns[cell.column as usize] else {
                 let change = self.change_of(row);
                 return Err(target.unknown_column(table, cell.column, change).into());
@@ -206,7 +268,7 @@ impl<'a> Intake<'a> {
         if !cells.is_sorted_by_key(|cell| cell.column) {
             cells.sort_unstable_by_key(|cell| cell.column);
         }
-        Ok(Decoded { row, key: Key::from_slice(&folded), spelled, births, cells })
+        Ok(Some(Decoded { row, key: Key::from_slice(&folded), spelled, births, cells }))
     }
 
     fn scope(&self) -> DeltaScope {
@@ -216,14 +278,22 @@ impl<'a> Intake<'a> {
     fn merge(
         &mut self,
         target: &Target,
+        table: &TableDelta,
         row: &Decoded<'_>,
         clock: Option<RowClock>,
     ) -> Result<RowEffect> {
         let (scope, view) = (self.scope(), row.view());
-        let merged = merge_row_delta(self.cx, &target.info, &view, clock, scope, &mut self.seq);
-        let outcome = merged.map_err(|error| self.name_change(error, row.row))?;
-        self.count_won(outcome);
-        Ok(outcome.effect)
+        match merge_row_delta(self.cx, &target.info, &view, clock, scope, &mut self.seq) {
+            Ok(outcome) => {
+                self.count_won(outcome);
+                Ok(outcome.effect)
+            }
+            Err(StoreError::Constraint(error)) => {
+                self.find_blame(target, table, row, error)?;
+                Ok(RowEffect::None)
+            }
+            Err(error) => Err(self.name_change(error, row.row)),
+        }
     }
 
     /// Counts for `crsql_rows_impacted`.
@@ -233,8 +303,12 @@ impl<'a> Intake<'a> {
 
     /// Whether the row says something that was not held before the delta.
     fn is_news(&self, row: &RowDelta) -> bool {
-        row.cells.iter().any(|cell| !self.is_held(cell.dot))
-            || row.births.iter().any(|birth| !self.is_held(birth.dot))
+        self.has(row, |dot| !self.is_held(dot))
+    }
+
+    fn has(&self, row: &RowDelta, is_it: impl Fn(DeltaDot) -> bool) -> bool {
+        row.cells.iter().any(|cell| is_it(cell.dot))
+            || row.births.iter().any(|birth| is_it(birth.dot))
     }
 
     fn is_held(&self, dot: DeltaDot) -> bool {
@@ -246,7 +320,7 @@ impl<'a> Intake<'a> {
         let dots = row.cells.iter().map(|cell| cell.dot).chain(row.births.iter().map(|b| b.dot));
         let dot = dots.max_by_key(|dot| !self.is_held(*dot));
         let dot = dot.unwrap_or(DeltaDot { site: SiteIdx(0), version: 0 });
-        ChangeName { site: self.site(dot.site), version: dot.version }
+        self.name(dot)
     }
 
     /// SQLite's errors name table and row; the change is ours to name.
@@ -258,6 +332,10 @@ impl<'a> Intake<'a> {
             }),
             other => other,
         }
+    }
+
+    pub(super) fn name(&self, dot: DeltaDot) -> ChangeName {
+        ChangeName { site: self.site(dot.site), version: dot.version }
     }
 
     fn dot(&self, dot: DeltaDot) -> Result<LocalDot> {

@@ -10,6 +10,7 @@ mod changes_insert;
 mod changes_scan;
 mod connections;
 mod faults;
+mod held;
 mod local;
 mod memory;
 mod rebuilt;
