@@ -20,6 +20,8 @@ pub struct MergeSide {
     pub bytes: u64,
     /// For each table: rows inserted, updated, deleted here.
     pub tables: Vec<(String, u64, u64, u64)>,
+    /// Changes that this side holds and, for a constraint of its own, does not show.
+    pub quarantined: u64,
 }
 
 /// A cell that both sides had written without knowing of each other.
@@ -61,8 +63,8 @@ pub struct MergeReport {
 ///
 /// # Errors
 /// [`crate::Error::SiteReused`] when both went on under one site id;
-/// [`crate::Error::ClockAhead`]; what [`Store::apply`] says of tables and constraints that
-/// differ. The side that refused is as it was.
+/// [`crate::Error::ClockAhead`]; what [`Store::apply`] says of tables that differ. The side that
+/// refused is as it was.
 pub fn merge(a: &Store, b: &Store, progress: &mut dyn FnMut(&str, u64)) -> Result<MergeReport> {
     let mut report = MergeReport::default();
     report.a = give(b, a, ["read b", "apply to a"], &mut report.concurrent, progress)?;
@@ -104,6 +106,7 @@ fn give(
         side.tables = rows_changed(to)?;
         concurrent.extend(concurrent_cells(to)?);
     }
+    side.quarantined = to.quarantined()?;
     progress(steps[1], bytes);
     Ok(side)
 }

@@ -3,6 +3,7 @@
 use anabranch_client::Peer;
 use anabranch_core::site::SiteId;
 use anabranch_core::vector::{Held, VersionVector};
+use rusqlite::OptionalExtension;
 use rusqlite::types::ValueRef;
 
 use crate::error::{Error, Result};
@@ -60,6 +61,10 @@ pub struct Status {
     pub tables: Vec<(String, u64)>,
     /// Changes that are not known to be on any other disk.
     pub unsynced: u64,
+    /// Changes that are held and not shown: a constraint of this copy refuses them.
+    pub quarantined: u64,
+    /// Why the first of them is not.
+    pub quarantine_reason: Option<String>,
     /// Those this store has synced with, and what each is known to hold.
     pub peers: Vec<Peer>,
     /// Bytes of the database file, without its journal.
@@ -110,6 +115,8 @@ impl Store {
             site,
             db_version: one("SELECT crsql_db_version()")?.cast_unsigned(),
             unsynced: vector.iter().map(missing).sum(),
+            quarantined: self.quarantined()?,
+            quarantine_reason: self.quarantine_reason()?,
             peers: receipts.peers,
             vector,
             digest,
@@ -118,6 +125,11 @@ impl Store {
             file_bytes: file_bytes.cast_unsigned(),
             metadata_bytes: metadata_bytes.cast_unsigned(),
         })
+    }
+
+    fn quarantine_reason(&self) -> Result<Option<String>> {
+        let sql = "SELECT reason FROM ana_quarantine ORDER BY time, site, version LIMIT 1";
+        Ok(self.sql().query_row(sql, [], |row| row.get(0)).optional()?)
     }
 
     /// This copy's site id.

@@ -103,15 +103,28 @@ impl Store {
     }
 
     /// Applies a delta or a part; the number of changes newly held (0: staged, or known).
-    /// All of it or nothing; repeating it changes nothing.
+    /// All of it or nothing; repeating it changes nothing. A change that breaks a constraint of
+    /// this copy is held and not shown: `ana_quarantine` lists it, [`Store::retry`] tries again.
     ///
     /// # Errors
     /// [`Error::Missing`], [`Error::ClockAhead`], [`Error::SiteReused`]; [`Error::Sql`] for
-    /// what is malformed, names what this copy lacks, or breaks a constraint of it.
+    /// what is malformed or names what this copy lacks.
     pub fn apply(&self, delta: &[u8]) -> Result<u64> {
         let n_changes: i64 =
             self.sql().query_row("SELECT ana_apply(?1)", [delta], |row| row.get(0))?;
         Ok(n_changes.cast_unsigned())
+    }
+
+    /// How many changes are held and not shown.
+    pub fn quarantined(&self) -> Result<u64> {
+        let sql = "SELECT count(*) FROM ana_quarantine";
+        Ok(self.sql().query_row(sql, [], |row| row.get::<_, i64>(0))?.cast_unsigned())
+    }
+
+    /// Tries again to show what is held; the number of changes newly shown.
+    pub fn retry(&self) -> Result<u64> {
+        let n_shown: i64 = self.sql().query_row("SELECT ana_retry()", [], |row| row.get(0))?;
+        Ok(n_shown.cast_unsigned())
     }
 
     /// Hash of all rows of the conflict-free tables: equal copies, equal digests.

@@ -42,13 +42,18 @@ pub(crate) fn run(args: &Args, console: &mut Console) -> Result<Exit> {
     };
     let store = open::writable(&args.db)?;
     let taken = take_whole(&store, &mut input, &name)?;
+    let quarantined = store.quarantined()?;
     if console.is_json() {
         console.json(&json!({
-            "changes": taken.changes, "bytes": taken.bytes,
+            "changes": taken.changes, "bytes": taken.bytes, "quarantined": quarantined,
         }))?;
     } else {
-        let changes = count(taken.changes, "new change");
-        console.line(format!("{}: {changes} from {}", args.db.display(), bytes(taken.bytes)))?;
+        let (db, changes) = (args.db.display(), count(taken.changes, "new change"));
+        console.line(format!("{db}: {changes} from {}", bytes(taken.bytes)))?;
+        if quarantined > 0 {
+            let held = count(quarantined, "change");
+            console.line(format!("{db}: {held} held, not shown; `ana status` says why"))?;
+        }
     }
     Ok(Exit::Ok)
 }

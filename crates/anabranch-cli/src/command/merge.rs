@@ -61,6 +61,11 @@ pub(crate) fn run(args: &Args, console: &mut Console) -> Result<Exit> {
     if report.is_equal {
         return Ok(Exit::Ok);
     }
+    if report.a.quarantined + report.b.quarantined > 0 {
+        let what = "the copies hold the same changes, but not all of them are shown";
+        return Err(Failure::new(Exit::No, what)
+            .hint("SELECT * FROM ana_quarantine says why; SELECT ana_retry() tries again"));
+    }
     Err(Failure::new(Exit::No, "the copies hold the same changes, but differ").hint(format!(
         "`ana diverge {} {}` finds where",
         word(&names[0]),
@@ -123,6 +128,10 @@ fn print_rows(sides: [&MergeSide; 2], names: &[String; 2], console: &mut Console
             n => format!("took {} ({})", count(n, "change"), bytes(side.bytes)),
         };
         console.line(format!("{name} {news}"))?;
+        if side.quarantined > 0 {
+            let held = count(side.quarantined, "change");
+            console.line(format!("{name} holds {held} that it cannot show"))?;
+        }
     }
     let mut sheet = Sheet::new(&["database", "table", ">inserted", ">updated", ">deleted"]);
     for (side, name) in sides.iter().zip(names) {
@@ -163,7 +172,10 @@ fn as_json(report: &MergeReport, names: &[String; 2], words: &str) -> Value {
                 })
             })
             .collect();
-        json!({ "db": name, "changes": side.changes, "bytes": side.bytes, "tables": tables })
+        json!({
+            "db": name, "changes": side.changes, "bytes": side.bytes, "tables": tables,
+            "quarantined": side.quarantined,
+        })
     };
     let concurrent: Vec<_> = report
         .concurrent

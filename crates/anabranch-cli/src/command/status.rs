@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::console::Console;
 use crate::failure::{Exit, Result};
 use crate::literal::hex;
-use crate::output::{Sheet, bytes, count, grouped};
+use crate::output::{Sheet, bytes, count, grouped, plain};
 use crate::terminal::Style;
 use crate::{open, time};
 
@@ -21,7 +21,9 @@ Copies that hold the same rows show the same six words, whoever merged what.
 A peer is what `ana sync` synced with: what it lacks of what is here, and how
 the last sync ended. What is on no other disk yet is lost with this one.
 The version vector says how many changes of each site this copy holds: give it
-to `ana export --since`.";
+to `ana export --since`.
+A change that a rule of this copy refuses is held and not shown, and goes on to
+others: SELECT * FROM ana_quarantine lists why, SELECT ana_retry() tries again.";
 
 /// Fewer rows say nothing about what a row costs: our tables take some pages from the start.
 const MIN_ROWS: u64 = 1000;
@@ -61,6 +63,10 @@ fn print(store: &Store, status: &Status, console: &mut Console) -> Result<()> {
         n => console.paint(Style::Bad, &count(n, "change")),
     };
     console.line(format!("on no other disk yet  {unsynced}"))?;
+    if let Some(reason) = &status.quarantine_reason {
+        let held = console.paint(Style::Bad, &count(status.quarantined, "change"));
+        console.line(format!("held, not shown       {held}: {}", plain(reason)))?;
+    }
     if !status.tables.is_empty() {
         let mut sheet = Sheet::new(&["table", ">rows"]);
         for (table, rows) in &status.tables {
@@ -133,6 +139,8 @@ fn as_json(status: &Status) -> Value {
         "words": status.words,
         "tables": tables,
         "unsynced": status.unsynced,
+        "quarantined": status.quarantined,
+        "quarantine_reason": status.quarantine_reason,
         "peers": peers,
         "file_bytes": status.file_bytes,
         "metadata_bytes": status.metadata_bytes,
