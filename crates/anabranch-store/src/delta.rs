@@ -5,6 +5,7 @@
 //! clocks, log, vector and staged parts as they were.
 
 mod apply;
+mod conflicts;
 mod error;
 mod export;
 mod held;
@@ -94,6 +95,7 @@ pub(crate) fn register(cx: &Rc<Context>) -> std::result::Result<(), SqlError> {
     })?;
     apply::register(cx)?;
     quarantine::register(cx)?;
+    conflicts::register(cx)?;
     report::register(cx)
 }
 

@@ -51,6 +51,7 @@ mod check;
 mod tests;
 
 use anabranch_core::change::ChangeHeader;
+use anabranch_core::clock::Hlc;
 use anabranch_core::site::SiteId;
 use anabranch_core::value::Value;
 use anabranch_core::vector::VersionVector;
@@ -440,6 +441,12 @@ impl Metadata {
     pub(crate) fn headers_above(&mut self, from: &VersionVector) -> Result<Vec<ChangeHeader>> {
         self.ensure()?;
         self.collect_headers(from)
+    }
+
+    /// When a change that is held was made.
+    pub(crate) fn time_of(&mut self, change: LocalDot) -> Result<Option<Hlc>> {
+        self.ensure()?;
+        self.find_time(change)
     }
 
     /// Scans live records with `db_version` above `after`, in `(db_version, seq)` order.

@@ -179,3 +179,26 @@ fn diverge_names_tables_and_columns() {
     assert!(run.out.contains("table \"more\""), "{}", run.out);
     assert!(run.out.contains("not a conflict-free table here"), "{}", run.out);
 }
+
+/// A rule of one copy: what breaks it is held there, told of, and shown when the rule goes.
+#[test]
+fn a_rule_that_one_copy_has_alone() {
+    let ana = edited();
+    let rule = "CREATE TRIGGER rule BEFORE INSERT ON note WHEN new.id = 'a' BEGIN \
+                SELECT RAISE(ABORT, 'no a'); END";
+    ana.ok(&["sql", "b.db", rule]);
+    let run = ana.run(&["merge", "a.db", "b.db"]);
+    assert_eq!(run.status, 1, "{}", run.err);
+    assert!(run.out.contains("b.db holds 1 change that it cannot show"), "{}", run.out);
+    assert!(run.err.contains("not all of them are shown"), "{}", run.err);
+    let status = ana.ok(&["status", "b.db"]);
+    assert!(
+        status.contains("held, not shown       1 change: no a (table note, row 'a')"),
+        "{status}"
+    );
+    assert_eq!(ana.ok(&["check", "b.db"]), "b.db: clean\n");
+    ana.ok(&["sql", "b.db", "DROP TRIGGER rule; SELECT ana_retry()"]);
+    let again = ana.ok(&["merge", "a.db", "b.db"]);
+    assert!(again.contains("Both now hold the same: "), "{again}");
+    assert!(!ana.ok(&["status", "b.db"]).contains("held, not shown"));
+}

@@ -55,6 +55,8 @@ pub(crate) struct Superseded {
     pub(crate) column: ColumnId,
     pub(crate) version: u64,
     pub(crate) causal_length: u64,
+    /// The causal length of the row that stands: a longer one is why the cell does not.
+    pub(crate) stands: u64,
     pub(crate) dot: LocalDot,
     /// The site it first came from. An author, for ordinals go only to origins of cells that
     /// won, and this one may never have.

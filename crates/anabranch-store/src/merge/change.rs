@@ -254,11 +254,12 @@ impl<'a> Merge<'a> {
         if stamp::site_of(self.cx, stamp.origin)? == self.origin_site() {
             return Ok(None);
         }
+        let stands = self.incoming.causal_length;
         let kept = base::read_cell(self.cx, self.table, self.incoming.spelled, column, |value| {
             if value.is_same(self.incoming.value) {
                 return Ok(None);
             }
-            stamp::superseded(self.cx, clock, column, group.version, stamp, value)
+            stamp::superseded(self.cx, clock, (column, group.version), stands, stamp, value)
                 .map(|superseded| Some(Box::new(superseded)))
         })?;
         kept.unwrap_or(Ok(None))
@@ -280,10 +281,11 @@ impl<'a> Merge<'a> {
             }
         }
         let mut superseded = Vec::new();
+        let stands = self.incoming.causal_length;
         for (column, version, stamp) in dropped {
             let kept =
                 base::read_cell(self.cx, self.table, self.incoming.spelled, column, |value| {
-                    stamp::superseded(self.cx, clock, column, version, stamp, value)
+                    stamp::superseded(self.cx, clock, (column, version), stands, stamp, value)
                 })?;
             superseded.extend(kept.transpose()?);
         }

@@ -342,7 +342,8 @@ impl<'a> Merge<'a> {
         value: ValueRef<'_>,
     ) -> Result<Superseded> {
         let clock = self.clock.as_ref().expect("only a row with a clock has groups");
-        stamp::superseded(self.cx, clock, column, group.version, stamp, value)
+        let stands = self.incoming.causal_length;
+        stamp::superseded(self.cx, clock, (column, group.version), stands, stamp, value)
     }
 
     fn knew(&self, later: LocalDot, earlier: LocalDot) -> Result<bool> {
@@ -432,10 +433,12 @@ impl<'a> Merge<'a> {
 
     /// Keeps an incoming cell that does not stand.
     fn push_lost(&self, row: &mut RowEdit<'_>, cell: &IncomingCell<'_>) -> Result<()> {
+        let causal_length = self.incoming.causal_length;
         let superseded = Superseded {
             column: cell.column,
             version: cell.version,
-            causal_length: self.incoming.causal_length,
+            causal_length,
+            stands: self.clock.as_ref().map_or(causal_length, |clock| clock.causal_length),
             dot: cell.dot,
             origin: self.cx.metadata.borrow_mut().author_of(cell.origin)?,
             value: cell.value.into(),

@@ -45,12 +45,12 @@ pub(super) fn site_of(cx: &Context, origin: Ordinal) -> Result<SiteId> {
     cx.metadata.borrow_mut().origin_site(origin)
 }
 
-/// What is kept of a cell held here that gave way.
+/// What is kept of a cell held here that gave way to a row of causal length `stands`.
 pub(super) fn superseded(
     cx: &Context,
     clock: &RowClock,
-    column: ColumnId,
-    version: u64,
+    (column, version): (ColumnId, u64),
+    stands: u64,
     stamp: Stamp,
     value: ValueRef<'_>,
 ) -> Result<Superseded> {
@@ -60,6 +60,7 @@ pub(super) fn superseded(
         column,
         version,
         causal_length: clock.causal_length,
+        stands,
         dot: stamp.dot,
         origin: metadata.author_of(site)?,
         value: value.into(),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use anabranch_core::change::{ChangeHeader, ChangeKind, Dep};
-use anabranch_core::clock::Chain;
+use anabranch_core::clock::{Chain, Hlc};
 use anabranch_core::site::SiteId;
 use anabranch_core::value::ValueRef;
 use anabranch_core::vector::{Held, VersionVector};
@@ -366,6 +366,18 @@ impl Metadata {
         }
         headers.sort_by_key(|header| (header.site, header.version));
         Ok(headers)
+    }
+
+    pub(super) fn find_time(&mut self, change: LocalDot) -> Result<Option<Hlc>> {
+        let point = self.checkpoint(change.author, change.version.saturating_sub(1))?;
+        let mut time = None;
+        self.log.heads(point.map_or(EntryId(1), |point| point.entry), |head| {
+            if head.dot()? == (change.author, change.version) {
+                time = Some(head.header()?.time);
+            }
+            Ok(time.is_none())
+        })?;
+        Ok(time)
     }
 
     /// A stored header with sites for local ids, and its salt.

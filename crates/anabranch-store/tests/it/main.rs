@@ -8,6 +8,7 @@ mod altered;
 mod changes_doors;
 mod changes_insert;
 mod changes_scan;
+mod conflicts;
 mod connections;
 mod faults;
 mod held;

@@ -1,5 +1,5 @@
 //! The section of superseded cells: `[tag 2][n]` and for each `[record][column][version]
-//! [causal length][author][version of the author][origin's author][value]`. A value is a byte
+//! [causal length][causal length that stands][author][version of the author][origin's author][value]`. A value is a byte
 //! (1 INTEGER and 8 bytes, 2 REAL and 8 bytes, both little-endian; 3 TEXT, 4 BLOB and length
 //! and bytes; 5 NULL).
 
@@ -18,6 +18,7 @@ pub(super) fn put_superseded(out: &mut Vec<u8>, cells: &[(u32, Superseded)]) {
         put(out, u64::from(cell.column.0));
         put(out, cell.version);
         put(out, cell.causal_length);
+        put(out, cell.stands);
         put(out, u64::from(cell.dot.author.0));
         put(out, cell.dot.version);
         put(out, u64::from(cell.origin.0));
@@ -61,10 +62,11 @@ pub(super) fn read_superseded(
         let column =
             u16::try_from(reader.number()?).map_err(|_| Corrupt("a column beyond 65,535"))?;
         let (version, causal_length) = (reader.number()?, reader.number()?);
+        let stands = reader.number()?;
         let dot = LocalDot { author: AuthorId(reader.number32()?), version: reader.number()? };
         let origin = AuthorId(reader.number32()?);
         let (column, value) = (ColumnId(column), read_value(reader)?);
-        let cell = Superseded { column, version, causal_length, dot, origin, value };
+        let cell = Superseded { column, version, causal_length, stands, dot, origin, value };
         cells.push((index, cell));
     }
     Ok(cells)

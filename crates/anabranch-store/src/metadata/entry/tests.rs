@@ -156,6 +156,7 @@ fn random_cells(rng: &mut StdRng, n_records: u32) -> Vec<(u32, Superseded)> {
                 column: ColumnId(rng.random()),
                 version: rng.random(),
                 causal_length: 1,
+                stands: 2,
                 dot: LocalDot { author: AuthorId(2), version: rng.random() },
                 origin: AuthorId(3),
                 value: values.choose(rng).unwrap().clone(),

@@ -34,6 +34,7 @@ fn merged(metadata: &mut Metadata, key: &[u8], dot: Option<LocalDot>, seq: u64) 
         column: ColumnId(1),
         version: 1,
         causal_length: 1,
+        stands: 2,
         dot: LocalDot { author: AuthorId(0), version: 1 },
         origin: AuthorId(0),
         value: Value::Text(b"lost".to_vec()),
