@@ -70,7 +70,8 @@ CREATE TABLE IF NOT EXISTS ana_held(
     PRIMARY KEY(site, version)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS ana_held_cell(
     tbl TEXT, \"key\" BLOB, pk BLOB, cl INTEGER, cid TEXT, col_version INTEGER, site BLOB,
-    version INTEGER, origin BLOB, value, PRIMARY KEY(tbl, \"key\", cid, site, version)) WITHOUT ROWID;
+    version INTEGER, origin BLOB, value,
+    PRIMARY KEY(tbl, \"key\", cid, site, version)) WITHOUT ROWID;
 ";
 
 /// What names of our tables, and of SQLite's, begin with.

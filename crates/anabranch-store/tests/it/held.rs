@@ -104,7 +104,10 @@ fn a_trigger_that_undoes_the_transaction_of_the_hosts() {
     let from = store();
     from.run("INSERT INTO t VALUES(1, 1, 1); INSERT INTO t VALUES(5, 13, 5)");
     let to = store();
-    to.run("CREATE TRIGGER x BEFORE INSERT ON t WHEN new.b = 13 BEGIN SELECT RAISE(ROLLBACK, 'no'); END");
+    to.run(
+        "CREATE TRIGGER x BEFORE INSERT ON t WHEN new.b = 13 BEGIN
+         SELECT RAISE(ROLLBACK, 'no'); END",
+    );
     to.run("BEGIN; CREATE TABLE mine(x)");
     let message = to.refuse(&format!("SELECT ana_apply(x'{}')", delta(&from)), vec![]);
     assert!(message.starts_with("no (table t, row 5)"), "{message}");
@@ -195,7 +198,8 @@ fn the_change_at_fault_is_found() {
 #[test]
 fn rows_that_depend_on_each_other() {
     let from = store();
-    from.run("INSERT INTO u VALUES('p', 13); INSERT INTO t VALUES(1, 'p', 1); INSERT INTO t VALUES(2, NULL, 1)");
+    from.run("INSERT INTO u VALUES('p', 13); INSERT INTO t VALUES(1, 'p', 1)");
+    from.run("INSERT INTO t VALUES(2, NULL, 1)");
     let to = store();
     to.run(
         "CREATE TRIGGER x BEFORE INSERT ON u WHEN new.b = 13 BEGIN SELECT RAISE(ABORT, 'no'); END;
@@ -313,7 +317,10 @@ fn parts_and_many_rows() {
     let parts = from.rows("SELECT hex(bytes) FROM ana_parts(NULL)");
     assert!(parts.len() > 1, "{}", parts.len());
     let to = store();
-    to.run("CREATE TRIGGER x BEFORE INSERT ON t WHEN new.a = 8999 BEGIN SELECT RAISE(ABORT, 'no'); END");
+    to.run(
+        "CREATE TRIGGER x BEFORE INSERT ON t WHEN new.a = 8999 BEGIN
+         SELECT RAISE(ABORT, 'no'); END",
+    );
     for part in &parts {
         apply(&to, part);
     }
@@ -368,7 +375,8 @@ fn names_that_go() {
         ),
     ] {
         let from = store();
-        from.run("INSERT INTO t VALUES(1, 1, 1); INSERT INTO u VALUES(5, 13); INSERT INTO t VALUES(2, 2, 2)");
+        from.run("INSERT INTO t VALUES(1, 1, 1); INSERT INTO u VALUES(5, 13)");
+        from.run("INSERT INTO t VALUES(2, 2, 2)");
         let to = store();
         to.run("CREATE TRIGGER x BEFORE INSERT ON u BEGIN SELECT RAISE(ABORT, 'no'); END");
         apply(&to, &delta(&from));
