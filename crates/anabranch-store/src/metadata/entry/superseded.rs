@@ -1,7 +1,7 @@
 //! The section of superseded cells: `[tag 2][n]` and for each `[record][column][version]
-//! [causal length][causal length that stands][author][version of the author][origin's author][value]`. A value is a byte
-//! (1 INTEGER and 8 bytes, 2 REAL and 8 bytes, both little-endian; 3 TEXT, 4 BLOB and length
-//! and bytes; 5 NULL).
+//! [causal length][causal length that stands][author][version of the author]
+//! [origin's author][value]`. A value is a byte (1 INTEGER and 8 bytes, 2 REAL and 8 bytes, both
+//! little-endian; 3 TEXT, 4 BLOB and length and bytes; 5 NULL).
 
 use anabranch_core::value::Value;
 
