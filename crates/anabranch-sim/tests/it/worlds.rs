@@ -14,7 +14,7 @@ fn seeds(n: u64) -> std::ops::Range<u64> {
 fn worlds_come_to_rest() {
     let rack = Rack::new(Plan::short().max_sites).expect("disks");
     let mut sum = Report::default();
-    for seed in seeds(12) {
+    for seed in seeds(60) {
         match run(seed, Plan::short(), &rack) {
             Ok(report) => sum.add(report),
             Err(failure) => panic!("\n{failure}"),
