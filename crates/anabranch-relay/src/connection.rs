@@ -48,8 +48,7 @@ pub(crate) async fn run(
     store: Option<StoreId>,
     grant: Option<Grant>,
 ) {
-    let counting = Arc::clone(&relay);
-    let _counted = counting.metrics().sockets.enter();
+    let _counted = relay.metrics().sockets.enter();
     let connection = Connection::new(relay, store, grant);
     let span = tracing::debug_span!("connection", instance = connection.instance);
     // The socket itself where it can be had: what hyper needed for HTTP goes.

@@ -14,7 +14,7 @@ use crate::storage::{Appended, StorageError};
 /// Counters since the start.
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
-    /// Open TCP connections.
+    /// Open TCP connections, those that became WebSockets too.
     pub(crate) connections: Gauge,
     /// Open WebSockets.
     pub(crate) sockets: Gauge,
@@ -34,14 +34,14 @@ pub(crate) struct Metrics {
 }
 
 /// A number that goes up and down.
-#[derive(Debug, Default)]
-pub(crate) struct Gauge(AtomicI64);
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Gauge(Arc<AtomicI64>);
 
 impl Gauge {
     /// Counts one more until what this gives is dropped.
-    pub(crate) fn enter(&self) -> Counted<'_> {
+    pub(crate) fn enter(&self) -> Counted {
         self.0.fetch_add(1, Ordering::Relaxed);
-        Counted(self)
+        Counted(self.clone())
     }
 
     /// How many there are.
@@ -52,9 +52,9 @@ impl Gauge {
 
 /// One that is counted.
 #[derive(Debug)]
-pub(crate) struct Counted<'a>(&'a Gauge);
+pub(crate) struct Counted(Gauge);
 
-impl Drop for Counted<'_> {
+impl Drop for Counted {
     fn drop(&mut self) {
         self.0.0.fetch_sub(1, Ordering::Relaxed);
     }

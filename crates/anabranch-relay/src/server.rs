@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -17,6 +19,7 @@ use crate::http;
 use crate::limits::{
     ACCEPT_PAUSE, HEAD_TIMEOUT, MAX_HEAD_BYTES, MAX_HEADERS, STOP_TIMEOUT, TEND_INTERVAL,
 };
+use crate::metrics::Counted;
 use crate::relay::{Relay, StartError};
 use crate::tls;
 
@@ -122,30 +125,32 @@ fn spawn_connection(
     tls: Option<TlsAcceptor>,
 ) {
     let task = relay.tasks().enter();
+    // Here and not in the task: the next one that is accepted must see it.
+    let counted = Arc::new(relay.metrics().connections.enter());
     tokio::spawn(async move {
-        let counted = relay.metrics().connections.enter();
         // Frames are small and wait for answers; where it cannot be set they come later.
         let _ = stream.set_nodelay(true);
         match tls {
-            None => speak_http(&relay, stream, address).await,
+            None => speak_http(&relay, stream, address, counted).await,
             Some(tls) => match tokio::time::timeout(HEAD_TIMEOUT, tls.accept(stream)).await {
-                Ok(Ok(stream)) => speak_http(&relay, stream, address).await,
+                Ok(Ok(stream)) => speak_http(&relay, stream, address, counted).await,
                 Ok(Err(error)) => tracing::debug!(%address, %error, "no TLS"),
                 Err(_) => tracing::debug!(%address, "no TLS in time"),
             },
         }
-        drop(counted);
         drop(task);
     });
 }
 
-async fn speak_http<S>(relay: &Arc<Relay>, stream: S, address: SocketAddr)
+async fn speak_http<S>(relay: &Arc<Relay>, stream: S, address: SocketAddr, counted: Arc<Counted>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let answering = Arc::clone(relay);
-    let service = service_fn(move |request| {
+    let service = service_fn(move |mut request: Request<Incoming>| {
         let relay = Arc::clone(&answering);
+        // A WebSocket outlives this service, and is a connection all the while.
+        request.extensions_mut().insert(Arc::clone(&counted));
         async move { Ok::<_, std::convert::Infallible>(http::answer(relay, request).await) }
     });
     let connection = http1::Builder::new()

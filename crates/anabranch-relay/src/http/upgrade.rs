@@ -13,6 +13,7 @@ use super::stores::parameter;
 use super::{Answer, Problem, grant, text};
 use crate::clock;
 use crate::connection;
+use crate::metrics::Counted;
 use crate::relay::Relay;
 use crate::store_id::StoreId;
 use crate::token::Grant;
@@ -35,12 +36,14 @@ pub(super) fn upgrade(
     }
     let upgraded = hyper::upgrade::on(&mut request);
     let task = relay.tasks().enter();
+    let counted = request.extensions_mut().remove::<Arc<Counted>>();
     let spoken = Arc::clone(relay);
     tokio::spawn(async move {
         // Where the answer could not be sent there is nobody to talk to.
         if let Ok(io) = upgraded.await {
             connection::run(spoken, io, store, grant).await;
         }
+        drop(counted);
         drop(task);
     });
     let mut answer = text("");

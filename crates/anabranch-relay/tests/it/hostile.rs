@@ -211,3 +211,41 @@ fn connections_beyond_the_limit_are_turned_away() {
     let error = open().0.until_closed();
     assert!(error.text.contains("quota store-connections"), "{error:?}");
 }
+
+/// A burst of connections, and WebSockets among them: none gets around the limit.
+#[test]
+fn all_connections_are_counted() {
+    let settings = anabranch_relay::Settings { max_connections: Some(5), ..Default::default() };
+    let world = World::with(settings);
+    let token = world.token("ann", "notes", "read");
+    let mut held = Vec::new();
+    for _ in 0..4 {
+        let mut client = Client::connect(&world, "/sync/notes", None);
+        let channel = client.open("notes", Copy::new(Site::new(1)), &token);
+        client.until_converged(channel);
+        held.push(client);
+    }
+    // Accepted at once, before any of them has said a word.
+    let mut burst: Vec<TcpStream> = (0..30).map(|_| world.connect()).collect();
+    let n_answered = burst
+        .iter_mut()
+        .map(|stream| {
+            let _ = stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n");
+            let mut byte = [0];
+            usize::from(stream.read(&mut byte).is_ok_and(|n| n == 1))
+        })
+        .sum::<usize>();
+    assert_eq!(n_answered, 1);
+    drop(burst);
+    // Whoever leaves makes room.
+    held.pop();
+    while dial_health(&world).is_none() {}
+}
+
+fn dial_health(world: &World) -> Option<u8> {
+    let mut stream = world.connect();
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").ok()?;
+    let mut byte = [0];
+    stream.read_exact(&mut byte).ok()?;
+    Some(byte[0])
+}
