@@ -122,7 +122,7 @@ impl Connection {
     }
 
     fn verdict(&self, grant: &Grant) -> Verdict {
-        let left_ms = (grant.expires_s * 1000).saturating_sub(clock::now_ms());
+        let left_ms = grant.expires_s.saturating_mul(1000).saturating_sub(clock::now_ms());
         let ends = Some(self.relay.now().after(left_ms));
         Verdict::Granted { scopes: grant.scopes, ends }
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer};
 
+use super::jws::{given, object};
 use super::{Grant, TokenError};
 use crate::limits::{CLOCK_SKEW_S, MAX_AUDIENCES, MAX_SUBJECT_BYTES, MAX_TOKEN_ID_BYTES};
 use crate::store_id::StoreId;
@@ -13,27 +14,41 @@ use anabranch_sync::scope::Scopes;
 #[derive(Debug, Deserialize)]
 struct Claims {
     sub: String,
-    #[serde(default, deserialize_with = "words")]
+    #[serde(default, deserialize_with = "names")]
     aud: Vec<String>,
     #[serde(default, deserialize_with = "words")]
     scope: Vec<String>,
     exp: f64,
+    #[serde(default, deserialize_with = "given")]
     nbf: Option<f64>,
+    #[serde(default, deserialize_with = "given")]
     iat: Option<f64>,
+    #[serde(default, deserialize_with = "given")]
     jti: Option<String>,
 }
 
-/// A string of words, or an array of them.
+/// A string, or an array of them.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Texts {
+    One(String),
+    Many(Vec<String>),
+}
+
+/// One name, spaces and all (RFC 7519, 4.1.3), or an array of them: who may choose one name
+/// must not come to several.
+fn names<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    Ok(match Texts::deserialize(from)? {
+        Texts::One(name) => vec![name],
+        Texts::Many(names) => names,
+    })
+}
+
+/// A string of words (RFC 8693, 4.2), or an array of them.
 fn words<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Words {
-        One(String),
-        Many(Vec<String>),
-    }
-    Ok(match Words::deserialize(from)? {
-        Words::One(text) => text.split_ascii_whitespace().map(str::to_string).collect(),
-        Words::Many(words) => words,
+    Ok(match Texts::deserialize(from)? {
+        Texts::One(text) => text.split_ascii_whitespace().map(str::to_string).collect(),
+        Texts::Many(words) => words,
     })
 }
 
@@ -42,8 +57,8 @@ fn words<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
 /// # Errors
 /// [`TokenError`] if it says too little, or nothing for this time.
 pub(super) fn grant(payload: &[u8], now_s: u64) -> Result<Grant, TokenError> {
-    let claims: Claims = serde_json::from_slice(payload)
-        .map_err(|_| TokenError::Malformed { what: "its claims: sub, aud, scope and exp" })?;
+    let wrong = TokenError::Malformed { what: "its claims: sub, aud, scope and exp" };
+    let claims: Claims = object(payload).ok_or(wrong)?;
     let is_long = |text: &str, limit: usize| text.is_empty() || text.len() > limit;
     if is_long(&claims.sub, MAX_SUBJECT_BYTES) {
         return Err(TokenError::Malformed { what: "its subject" });

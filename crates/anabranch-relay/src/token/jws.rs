@@ -7,7 +7,7 @@
 
 use data_encoding::BASE64URL_NOPAD;
 use ring::signature::{ECDSA_P256_SHA256_FIXED, ED25519, Ed25519KeyPair, UnparsedPublicKey};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use super::TokenError;
 use crate::limits::MAX_TOKEN_BYTES;
@@ -48,11 +48,29 @@ impl Key {
 #[derive(Debug, Deserialize)]
 struct Header {
     alg: String,
+    #[serde(default, deserialize_with = "given")]
     kid: Option<String>,
     /// Extensions that must be understood: none is.
+    #[serde(default, deserialize_with = "given")]
     crit: Option<serde::de::IgnoredAny>,
     /// "unencoded payload" (RFC 7797), which `crit` must name: refused either way.
+    #[serde(default, deserialize_with = "given")]
     b64: Option<serde::de::IgnoredAny>,
+}
+
+/// A member that may be left out, but not be `null`: no claim and no parameter that matters
+/// here may (RFC 7515, 4.1; RFC 7519, 4.1).
+pub(super) fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    from: D,
+) -> Result<Option<T>, D::Error> {
+    T::deserialize(from).map(Some)
+}
+
+/// Reads a JSON object. Left to itself `serde` takes an array for a struct too, its members in
+/// order: a text that a key signed for another purpose.
+pub(super) fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Option<T> {
+    let is_object = json.trim_ascii_start().starts_with(b"{");
+    serde_json::from_slice(json).ok().filter(|_| is_object)
 }
 
 /// Checks a token's signature; its payload.
@@ -72,8 +90,8 @@ pub(super) fn open(
         token.rsplit_once('.').ok_or(TokenError::Malformed { what: "no signature" })?;
     let (header, payload) =
         message.split_once('.').ok_or(TokenError::Malformed { what: "no payload" })?;
-    let header: Header = serde_json::from_slice(&decode(header)?)
-        .map_err(|_| TokenError::Malformed { what: "its header" })?;
+    let header = decode(header)?;
+    let header: Header = object(&header).ok_or(TokenError::Malformed { what: "its header" })?;
     if header.crit.is_some() || header.b64.is_some() {
         return Err(TokenError::Malformed { what: "its header asks for an extension" });
     }

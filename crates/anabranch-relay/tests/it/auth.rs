@@ -116,6 +116,7 @@ fn tokens_that_are_good() {
         (ed.clone(), with(claims.clone(), "nbf", json!(now_s() + 50)), "ed"),
         (ed.clone(), with(claims.clone(), "iat", json!(now_s() + 50)), "ed"),
         (ed.clone(), with(claims.clone(), "exp", json!(now_s() as f64 + 10.5)), "ed"),
+        (ed.clone(), with(claims.clone(), "exp", json!(1e300)), "ed"),
     ] {
         let token = issuer.sign(header, &claims, key);
         let (status, text) = issuer.status(&token);
@@ -139,6 +140,11 @@ fn tokens_that_are_worth_nothing() {
     let claim = |name: &str, value: Value| {
         issuer.sign(ed.clone(), &with(claims.clone(), name, value), "ed")
     };
+    let array = json!(["ann", "notes", "read", now_s() + 600]);
+    let array = issuer.sign(ed.clone(), &array, "ed");
+    let mut begin = claims.clone();
+    begin["nbf"] = Value::Null;
+    let begin = issuer.sign(ed.clone(), &begin, "ed");
     for (what, token, status) in [
         ("nothing", String::new(), 401),
         ("no token", "x".to_string(), 401),
@@ -190,11 +196,66 @@ fn tokens_that_are_worth_nothing() {
         ("no scope", claim("scope", Value::Null), 403),
         ("another scope", claim("scope", json!("presence")), 403),
         ("a scope in capitals", claim("scope", json!("READ")), 403),
+        ("crit null", header(json!({ "alg": "EdDSA", "kid": "ed", "crit": null }), "ed"), 401),
+        ("kid null", header(json!({ "alg": "HS256", "kid": null }), "secret"), 401),
+        ("a header in an array", header(json!(["EdDSA", "ed", 0, 0]), "ed"), 401),
+        ("a header in a short array", header(json!(["EdDSA", "ed"]), "ed"), 401),
+        ("claims in an array", array, 401),
+        ("a begin that is null", begin, 401),
+        ("an end before 1970", claim("exp", json!(-1e300)), 401),
+        ("scopes that are no text", claim("scope", json!(["read", 1])), 401),
+        ("two stores in one string", claim("aud", json!("other notes")), 403),
+        ("an empty audience", claim("aud", json!("")), 403),
+        ("a store and NUL", claim("aud", json!("notes\0")), 403),
+        ("a store in wide letters", claim("aud", json!("\u{ff4e}otes")), 403),
+        ("two stars", claim("aud", json!("**")), 403),
         ("a long one", claim("note", json!("x".repeat(7000))), 401),
     ] {
         let (found, text) = issuer.status(&token);
         assert_eq!(found, status, "{what}: {text}");
     }
+}
+
+/// A header or claims that say one thing twice, and base64url with bits that mean nothing.
+#[test]
+fn tokens_have_one_reading() {
+    let issuer = Issuer::new();
+    let sign = |header: &str, claims: &str| {
+        let encode = |text: &str| BASE64URL_NOPAD.encode(text.as_bytes());
+        let message = format!("{}.{}", encode(header), encode(claims));
+        let signature = issuer.ed.sign(message.as_bytes());
+        format!("{message}.{}", BASE64URL_NOPAD.encode(signature.as_ref()))
+    };
+    let header = r#"{"alg":"EdDSA","kid":"ed"}"#;
+    let claims = issuer.claims().to_string();
+    let good = sign(header, &claims);
+    assert_eq!(issuer.status(&good).0, 404);
+    let twice =
+        |name: &str, value: &str| claims.replacen('{', &format!("{{\"{name}\":{value},"), 1);
+    // 64 bytes leave four bits of the last digit unused.
+    let last = good.as_bytes()[good.len() - 1];
+    let loose = format!("{}{}", &good[..good.len() - 1], (last + 1) as char);
+    for (what, token) in [
+        ("alg twice", sign(r#"{"alg":"none","alg":"EdDSA","kid":"ed"}"#, &claims)),
+        ("kid twice", sign(r#"{"alg":"EdDSA","kid":"x","kid":"ed"}"#, &claims)),
+        ("aud twice", sign(header, &twice("aud", "\"other\""))),
+        ("aud twice, once escaped", sign(header, &twice("a\\u0075d", "\"other\""))),
+        ("exp twice", sign(header, &twice("exp", "1"))),
+        ("something behind", sign(header, &format!("{claims}{{}}"))),
+        ("loose bits", loose),
+    ] {
+        let (found, text) = issuer.status(&token);
+        assert!([400, 401].contains(&found), "{what}: {found} {text}");
+    }
+}
+
+/// An end beyond what a clock counts is one that never comes.
+#[test]
+fn a_token_without_a_real_end_opens_a_channel() {
+    let issuer = Issuer::new();
+    let claims = with(issuer.claims(), "exp", json!(1e300));
+    let token = issuer.sign(json!({ "alg": "EdDSA", "kid": "ed" }), &claims, "ed");
+    let (_client, _) = settled(&issuer.world, &token);
 }
 
 /// What each scope lets its holder do over HTTP.
