@@ -8,12 +8,12 @@ use anabranch_core::wire::{PartHead, WireError, part_head};
 use anabranch_sync::scope::Scope;
 use bytes::Bytes;
 
-use crate::blobs::BlobDir;
+use crate::blobs::{BlobDir, BlobHash};
 use crate::limits::{MAX_INLINE_BYTES, MAX_QUICK_PART_BYTES};
 use crate::outline::{OutlineReader, outline_of};
 use crate::relay::Relay;
 use crate::storage::{
-    Appended, Body, Incoming, Owners, Pending, StagedDelta, StagedPart, StorageError,
+    Appended, Body, Incoming, LooseFile, Owners, Pending, StagedDelta, StagedPart, StorageError,
 };
 use crate::store_id::StoreId;
 use crate::token::Grant;
@@ -33,7 +33,7 @@ struct OpenDelta {
     /// Its name; `None` before the first part.
     delta: Option<[u8; 16]>,
     reader: OutlineReader,
-    parts: Vec<(crate::blobs::BlobHash, u32)>,
+    parts: Vec<(BlobHash, u32)>,
 }
 
 /// What became of a part.
@@ -76,19 +76,17 @@ impl Intake {
             return self.append(relay, head.delta, outline?, body);
         }
         let open = self.unfinished(relay, &head).await?;
-        let (blobs, n_bytes) = (Arc::clone(relay.blobs()), part.len() as u32);
-        let open = relay.work(usize::MAX, move || open.take(&blobs, &part)).await??;
+        let checked = part.clone();
+        let (open, hash) = relay.work(usize::MAX, move || open.take(&checked)).await??;
+        let (n_bytes, now_ms) = (part.len() as u32, crate::clock::now_ms());
+        let max_store_bytes = relay.config().max_store_bytes;
+        let file = LooseFile { hash, n_bytes, max_store_bytes, now_ms };
+        relay.storage().reserve(&self.store, file).await?;
+        let blobs = Arc::clone(relay.blobs());
+        relay.work(usize::MAX, move || blobs.put(&part)).await??;
         if head.part + 1 < head.of {
-            let (hash, _) = open.parts[open.parts.len() - 1];
-            let staged = StagedPart {
-                delta: head.delta,
-                part: head.part,
-                of: head.of,
-                hash,
-                n_bytes,
-                max_store_bytes: relay.config().max_store_bytes,
-                now_ms: crate::clock::now_ms(),
-            };
+            let (delta, part, of) = (head.delta, head.part, head.of);
+            let staged = StagedPart { delta, part, of, hash, n_bytes, now_ms };
             relay.storage().stage(&self.store, staged).await?;
             self.open = Some(Box::new(open));
             return Ok(Taken::Part);
@@ -152,12 +150,13 @@ impl OpenDelta {
         OpenDelta { delta: None, reader: OutlineReader::new(), parts: Vec::new() }
     }
 
-    /// Checks a part and stores it; slow.
-    fn take(mut self, blobs: &BlobDir, part: &[u8]) -> Result<OpenDelta, StorageError> {
+    /// Checks a part, to be kept under this name; slow.
+    fn take(mut self, part: &[u8]) -> Result<(OpenDelta, BlobHash), StorageError> {
         self.reader.push(part)?;
         self.delta = Some(part_head(part)?.0.delta);
-        self.parts.push((blobs.put(part)?, part.len() as u32));
-        Ok(self)
+        let hash = BlobHash::of(part);
+        self.parts.push((hash, part.len() as u32));
+        Ok((self, hash))
     }
 
     /// Reads the first parts of a delta again; slow.

@@ -19,6 +19,9 @@ pub(crate) const MAX_READERS: usize = 4;
 /// Parts up to this size are kept in the database: a change is one row, and a row this size
 /// is read and written as fast as a file. Larger ones become files.
 pub(crate) const MAX_INLINE_BYTES: usize = 64 << 10;
+/// What a file counts for at least while no delta names it: parts that come as files are
+/// mostly larger, and a store's files are so few that adding them up takes milliseconds.
+pub(crate) const MIN_LOOSE_BYTES: u32 = MAX_INLINE_BYTES as u32;
 /// How long a blob that nothing names is kept: a backup of the database that is restored
 /// within this time finds its blobs.
 pub(crate) const BLOB_GRACE: Duration = Duration::from_secs(7 * 24 * 60 * 60);

@@ -42,6 +42,11 @@ pub(crate) trait DeltaLog: Send + Sync {
     /// which this is called, unless so many wait that some must wait outside.
     fn append(&self, incoming: Incoming) -> Pending<'static, Appended>;
 
+    /// Makes room for a file that no delta names yet, before it is written. What a store may
+    /// hold counts these files too, until a delta names them or they are old enough to go:
+    /// deltas that are never finished, refused, or of nothing new fill no disk.
+    fn reserve(&self, store: &StoreId, file: LooseFile) -> Pending<'static, ()>;
+
     /// Keeps a part of a delta whose other parts are still to come: on disk when answered.
     ///
     /// Of a store's unfinished deltas the last to begin are kept, as many as a Have can name.
@@ -50,7 +55,7 @@ pub(crate) trait DeltaLog: Send + Sync {
     /// The unfinished deltas of a store, the last to begin last.
     fn staged(&self, store: &StoreId) -> Pending<'_, Vec<StagedDelta>>;
 
-    /// Forgets what was staged before `before_ms`.
+    /// Forgets what was staged, and room that was made, before `before_ms`.
     fn unstage(&self, before_ms: u64) -> Pending<'_, ()>;
 
     /// What is held of a store; nothing if there is no such store.
@@ -143,7 +148,18 @@ pub(crate) struct StagedPart {
     pub(crate) hash: BlobHash,
     /// How many.
     pub(crate) n_bytes: u32,
-    /// Most bytes that the store may hold with all that is staged.
+    /// When it came, Unix milliseconds.
+    pub(crate) now_ms: u64,
+}
+
+/// A file with a part of a delta, before the delta is stored.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LooseFile {
+    /// Its name.
+    pub(crate) hash: BlobHash,
+    /// Its bytes.
+    pub(crate) n_bytes: u32,
+    /// Most bytes that the store may hold with all such files.
     pub(crate) max_store_bytes: u64,
     /// When it came, Unix milliseconds.
     pub(crate) now_ms: u64,

@@ -13,8 +13,8 @@ use rusqlite::Connection;
 use tokio::sync::Semaphore;
 
 use super::{
-    Appended, Catalog, Delivered, DeltaLog, Incoming, Listed, Observer, Pending, Revoked,
-    StagedDelta, StagedPart, StorageError, StoreFacts, StoredDelta, Wanted,
+    Appended, Catalog, Delivered, DeltaLog, Incoming, Listed, LooseFile, Observer, Pending,
+    Revoked, StagedDelta, StagedPart, StorageError, StoreFacts, StoredDelta, Wanted,
 };
 use crate::blobs::BlobHash;
 use crate::limits::MAX_READERS;
@@ -141,6 +141,11 @@ impl DeltaLog for SqliteStorage {
             return Box::pin(async move { Err(error.into()) });
         }
         self.queue.submit(move |ledger| ledger.append(incoming))
+    }
+
+    fn reserve(&self, store: &StoreId, file: LooseFile) -> Pending<'static, ()> {
+        let store = store.clone();
+        self.queue.submit(move |ledger| staging::reserve(ledger.db(), &store, &file))
     }
 
     fn stage(&self, store: &StoreId, part: StagedPart) -> Pending<'static, ()> {

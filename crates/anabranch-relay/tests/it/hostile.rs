@@ -249,3 +249,40 @@ fn dial_health(world: &World) -> Option<u8> {
     stream.read_exact(&mut byte).ok()?;
     Some(byte[0])
 }
+
+/// Bytes of all files below a folder.
+fn bytes_below(folder: &std::path::Path) -> u64 {
+    let entries = std::fs::read_dir(folder).unwrap().map(Result::unwrap);
+    entries
+        .map(|entry| match entry.file_type().unwrap().is_dir() {
+            true => bytes_below(&entry.path()),
+            false => entry.metadata().unwrap().len(),
+        })
+        .sum()
+}
+
+/// Deltas that are never finished, and deltas that bring nothing new: the store's quota holds
+/// for their files too.
+#[test]
+fn files_of_deltas_that_are_never_stored_are_bounded() {
+    const QUOTA: u64 = 2_000_000;
+    let settings = anabranch_relay::Settings { max_store_bytes: Some(QUOTA), ..Default::default() };
+    let world = World::with(settings);
+    let token = world.token("ann", "notes", "write");
+    let import =
+        |body: &[u8]| world.with_token("POST", "/api/stores/notes/import", &token, body).status;
+    assert_eq!(import(&Site::new(1).write_one()), 200);
+    let mut statuses = std::collections::BTreeSet::new();
+    for n in 1..30 {
+        // Version 1 of this site is there: another text under it is nothing new.
+        statuses.insert(import(&Site::new(1).write(1, 200_000 + n)[0]));
+        // And a delta of several parts ends after the first.
+        let parts = Site::new(2).write(30 + n as u64, 200_000);
+        assert!(parts.len() > 1);
+        statuses.insert(import(&parts[0]));
+    }
+    assert!(statuses.contains(&507), "{statuses:?}");
+    let n_bytes = bytes_below(&world.path().join("blobs"));
+    assert!(n_bytes <= QUOTA, "{n_bytes} bytes");
+    assert_eq!(import(&Site::new(3).write_one()), 200, "what is stored is counted apart");
+}

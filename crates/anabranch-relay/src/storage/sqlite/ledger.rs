@@ -132,6 +132,9 @@ impl Ledger {
         let row = self.store_row(&incoming.store, incoming.now_ms)?;
         let id = self.insert_delta(row, subject, &incoming, &fresh, n_bytes)?;
         self.finish_staged(&incoming)?;
+        if let Body::Blobs(parts) = &incoming.body {
+            staging::settle(&self.db, &incoming.store, parts)?;
+        }
         for span in &fresh {
             self.advance(&incoming, *span, id, subject)?;
         }

@@ -15,6 +15,8 @@
 //!     of the delta that holds them now
 //! staged(store, delta, part, of, hash, n_bytes, at_ms)  parts of deltas that are not complete;
 //!                                                  `store` is the name, for it may not exist yet
+//! loose(store, hash, n_bytes, at_ms)               files that a store sent and no stored delta
+//!                                                  of it names; `store` is the name
 //! revoked(kind, name, until_s)                     tokens (0) and subjects (1)
 //! ```
 //!
@@ -57,6 +59,9 @@ CREATE TABLE staged(
     hash BLOB NOT NULL, n_bytes INTEGER NOT NULL, at_ms INTEGER NOT NULL,
     PRIMARY KEY(store, delta, part)) WITHOUT ROWID;
 CREATE INDEX staged_hash ON staged(hash);
+CREATE TABLE loose(
+    store TEXT NOT NULL, hash BLOB NOT NULL, n_bytes INTEGER NOT NULL,
+    at_ms INTEGER NOT NULL, PRIMARY KEY(store, hash)) WITHOUT ROWID;
 CREATE TABLE revoked(
     kind INTEGER NOT NULL, name TEXT NOT NULL, until_s INTEGER NOT NULL,
     PRIMARY KEY(kind, name)) WITHOUT ROWID;

@@ -4,28 +4,51 @@
 use rusqlite::{Connection, OptionalExtension};
 
 use super::rows;
-use crate::storage::{StagedDelta, StagedPart, StorageError};
+use crate::blobs::BlobHash;
+use crate::limits::MIN_LOOSE_BYTES;
+use crate::storage::{LooseFile, StagedDelta, StagedPart, StorageError};
 use crate::store_id::StoreId;
 use anabranch_sync::limits::MAX_PARTIALS;
 
 type Result<T> = std::result::Result<T, StorageError>;
 
-/// Notes a part whose bytes are in a file.
-pub(super) fn stage(db: &Connection, store: &StoreId, part: &StagedPart) -> Result<()> {
+/// Makes room for a file, within what its store may hold.
+pub(super) fn reserve(db: &Connection, store: &StoreId, file: &LooseFile) -> Result<()> {
     let name = store.as_str();
     let held: i64 = db
         .prepare_cached("SELECT n_bytes FROM store WHERE name = ?1")?
         .query_row([name], |row| row.get(0))
         .optional()?
         .unwrap_or(0);
-    let staged: i64 = db
-        .prepare_cached("SELECT coalesce(sum(n_bytes), 0) FROM staged WHERE store = ?1")?
-        .query_row([name], |row| row.get(0))?;
-    let n_bytes = (held as u64).saturating_add(staged as u64) + u64::from(part.n_bytes);
-    if n_bytes > part.max_store_bytes {
-        let limit = part.max_store_bytes;
+    let loose: i64 = db
+        .prepare_cached(
+            "SELECT coalesce(sum(n_bytes), 0) FROM loose WHERE store = ?1 AND hash <> ?2",
+        )?
+        .query_row((name, file.hash.0), |row| row.get(0))?;
+    let n_bytes = file.n_bytes.max(MIN_LOOSE_BYTES);
+    if (held as u64).saturating_add(loose as u64) + u64::from(n_bytes) > file.max_store_bytes {
+        let limit = file.max_store_bytes;
         return Err(StorageError::StoreFull { store: store.clone(), limit });
     }
+    db.prepare_cached(
+        "INSERT OR REPLACE INTO loose(store, hash, n_bytes, at_ms) VALUES(?1, ?2, ?3, ?4)",
+    )?
+    .execute((name, file.hash.0, n_bytes, file.now_ms as i64))?;
+    Ok(())
+}
+
+/// A stored delta names these files, and is counted for them.
+pub(super) fn settle(db: &Connection, store: &StoreId, parts: &[(BlobHash, u32)]) -> Result<()> {
+    let mut statement = db.prepare_cached("DELETE FROM loose WHERE store = ?1 AND hash = ?2")?;
+    for (hash, _) in parts {
+        statement.execute((store.as_str(), hash.0))?;
+    }
+    Ok(())
+}
+
+/// Notes a part whose bytes are in a file.
+pub(super) fn stage(db: &Connection, store: &StoreId, part: &StagedPart) -> Result<()> {
+    let name = store.as_str();
     if part.part == 0 {
         make_room(db, name)?;
     }
@@ -63,8 +86,9 @@ pub(super) fn finish(db: &Connection, store: &StoreId, delta: &[u8; 16]) -> Resu
     Ok(())
 }
 
-/// Forgets what was staged before a time.
+/// Forgets what was staged before a time, and files that are collected as old as that.
 pub(super) fn expire(db: &Connection, before_ms: u64) -> Result<()> {
+    db.execute("DELETE FROM loose WHERE at_ms < ?1", [before_ms as i64])?;
     db.execute("DELETE FROM staged WHERE at_ms < ?1", [before_ms as i64])?;
     Ok(())
 }

@@ -220,7 +220,6 @@ fn parts_are_staged() {
         of: 9,
         hash: BlobHash([part as u8; 32]),
         n_bytes: 10,
-        max_store_bytes: 10_000,
         now_ms: at,
     };
     let stage = |staged| block_on(world.storage.stage(&store, staged));
@@ -230,8 +229,6 @@ fn parts_are_staged() {
     let staged = block_on(world.storage.staged(&store)).unwrap();
     let found: Vec<_> = staged.iter().map(|staged| (staged.delta[0], staged.parts.len())).collect();
     assert_eq!(found, [(1, 2), (2, 1)], "up to the first gap");
-    let full = StagedPart { max_store_bytes: 45, ..part(3, 0, 2) };
-    assert!(matches!(stage(full), Err(StorageError::StoreFull { limit: 45, .. })));
     for delta in 10..40 {
         stage(part(delta, 0, u64::from(delta))).unwrap();
     }
@@ -242,6 +239,34 @@ fn parts_are_staged() {
     assert_eq!(named.unwrap(), [BlobHash([8; 32])], "what is staged is named");
     block_on(world.storage.unstage(100)).unwrap();
     assert!(block_on(world.storage.staged(&store)).unwrap().is_empty());
+}
+
+/// Files count for their store from before they are written until they are collected.
+#[test]
+fn files_that_no_delta_names_are_counted() {
+    let world = world();
+    let (store, other) = (StoreId::new("s").unwrap(), StoreId::new("t").unwrap());
+    let file = |name: u8, n_bytes| LooseFile {
+        hash: BlobHash([name; 32]),
+        n_bytes,
+        max_store_bytes: 1_000_000,
+        now_ms: u64::from(name),
+    };
+    let reserve = |store, file| block_on(world.storage.reserve(store, file));
+    for name in [1, 2, 2, 2] {
+        reserve(&store, file(name, 400_000)).unwrap();
+    }
+    for n_bytes in [400_000, 200_001] {
+        let refused = reserve(&store, file(3, n_bytes));
+        assert!(matches!(refused, Err(StorageError::StoreFull { limit: 1_000_000, .. })));
+    }
+    reserve(&other, file(3, 400_000)).unwrap();
+    for name in 3..6 {
+        reserve(&store, file(name, 1)).unwrap();
+    }
+    assert!(reserve(&store, file(6, 1)).is_err(), "a small file counts for more");
+    block_on(world.storage.unstage(2)).unwrap();
+    reserve(&store, file(7, 400_000)).unwrap();
 }
 
 /// A reader is given what it lacks in order of arrival, and chains of any version.
