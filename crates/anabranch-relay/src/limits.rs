@@ -49,6 +49,9 @@ pub(crate) const JWKS_REREAD_S: u64 = 10;
 pub(crate) const TICKET_LIFE_S: u64 = 30;
 /// Most tickets that wait for their use: each is some hundred bytes.
 pub(crate) const MAX_TICKETS: usize = 10_000;
+/// Most of them of one subject: pages that one person opens at a time, and no more than a
+/// hundredth of what all have.
+pub(crate) const MAX_SUBJECT_TICKETS: usize = 100;
 /// Connections at a time, unless configured: 16 KiB each, and below what a process may have
 /// open on most systems.
 pub(crate) const MAX_CONNECTIONS: u64 = 16_384;

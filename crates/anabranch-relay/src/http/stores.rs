@@ -15,11 +15,13 @@ use tokio::sync::mpsc;
 
 use super::body::{Cut, Sent};
 use super::{Answer, Problem, grant, grant_for, json_answer};
+use crate::clock;
 use crate::intake::{Intake, Taken, must_be_complete};
 use crate::limits::{BODY_TIMEOUT, MAX_LISTED_STORES, MAX_READ_BYTES, MAX_READ_DELTAS};
 use crate::relay::Relay;
 use crate::storage::{Appended, StorageError, StoreFacts, Wanted};
 use crate::store_id::StoreId;
+use crate::token::{Grant, TokenError};
 use anabranch_sync::scope::Scope;
 
 /// The stores that an admin's token is for, by name; `?after=` goes on.
@@ -34,12 +36,31 @@ pub(super) async fn list<B>(relay: &Relay, request: &Request<B>) -> Result<Answe
             Problem::new(StatusCode::BAD_REQUEST, "parameter", "after is not the name of a store")
         })?),
     };
-    let found = relay.storage().stores(after, MAX_LISTED_STORES).await?;
-    let next = found.last().filter(|_| found.len() as u32 == MAX_LISTED_STORES);
-    let next = next.map(|last| last.store.to_string());
-    let stores: Vec<Value> =
-        found.iter().filter(|facts| grant.includes(&facts.store)).map(facts_json).collect();
-    Ok(json_answer(StatusCode::OK, &json!({ "stores": stores, "next": next })))
+    let stores = own_stores(relay, &grant, after).await?;
+    let next = stores.last().filter(|_| stores.len() == MAX_LISTED_STORES as usize);
+    let next = next.map(|last| last.store.as_str());
+    let body = json!({ "next": next, "stores": stores.iter().map(facts_json).collect::<Value>() });
+    Ok(json_answer(StatusCode::OK, &body))
+}
+
+/// One answer's worth of the stores that a grant is for. The page ends with one of these: the
+/// name of another's store, where the search has come to, is nothing to be told.
+async fn own_stores(
+    relay: &Relay,
+    grant: &Grant,
+    mut after: Option<StoreId>,
+) -> Result<Vec<StoreFacts>, StorageError> {
+    let mut own = Vec::new();
+    loop {
+        let found = relay.storage().stores(after, MAX_LISTED_STORES).await?;
+        let is_last = found.len() < MAX_LISTED_STORES as usize;
+        after = found.last().map(|facts| facts.store.clone());
+        own.extend(found.into_iter().filter(|facts| grant.includes(&facts.store)));
+        own.truncate(MAX_LISTED_STORES as usize);
+        if is_last || own.len() == MAX_LISTED_STORES as usize {
+            return Ok(own);
+        }
+    }
 }
 
 /// What there is to say of one store.
@@ -87,7 +108,7 @@ pub(super) async fn export<B>(
     let (pieces, sent) = mpsc::channel(2);
     let relay = Arc::clone(relay);
     tokio::spawn(async move {
-        if let Err(error) = send_all(&relay, &store, held, &pieces).await {
+        if let Err(error) = send_all(&relay, &store, &grant, held, &pieces).await {
             tracing::warn!(%store, %error, "export ended early");
             // The reader may be gone.
             let _ = pieces.send(Err(Cut)).await;
@@ -99,13 +120,25 @@ pub(super) async fn export<B>(
     Ok(answer)
 }
 
+/// Why an export ends early.
+#[derive(Debug, thiserror::Error)]
+enum ExportError {
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    #[error("nobody reads it")]
+    Stalled,
+}
+
 /// Sends deltas until there are no more, or nobody reads.
 async fn send_all(
     relay: &Relay,
     store: &StoreId,
+    grant: &Grant,
     held: VersionVector,
     pieces: &mpsc::Sender<Result<Bytes, Cut>>,
-) -> Result<(), StorageError> {
+) -> Result<(), ExportError> {
     let held = Arc::new(held);
     let mut after = None;
     loop {
@@ -120,9 +153,12 @@ async fn send_all(
         after = Some(last.id);
         for delta in deltas {
             for number in 0..delta.body.n_parts() {
+                relay.tokens().recheck(grant, clock::now_s())?;
                 let part = relay.read_part(&delta, number).await?;
-                if pieces.send(Ok(part)).await.is_err() {
-                    return Ok(());
+                match tokio::time::timeout(BODY_TIMEOUT, pieces.send(Ok(part))).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(_)) => return Ok(()),
+                    Err(_) => return Err(ExportError::Stalled),
                 }
             }
         }
@@ -142,6 +178,8 @@ pub(super) async fn import(
     let (mut n_stored, mut n_covered) = (0, 0);
     loop {
         while let Some(part) = next_part(&mut waiting)? {
+            // A body may come for hours.
+            relay.tokens().recheck(&grant, clock::now_s())?;
             match intake.take(relay, part).await? {
                 Taken::Part => {}
                 Taken::Delta { committing, .. } => match committing.await? {

@@ -92,7 +92,17 @@ fn admin<B>(relay: &Relay, request: &Request<B>) -> Result<Grant, Problem> {
 
 /// An order that a token can say, and that does not exceed its maker's stores.
 fn checked(order: TokenOrder, maker: &Grant) -> Result<Order, Problem> {
-    let life_s = order.expires_in.unwrap_or(DEFAULT_TOKEN_LIFE_S);
+    let is_admin = order.scope.iter().any(|word| word == Scope::Admin.word());
+    // Whoever makes admins could otherwise be one for ever.
+    let left_s = match is_admin {
+        true => maker.expires_s.saturating_sub(clock::now_s()),
+        false => u64::MAX,
+    };
+    let life_s = order.expires_in.unwrap_or(DEFAULT_TOKEN_LIFE_S.min(left_s));
+    if life_s > left_s {
+        let detail = format!("an admin's token that you make can live for {left_s} s, as yours");
+        return Err(Problem::new(StatusCode::FORBIDDEN, "expiry", detail));
+    }
     let TokenOrder { subject, audience, scope, .. } = order;
     let order = crate::make_token::TokenOrder { subject, stores: audience, scope, life_s };
     let order = order.checked().map_err(|error| wrong(&error.to_string()))?;

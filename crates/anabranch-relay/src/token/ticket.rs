@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use data_encoding::BASE64URL_NOPAD;
 
 use super::{Grant, KeyError};
-use crate::limits::{MAX_TICKETS, TICKET_LIFE_S};
+use crate::limits::{MAX_SUBJECT_TICKETS, MAX_TICKETS, TICKET_LIFE_S};
 
 /// Tickets that nobody used yet.
 #[derive(Debug, Default)]
@@ -35,6 +35,11 @@ impl Tickets {
             open.retain(|_, ticket| ticket.expires_s > now_s);
         }
         if open.len() >= MAX_TICKETS {
+            return Ok(None);
+        }
+        let is_own = |ticket: &&Ticket| ticket.grant.subject == grant.subject;
+        let is_open = |ticket: &&Ticket| ticket.expires_s > now_s;
+        if open.values().filter(is_own).filter(is_open).count() >= MAX_SUBJECT_TICKETS {
             return Ok(None);
         }
         open.insert(name.clone(), Ticket { grant, expires_s: now_s + TICKET_LIFE_S });

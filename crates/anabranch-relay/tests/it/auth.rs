@@ -316,6 +316,95 @@ fn a_made_token_never_exceeds_its_maker() {
 }
 
 #[test]
+fn a_made_admin_does_not_outlive_its_maker() {
+    let world = World::new();
+    let maker = world.token_for("maker", "notes", "admin", 600);
+    for (scope, life_s, status) in [
+        (["read"], Some(100_000), 201),
+        (["admin"], Some(100_000), 403),
+        (["admin"], Some(60), 201),
+        (["admin"], None, 201),
+    ] {
+        let mut order = json!({ "subject": "x", "audience": ["notes"], "scope": scope });
+        if let Some(life_s) = life_s {
+            order["expires_in"] = json!(life_s);
+        }
+        let answer = world.with_token("POST", "/api/token", &maker, order.to_string().as_bytes());
+        assert_eq!(answer.status, status, "{scope:?} {life_s:?}: {}", answer.text());
+        if scope == ["admin"] && status == 201 {
+            let expires_s = answer.json()["expires"].as_u64().unwrap();
+            assert!(expires_s <= now_s() + 600, "{}", answer.text());
+        }
+    }
+}
+
+#[test]
+fn one_subject_cannot_use_up_all_tickets() {
+    let world = World::new();
+    let (greedy, other) = (world.token("ann", "a", "read"), world.token("bob", "b", "read"));
+    let make = |token: &str| world.with_token("POST", "/api/ticket", token, b"").status;
+    let statuses: Vec<u16> = (0..101).map(|_| make(&greedy)).collect();
+    assert_eq!((statuses[99], statuses[100]), (201, 503));
+    assert_eq!(make(&other), 201);
+}
+
+/// An import may take hours; its token may end meanwhile.
+#[test]
+fn what_is_revoked_ends_an_import() {
+    use std::io::{Read, Write};
+    let world = World::new();
+    let admin = world.token("root", "*", "admin");
+    let token = world.token("ann", "notes", "write");
+    let mut site = Site::new(1);
+    let (first, second) = (site.write_one(), site.write_one());
+    let mut stream = world.connect();
+    let n = first.len() + second.len();
+    let head = format!(
+        "POST /api/stores/notes/import HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
+         Authorization: Bearer {token}\r\nContent-Length: {n}\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    stream.write_all(&first).unwrap();
+    while world.with_token("GET", "/api/stores/notes", &admin, b"").status != 200 {}
+    let revoked = world.with_token("POST", "/api/revoke", &admin, br#"{"subject":"ann"}"#);
+    assert_eq!(revoked.status, 200);
+    stream.write_all(&second).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");
+    let facts = world.with_token("GET", "/api/stores/notes", &admin, b"").json();
+    assert_eq!(facts["changes"], 1);
+}
+
+/// Pages of a list are cut by stores that its reader is for: no other is named.
+#[test]
+fn a_list_names_no_store_of_others() {
+    let world = World::new();
+    let root = world.token("root", "*", "admin");
+    let part = Site::new(1).write_one();
+    // Together, for each waits for the disk.
+    std::thread::scope(|scope| {
+        for thread in 0..16 {
+            let (world, root, part) = (&world, &root, &part);
+            scope.spawn(move || {
+                for n in (thread..1001).step_by(16) {
+                    let path = format!("/api/stores/a{n}/import");
+                    assert_eq!(world.with_token("POST", &path, root, part).status, 200);
+                }
+            });
+        }
+    });
+    assert_eq!(world.with_token("POST", "/api/stores/z/import", &root, &part).status, 200);
+    let list = |token: &str, path: &str| world.with_token("GET", path, token, b"").json();
+    let own = list(&world.token("zoe", "z*", "admin"), "/api/stores");
+    assert_eq!((own["stores"].as_array().unwrap().len(), &own["next"]), (1, &Value::Null));
+    let all = list(&root, "/api/stores");
+    assert_eq!((all["stores"].as_array().unwrap().len(), &all["next"]), (1000, &json!("a998")));
+    let rest = list(&root, "/api/stores?after=a998");
+    assert_eq!((rest["stores"].as_array().unwrap().len(), &rest["next"]), (2, &Value::Null));
+}
+
+#[test]
 fn spellings_of_a_path_reach_no_store() {
     let world = World::new();
     let token = world.token("ann", "*", "admin");
