@@ -106,6 +106,7 @@ impl Relay {
         start::make_private_dir(&data).map_err(at(&data))?;
         let lock = start::lock(&data)?;
         let blobs = data.join("blobs");
+        start::make_private_dir(&blobs).map_err(at(&blobs))?;
         let blobs = BlobDir::open(&blobs).map_err(at(&blobs))?;
         let revocations = Arc::new(Revocations::default());
         let secret = config.jwt_secret.as_deref().map(str::as_bytes);
@@ -117,6 +118,9 @@ impl Relay {
         )?;
         let hub = Arc::new(Hub::default());
         let observer: Arc<dyn Observer> = Arc::clone(&hub) as _;
+        if place.vfs.is_none() {
+            start::make_private_file(&place.path).map_err(at(&place.path))?;
+        }
         let path = place.path.display().to_string();
         let storage = open(place, observer)
             .map_err(|error| StartError::Storage { path, source: error.into() })?;

@@ -66,6 +66,19 @@ pub(super) fn make_private_dir(path: &Path) -> std::io::Result<()> {
     builder.create(path)
 }
 
+/// Makes an empty file for its owner only, unless it is there: the directory may be one that
+/// others read. SQLite gives its log the mode of its database.
+pub(super) fn make_private_file(path: &Path) -> std::io::Result<()> {
+    let mut options = std::fs::File::options();
+    options.write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        options.mode(0o600);
+    }
+    options.open(path).map(drop)
+}
+
 /// Keeps a second relay out for as long as the file is open.
 pub(super) fn lock(data: &Path) -> Result<std::fs::File, StartError> {
     let path = data.join("lock");

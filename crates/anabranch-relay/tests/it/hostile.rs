@@ -286,3 +286,17 @@ fn files_of_deltas_that_are_never_stored_are_bounded() {
     assert!(n_bytes <= QUOTA, "{n_bytes} bytes");
     assert_eq!(import(&Site::new(3).write_one()), 200, "what is stored is counted apart");
 }
+
+/// A data directory that others may look into: what is in it they may not.
+#[cfg(unix)]
+#[test]
+fn files_are_their_owners_only() {
+    use std::os::unix::fs::PermissionsExt;
+    let mut world = World::new();
+    world.stop();
+    for name in ["relay.db", "relay.key", "blobs"] {
+        let path = world.path().join(name);
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{name}: {mode:o}");
+    }
+}

@@ -11,7 +11,7 @@ fn a_relay_says_that_it_lives() {
     for (path, status, text) in [
         ("/healthz", 200, "ok"),
         ("/readyz", 200, "ready"),
-        ("/metrics", 200, "anabranch_relay_connections 1"),
+        ("/metrics", 200, "\nanabranch_relay_connections "),
         ("/api", 200, "<table>"),
         ("/api/openapi.json", 200, "\"openapi\":\"3.1.0\""),
         ("/", 404, "urn:anabranch:problem:not-found"),
