@@ -96,11 +96,15 @@ struct Connection {
     is_pinged: bool,
 }
 
+/// The code of an end that nobody is to blame for (RFC 6455, 7.4.1).
+const NORMAL: u16 = 1000;
+
 /// Whether the loop goes on.
 #[derive(PartialEq, Eq)]
 enum Flow {
     On,
-    End,
+    /// With this code in the Close frame, the last one that is sent.
+    End(u16),
 }
 
 impl Connection {
@@ -137,18 +141,18 @@ impl Connection {
         let wake = Arc::clone(&self.wake);
         let alarm = tokio::time::sleep(Duration::ZERO);
         tokio::pin!(alarm);
-        loop {
+        let code = loop {
             self.pump(&mut writer);
             if self.session.is_closed() {
-                break;
+                break NORMAL;
             }
             alarm.as_mut().reset(self.relay.instant(self.deadline()));
-            let limit = self.max_message_bytes();
+            let (limit, in_all) = self.max_read_bytes();
             tokio::select! {
-                received = reader.next(limit), if self.session.is_reading() => {
+                received = reader.next(limit, in_all), if self.session.is_reading() => {
                     let n_read = reader.n_read();
-                    if self.received(received, n_read, &mut writer) == Flow::End {
-                        break;
+                    if let Flow::End(code) = self.received(received, n_read, &mut writer) {
+                        break code;
                     }
                 }
                 written = writer.write(&mut socket), if writer.n_bytes() > 0 => {
@@ -159,8 +163,8 @@ impl Connection {
                 Some(outcome) = self.jobs.next(), if !self.jobs.is_empty() => self.done(outcome),
                 () = wake.woken() => self.hear_news(),
                 () = alarm.as_mut() => {
-                    if self.tick(&mut writer) == Flow::End {
-                        break;
+                    if let Flow::End(code) = self.tick(&mut writer) {
+                        break code;
                     }
                 }
                 _ = revoked.changed() => self.recheck(),
@@ -168,9 +172,9 @@ impl Connection {
                     self.session.close_all(self.relay.now(), refusal::stopping());
                 }
             }
-        }
+        };
         self.pump(&mut writer);
-        writer.close(1000, "");
+        writer.close(code, "");
         let farewell = async {
             while writer.n_bytes() > 0 && writer.write(&mut socket).await.is_ok() {}
             // The other end may have closed first.
@@ -210,11 +214,12 @@ impl Connection {
         has_served
     }
 
-    fn max_message_bytes(&self) -> usize {
+    /// Bytes of the next message, and of the connection, at most.
+    fn max_read_bytes(&self) -> (usize, u64) {
         if self.is_verified {
-            anabranch_sync::limits::MAX_FRAME_BYTES
+            (anabranch_sync::limits::MAX_FRAME_BYTES, u64::MAX)
         } else {
-            MAX_UNVERIFIED_BYTES
+            (MAX_UNVERIFIED_BYTES, MAX_UNVERIFIED_BYTES as u64)
         }
     }
 
@@ -241,13 +246,10 @@ impl Connection {
                 }
             }
             Ok(Received::Pong) => {}
-            Ok(Received::Close) => return Flow::End,
+            Ok(Received::Close) => return Flow::End(NORMAL),
             Err(error) => {
                 tracing::debug!(%error, "socket");
-                if !matches!(error, SocketError::Io(_) | SocketError::Ended) {
-                    writer.close(error.code(), "");
-                }
-                return Flow::End;
+                return Flow::End(error.code().unwrap_or(NORMAL));
             }
         }
         Flow::On
@@ -269,7 +271,7 @@ impl Connection {
         }
         let silence = Duration::from_millis(now.since(self.heard));
         if silence >= SILENCE_TIMEOUT {
-            return Flow::End;
+            return Flow::End(NORMAL);
         }
         if silence >= PING_INTERVAL && !self.is_pinged {
             self.is_pinged = true;

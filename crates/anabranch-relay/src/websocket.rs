@@ -28,6 +28,12 @@ pub(crate) enum SocketError {
     /// The peer left without a word.
     #[error("the connection ended")]
     Ended,
+    /// A text, where all is binary.
+    #[error("a text, where messages are binary")]
+    Text,
+    /// More than is accepted in all for now.
+    #[error("more bytes than are accepted in all")]
+    TooMany,
     /// Not what the RFC says.
     #[error("not a WebSocket frame: {0}")]
     Protocol(&'static str),
@@ -42,12 +48,15 @@ pub(crate) enum SocketError {
 }
 
 impl SocketError {
-    /// The code that a Close frame gives as the reason (RFC 6455, 7.4.1).
-    pub(crate) fn code(&self) -> u16 {
+    /// The code that a Close frame gives as the reason (RFC 6455, 7.4.1); `None` where there
+    /// is nobody to give it to.
+    pub(crate) fn code(&self) -> Option<u16> {
         match self {
-            SocketError::Io(_) | SocketError::Ended => 1006,
-            SocketError::Protocol(_) => 1002,
-            SocketError::TooLarge { .. } => 1009,
+            SocketError::Io(_) | SocketError::Ended => None,
+            SocketError::Protocol(_) => Some(1002),
+            SocketError::Text => Some(1003),
+            SocketError::TooMany => Some(1008),
+            SocketError::TooLarge { .. } => Some(1009),
         }
     }
 }
@@ -92,12 +101,21 @@ impl<R: AsyncRead + Unpin> MessageReader<R> {
         self.n_read
     }
 
-    /// The next message or control frame. Nothing is lost if this is dropped and called again.
+    /// The next message or control frame, of a message of `limit` bytes at most, and of a
+    /// connection of `in_all`: frames that complete nothing count too. Nothing is lost if this
+    /// is dropped and called again.
     ///
     /// # Errors
     /// [`SocketError`]; the connection cannot go on.
-    pub(crate) async fn next(&mut self, limit: usize) -> Result<Received, SocketError> {
+    pub(crate) async fn next(
+        &mut self,
+        limit: usize,
+        in_all: u64,
+    ) -> Result<Received, SocketError> {
         loop {
+            if self.n_read > in_all {
+                return Err(SocketError::TooMany);
+            }
             let missing = match self.take(limit)? {
                 Step::Received(received) => return Ok(received),
                 Step::Frame => continue,
@@ -144,8 +162,9 @@ impl<R: AsyncRead + Unpin> MessageReader<R> {
                 self.message = message;
                 Received::Pong
             }
-            (CLOSE, _) => Received::Close,
-            (TEXT, _) => return Err(SocketError::Protocol("text, where frames are binary")),
+            (CLOSE, _) if is_close(&payload) => Received::Close,
+            (CLOSE, _) => return Err(SocketError::Protocol("a Close with no code or reason")),
+            (TEXT, _) => return Err(SocketError::Text),
             (BINARY, Some(_)) => return Err(SocketError::Protocol("a message inside another")),
             (CONTINUATION, None) => return Err(SocketError::Protocol("no message to go on with")),
             (BINARY, None) if head.is_final => Received::Message(payload.freeze()),
@@ -244,6 +263,19 @@ impl Head {
 
     fn is_control(&self) -> bool {
         self.opcode & 8 != 0
+    }
+}
+
+/// Whether a Close frame holds nothing, or a code that may be sent and a text (RFC 6455,
+/// 5.5.1 and 7.4).
+fn is_close(payload: &[u8]) -> bool {
+    match payload.split_first_chunk() {
+        None => payload.is_empty(),
+        Some((code, reason)) => {
+            let code = u16::from_be_bytes(*code);
+            let may_be_sent = matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999);
+            may_be_sent && std::str::from_utf8(reason).is_ok()
+        }
     }
 }
 

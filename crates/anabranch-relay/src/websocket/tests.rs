@@ -23,7 +23,7 @@ fn read_all(bytes: &[u8], cut: usize, limit: usize) -> (Vec<Received>, SocketErr
         let mut reader = MessageReader::new(io, &[]);
         let mut received = Vec::new();
         loop {
-            match reader.next(limit).await {
+            match reader.next(limit, u64::MAX).await {
                 Ok(one) => received.push(one),
                 Err(error) => return (received, error),
             }
@@ -79,7 +79,15 @@ fn what_is_no_frame_is_refused() {
         (frame(0x82, &[0; 1001]), 1009, "above the limit"),
         (in_pieces, 1009, "above the limit in pieces"),
         (frame(0xc2, b"a"), 1002, "a reserved bit"),
-        (frame(0x81, b"a"), 1002, "text"),
+        (frame(0x81, b"a"), 1003, "text"),
+        (frame(0x88, &[3]), 1002, "half a code"),
+        (frame(0x88, &[0, 0]), 1002, "code 0"),
+        (frame(0x88, &[3, 237]), 1002, "1005, which is never sent"),
+        (frame(0x88, &[3, 238]), 1002, "1006, which is never sent"),
+        (frame(0x88, &[3, 247]), 1002, "1015, which is never sent"),
+        (frame(0x88, &[0x13, 0x88]), 1002, "5000"),
+        (frame(0x88, &[3, 232, 0xff]), 1002, "a reason that is no text"),
+        (frame(0x08, &[3, 232]), 1002, "a Close in pieces"),
         (frame(0x83, b"a"), 1002, "opcode 3"),
         (frame(0x8b, b"a"), 1002, "opcode 11"),
         (frame(0x80, b"a"), 1002, "a continuation of nothing"),
@@ -89,7 +97,18 @@ fn what_is_no_frame_is_refused() {
     ] {
         let (received, error) = read_all(&bytes, 0, 1000);
         assert!(received.is_empty(), "{what}: {received:?}");
-        assert_eq!(error.code(), code, "{what}: {error}");
+        assert_eq!(error.code(), Some(code), "{what}: {error}");
+    }
+}
+
+/// Frames that never complete a message are bytes too.
+#[test]
+fn bytes_are_counted_in_all() {
+    let endless = [frame(0x02, b"a"), frame(0x00, b"").repeat(100)].concat();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    for (in_all, code) in [(100, Some(1008)), (endless.len() as u64, None)] {
+        let error = runtime.block_on(MessageReader::new(&endless[..], &[]).next(10, in_all));
+        assert_eq!(error.unwrap_err().code(), code, "{in_all}");
     }
 }
 

@@ -300,3 +300,22 @@ fn files_are_their_owners_only() {
         assert_eq!(mode & 0o077, 0, "{name}: {mode:o}");
     }
 }
+
+/// The Close frame is the last one, gives the reason, and is the only one.
+#[test]
+fn a_broken_frame_is_answered_with_one_close() {
+    let world = World::new();
+    for (what, bytes, code) in [
+        ("text", frame(0x81, b"hello"), 1003_u16),
+        ("a continuation of nothing", frame(0x80, b"x"), 1002),
+        ("a Close with half a code", frame(0x88, &[3]), 1002),
+        ("a Close", frame(0x88, &[3, 232]), 1000),
+        ("a message larger than is taken", frame(0x82, &vec![0x80; 65_537])[..20].to_vec(), 1009),
+    ] {
+        let mut socket = dial(&world, "/sync/notes", None).unwrap();
+        let stream = socket.get_mut();
+        stream.write_all(&bytes).unwrap();
+        let [high, low] = code.to_be_bytes();
+        assert_eq!(until_end(stream), [0x88, 2, high, low], "{what}");
+    }
+}
