@@ -25,6 +25,7 @@ use crate::hub::Wake;
 use crate::limits::{
     CLOSE_TIMEOUT, MAX_UNVERIFIED_BYTES, MAX_WRITE_BYTES, PING_INTERVAL, SILENCE_TIMEOUT,
 };
+use crate::patience::Patient;
 use crate::relay::Relay;
 use crate::store_id::StoreId;
 use crate::token::Grant;
@@ -52,16 +53,16 @@ pub(crate) async fn run(
     let connection = Connection::new(relay, store, grant);
     let span = tracing::debug_span!("connection", instance = connection.instance);
     // The socket itself where it can be had: what hyper needed for HTTP goes.
-    match io.downcast::<TokioIo<TcpStream>>() {
+    match io.downcast::<TokioIo<Patient<TcpStream>>>() {
         Ok(parts) => {
-            let (read, write) = parts.io.into_inner().into_split();
+            let (read, write) = parts.io.into_inner().into_inner().into_split();
             let reader = MessageReader::new(read, &parts.read_buf);
             drop(parts.read_buf);
             Box::pin(connection.speak(reader, write).instrument(span)).await;
         }
-        Err(io) => match io.downcast::<TokioIo<TlsStream<TcpStream>>>() {
+        Err(io) => match io.downcast::<TokioIo<Patient<TlsStream<TcpStream>>>>() {
             Ok(parts) => {
-                let (read, write) = tokio::io::split(parts.io.into_inner());
+                let (read, write) = tokio::io::split(parts.io.into_inner().into_inner());
                 let reader = MessageReader::new(read, &parts.read_buf);
                 drop(parts.read_buf);
                 Box::pin(connection.speak(reader, write).instrument(span)).await;

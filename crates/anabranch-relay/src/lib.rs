@@ -20,6 +20,7 @@ mod store_id;
 
 mod blobs;
 mod outline;
+mod patience;
 mod storage;
 
 mod make_token;

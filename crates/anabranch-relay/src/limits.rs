@@ -128,5 +128,5 @@ pub(crate) const MAX_JOIN_BYTES: u64 = 4 << 20;
 pub(crate) const MAX_JOINED_CELLS: usize = 1 << 20;
 /// Neighbours that are worth joining.
 pub(crate) const MIN_JOIN_DELTAS: usize = 256;
-/// How long a request's body may stall.
+/// How long a request's body, or the reader of an answer, may stall.
 pub(crate) const BODY_TIMEOUT: Duration = Duration::from_secs(30);

@@ -17,9 +17,11 @@ use tokio_rustls::TlsAcceptor;
 use crate::config::Config;
 use crate::http;
 use crate::limits::{
-    ACCEPT_PAUSE, HEAD_TIMEOUT, MAX_HEAD_BYTES, MAX_HEADERS, STOP_TIMEOUT, TEND_INTERVAL,
+    ACCEPT_PAUSE, BODY_TIMEOUT, HEAD_TIMEOUT, MAX_HEAD_BYTES, MAX_HEADERS, STOP_TIMEOUT,
+    TEND_INTERVAL,
 };
 use crate::metrics::Counted;
+use crate::patience::Patient;
 use crate::relay::{Relay, StartError};
 use crate::tls;
 
@@ -158,7 +160,7 @@ where
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(MAX_HEAD_BYTES)
         .max_headers(MAX_HEADERS)
-        .serve_connection(TokioIo::new(stream), service)
+        .serve_connection(TokioIo::new(Patient::new(stream, BODY_TIMEOUT)), service)
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
