@@ -60,7 +60,7 @@ const CASES: &[Case] = &[
     (&["try", "--dir", "text.db"], 3, "text.db", ""),
     (&["try", "--dir", "taken"], 3, "exists already", "--dir"),
     (&["try", "--edits", "no-file"], 3, "no-file", "spelling"),
-    (&["try", "--dir", "new1", "--edits", "early.sql"], 2, "before the first change", "-- Ada"),
+    (&["try", "--dir", "new1", "--edits", "early.sql"], 2, "no change has begun", "-- Ada"),
     // What SQLite or the store refuses.
     (&["sql", "a.db", "SELEC 1"], 4, "syntax error", "quotes"),
     (&["sql", "a.db", ".tables"], 4, "syntax error", "standard input"),

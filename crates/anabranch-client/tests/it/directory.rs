@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use anabranch_client::{Address, End};
 use tempfile::TempDir;
@@ -140,7 +141,7 @@ const TRICKS: &[(&str, Trick, bool)] = &[
         "zeros",
         |shared| {
             let file = &shared.files()[1];
-            fs::write(file, vec![0; fs::read(file).unwrap().len()]).unwrap();
+            overwrite(file, &vec![0; fs::read(file).unwrap().len()]);
         },
         false,
     ),
@@ -150,7 +151,7 @@ const TRICKS: &[(&str, Trick, bool)] = &[
             let file = &shared.files()[1];
             let mut bytes = fs::read(file).unwrap();
             *bytes.last_mut().unwrap() ^= 1;
-            fs::write(file, bytes).unwrap();
+            overwrite(file, &bytes);
         },
         false,
     ),
@@ -169,7 +170,7 @@ const TRICKS: &[(&str, Trick, bool)] = &[
             let file = &shared.files()[1];
             let mut bytes = fs::read(file).unwrap();
             bytes[4] = 9;
-            fs::write(file, bytes).unwrap();
+            overwrite(file, &bytes);
         },
         false,
     ),
@@ -191,6 +192,14 @@ fn reverse_names(shared: &Shared) {
     for (n, file) in shared.files().iter().rev().enumerate() {
         fs::rename(file, file.with_file_name(format!("{n:04}.ana"))).unwrap();
     }
+}
+
+/// Changes a file a second after it was made: within a tick of the file system's clock, and of
+/// the same length, it would pass for the one that was read.
+fn overwrite(file: &Path, bytes: &[u8]) {
+    fs::write(file, bytes).unwrap();
+    let later = SystemTime::now() + Duration::from_secs(1);
+    fs::File::options().write(true).open(file).unwrap().set_modified(later).unwrap();
 }
 
 fn tear(shared: &Shared, len: impl Fn(usize) -> usize) {
