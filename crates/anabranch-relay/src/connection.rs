@@ -95,6 +95,9 @@ struct Connection {
     heard: Time,
     /// Whether it was asked for a sign of life since.
     is_pinged: bool,
+    /// Bytes that had come when the silence was looked at last: a part on a slow line takes
+    /// longer than a silence may, and is none.
+    n_heard: u64,
 }
 
 /// The code of an end that nobody is to blame for (RFC 6455, 7.4.1).
@@ -128,6 +131,7 @@ impl Connection {
             is_verified: false,
             heard: now,
             is_pinged: false,
+            n_heard: 0,
         }
     }
 
@@ -164,7 +168,7 @@ impl Connection {
                 Some(outcome) = self.jobs.next(), if !self.jobs.is_empty() => self.done(outcome),
                 () = wake.woken() => self.hear_news(),
                 () = alarm.as_mut() => {
-                    if let Flow::End(code) = self.tick(&mut writer) {
+                    if let Flow::End(code) = self.tick(reader.n_read(), &mut writer) {
                         break code;
                     }
                 }
@@ -263,12 +267,15 @@ impl Connection {
         self.session.poll_timeout().map_or(silent, |at| at.min(silent))
     }
 
-    fn tick(&mut self, writer: &mut MessageWriter) -> Flow {
+    fn tick(&mut self, n_read: u64, writer: &mut MessageWriter) -> Flow {
         let now = self.relay.now();
         self.session.handle_timer(now);
         if !self.session.is_reading() {
             // Whoever is not listened to is not silent.
             self.heard = now;
+        }
+        if n_read > self.n_heard {
+            (self.heard, self.n_heard) = (now, n_read);
         }
         let silence = Duration::from_millis(now.since(self.heard));
         if silence >= SILENCE_TIMEOUT {
