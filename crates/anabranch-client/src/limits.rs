@@ -35,6 +35,10 @@ pub(crate) const DIRECTORY_POLL_MS: u64 = 2_000;
 pub(crate) const DIRECTORY_GATHER_MS: u64 = 300;
 /// How long a connection may take to be made: name, TCP, TLS and WebSocket handshakes.
 pub(crate) const CONNECT_MS: u64 = 15_000;
+/// Bytes that the system keeps before it has sent them: how closely it is seen that bytes
+/// leave on a slow line. What is on its way comes on top.
+#[cfg(any(target_os = "android", target_os = "linux"))]
+pub(crate) const MAX_UNSENT_BYTES: u32 = 128 << 10;
 /// Silence after which the relay is asked whether it is there, in milliseconds: below the
 /// minute after which many routers forget a connection.
 pub(crate) const PING_AFTER_MS: u64 = 20_000;

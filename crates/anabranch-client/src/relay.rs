@@ -150,10 +150,13 @@ impl<'a> Relay<'a> {
         let deadline = session.poll_timeout().map(|at| self.started + Duration::from_millis(at.0));
         let until = deadline.map_or(until, |deadline| until.min(deadline));
         let is_reading = session.is_reading();
-        let wake = self.runtime.block_on(socket.wait(is_reading, until, &mut || {
+        let wake = self.runtime.block_on(socket.wait(is_reading, until.into(), &mut || {
             session.poll_transmit().map(|frame| frame.into_bytes())
         }));
         let now = Time(self.started.elapsed().as_millis() as u64);
+        if socket.has_moved() {
+            session.handle_moving(now);
+        }
         match wake {
             Wake::Frame(frame) => session.handle_frame(now, frame),
             Wake::Time => session.handle_timer(now),
@@ -218,7 +221,7 @@ impl<'a> Relay<'a> {
             // As much as goes out at once.
             let until = Instant::now();
             let mut next = || session.poll_transmit().map(|frame| frame.into_bytes());
-            socket.wait(false, until, &mut next).await;
+            socket.wait(false, until.into(), &mut next).await;
             socket.close().await;
         });
     }

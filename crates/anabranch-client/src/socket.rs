@@ -2,19 +2,22 @@
 //! to send, or the time given.
 //!
 //! The socket decides nothing. What is sent it takes from a function as long as the transport
-//! has room, so that nothing is queued twice.
+//! has room, so that nothing is queued twice. On a slow line a frame takes minutes, so signs of
+//! life are counted in bytes.
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anabranch_sync::limits::MAX_FRAME_BYTES;
+use anabranch_sync::{KeepAlive, Sign, Time};
 use bytes::Bytes;
 use futures_util::{Sink, Stream};
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::error::ProtocolError;
@@ -22,6 +25,11 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{self, Message};
 
 use crate::limits::{CONNECT_MS, DEAD_AFTER_MS, PING_AFTER_MS};
+use counted::Counted;
+
+mod counted;
+#[cfg(test)]
+mod tests;
 
 /// A stream of bytes, encrypted or not.
 trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -52,9 +60,14 @@ pub(crate) enum Wake {
 
 /// An open connection.
 pub(crate) struct Socket {
-    stream: WebSocketStream<Box<dyn Wire>>,
-    heard_at: Instant,
-    has_pinged: bool,
+    stream: WebSocketStream<Counted<Box<dyn Wire>>>,
+    /// Since when times are counted.
+    opened: Instant,
+    alive: KeepAlive,
+    /// Whether the relay is to be asked for a sign of life.
+    must_ask: bool,
+    /// Whether bytes have moved since it was asked last.
+    has_moved: bool,
 }
 
 impl Socket {
@@ -67,6 +80,11 @@ impl Socket {
         }
     }
 
+    fn new(stream: WebSocketStream<Counted<Box<dyn Wire>>>) -> Socket {
+        let alive = KeepAlive::new(Time(0), PING_AFTER_MS, DEAD_AFTER_MS);
+        Socket { stream, opened: Instant::now(), alive, must_ask: false, has_moved: false }
+    }
+
     /// Sends what `next_frame` has while there is room, and waits for a frame, if
     /// `is_reading`, until `until`.
     pub(crate) async fn wait(
@@ -75,8 +93,8 @@ impl Socket {
         until: Instant,
         next_frame: &mut dyn FnMut() -> Option<Vec<u8>>,
     ) -> Wake {
-        let until = until.min(self.heard_at + Duration::from_millis(self.patience_ms()));
-        let sleep = tokio::time::sleep_until(until.into());
+        let look_at = self.opened + Duration::from_millis(self.alive.poll_timeout().0);
+        let sleep = tokio::time::sleep_until(until.min(look_at));
         let mut sleep = std::pin::pin!(sleep);
         let wake = std::future::poll_fn(|cx| {
             if let Poll::Ready(ended) = self.poll_send(cx, next_frame) {
@@ -88,7 +106,12 @@ impl Socket {
             sleep.as_mut().poll(cx).map(|()| Wake::Time)
         })
         .await;
-        self.keep_alive(wake)
+        self.keep_alive(wake, is_reading)
+    }
+
+    /// Whether bytes came or left since this was asked last.
+    pub(crate) fn has_moved(&mut self) -> bool {
+        std::mem::take(&mut self.has_moved)
     }
 
     /// Says goodbye, if the transport takes it at once.
@@ -97,18 +120,18 @@ impl Socket {
         let _ = tokio::time::timeout(Duration::from_secs(1), goodbye).await;
     }
 
-    fn patience_ms(&self) -> u64 {
-        if self.has_pinged { DEAD_AFTER_MS } else { PING_AFTER_MS }
-    }
-
     /// Asks whether the relay is there after a while, and gives up after another.
-    fn keep_alive(&mut self, wake: Wake) -> Wake {
-        let silence = self.heard_at.elapsed();
-        match wake {
-            Wake::Time if silence >= Duration::from_millis(DEAD_AFTER_MS) => {
-                Wake::Ended(format!("no sign of life for {} s", silence.as_secs()))
+    fn keep_alive(&mut self, wake: Wake, is_reading: bool) -> Wake {
+        let now = Time(self.opened.elapsed().as_millis() as u64);
+        let traffic = self.stream.get_ref().traffic();
+        let (has_moved, sign) = self.alive.look(now, traffic, is_reading);
+        self.has_moved |= has_moved;
+        self.must_ask |= sign == Sign::Ask;
+        match (wake, sign) {
+            (Wake::Time, Sign::Gone) => {
+                Wake::Ended(format!("no sign of life for {} s", DEAD_AFTER_MS / 1000))
             }
-            wake => wake,
+            (wake, _) => wake,
         }
     }
 
@@ -117,20 +140,15 @@ impl Socket {
         cx: &mut Context<'_>,
         next_frame: &mut dyn FnMut() -> Option<Vec<u8>>,
     ) -> Poll<Wake> {
-        let is_silent = self.heard_at.elapsed() >= Duration::from_millis(PING_AFTER_MS);
-        let mut ping = (is_silent && !self.has_pinged).then(|| Message::Ping(Bytes::new()));
         loop {
             match Pin::new(&mut self.stream).poll_ready(cx) {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(error)) => return Poll::Ready(ended(&error)),
                 Poll::Pending => return Poll::Pending,
             }
-            let message = match ping.take() {
-                Some(ping) => {
-                    self.has_pinged = true;
-                    ping
-                }
-                None => match next_frame() {
+            let message = match std::mem::take(&mut self.must_ask) {
+                true => Message::Ping(Bytes::new()),
+                false => match next_frame() {
                     Some(frame) => Message::Binary(frame.into()),
                     None => break,
                 },
@@ -154,7 +172,6 @@ impl Socket {
                 }
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(ended(&error)),
                 Poll::Ready(Some(Ok(message))) => {
-                    (self.heard_at, self.has_pinged) = (Instant::now(), false);
                     if let Message::Binary(bytes) = message {
                         return Poll::Ready(Wake::Frame(bytes));
                     }
@@ -195,6 +212,8 @@ async fn connect(url: &str) -> Result<Socket, ConnectError> {
         .map_err(|error| ConnectError::Offline(at(&io_words(&error))))?;
     // Changes are small and wait for nobody.
     let _ = tcp.set_nodelay(true);
+    #[cfg(any(target_os = "android", target_os = "linux"))]
+    let _ = socket2::SockRef::from(&tcp).set_tcp_notsent_lowat(crate::limits::MAX_UNSENT_BYTES);
     let wire: Box<dyn Wire> = if is_encrypted {
         Box::new(encrypt(tcp, host).await.map_err(|error| match error {
             ConnectError::Offline(why) => ConnectError::Offline(at(&why)),
@@ -206,9 +225,10 @@ async fn connect(url: &str) -> Result<Socket, ConnectError> {
     let config = WebSocketConfig::default()
         .max_message_size(Some(MAX_FRAME_BYTES))
         .max_frame_size(Some(MAX_FRAME_BYTES));
+    let wire = Counted::new(wire);
     let upgraded = tokio_tungstenite::client_async_with_config(request, wire, Some(config)).await;
     let (stream, _) = upgraded.map_err(|error| refused_upgrade(url, &error))?;
-    Ok(Socket { stream, heard_at: Instant::now(), has_pinged: false })
+    Ok(Socket::new(stream))
 }
 
 /// An answer other than the upgrade says whether to come again.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anabranch_sync::frame::{ErrorCode, Retry, StoreName};
-use anabranch_sync::{ChannelId, Refusal, Session, Time, Verdict};
+use anabranch_sync::{ChannelId, KeepAlive, Refusal, Session, Sign, Time, Traffic, Verdict};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use hyper::upgrade::Upgraded;
@@ -91,13 +91,8 @@ struct Connection {
     instance: u64,
     /// Whether a token was found valid.
     is_verified: bool,
-    /// When the peer was heard of last.
-    heard: Time,
-    /// Whether it was asked for a sign of life since.
-    is_pinged: bool,
-    /// Bytes that had come when the silence was looked at last: a part on a slow line takes
-    /// longer than a silence may, and is none.
-    n_heard: u64,
+    /// Whether the peer is there.
+    alive: KeepAlive,
 }
 
 /// The code of an end that nobody is to blame for (RFC 6455, 7.4.1).
@@ -129,9 +124,11 @@ impl Connection {
             wake: Arc::default(),
             next_serial: 0,
             is_verified: false,
-            heard: now,
-            is_pinged: false,
-            n_heard: 0,
+            alive: KeepAlive::new(
+                now,
+                PING_INTERVAL.as_millis() as u64,
+                SILENCE_TIMEOUT.as_millis() as u64,
+            ),
         }
     }
 
@@ -163,6 +160,10 @@ impl Connection {
                 written = writer.write(&mut socket), if writer.n_bytes() > 0 => {
                     if written.is_err() {
                         return;
+                    }
+                    // So that it is known when something left.
+                    if let Flow::End(code) = self.look(reader.n_read(), &mut writer) {
+                        break code;
                     }
                 }
                 Some(outcome) = self.jobs.next(), if !self.jobs.is_empty() => self.done(outcome),
@@ -241,7 +242,6 @@ impl Connection {
             self.session.close_all(now, refusal);
             return Flow::On;
         }
-        (self.heard, self.is_pinged) = (now, false);
         match received {
             Ok(Received::Message(frame)) => self.session.handle_frame(now, frame),
             Ok(Received::Ping(payload)) => {
@@ -262,30 +262,33 @@ impl Connection {
 
     /// When [`Connection::tick`] has something to do.
     fn deadline(&self) -> Time {
-        let silence = if self.is_pinged { SILENCE_TIMEOUT } else { PING_INTERVAL };
-        let silent = self.heard.after(silence.as_millis() as u64);
+        let silent = self.alive.poll_timeout();
         self.session.poll_timeout().map_or(silent, |at| at.min(silent))
     }
 
     fn tick(&mut self, n_read: u64, writer: &mut MessageWriter) -> Flow {
+        let flow = self.look(n_read, writer);
+        self.session.handle_timer(self.relay.now());
+        flow
+    }
+
+    /// Looks whether the peer is there.
+    fn look(&mut self, n_read: u64, writer: &mut MessageWriter) -> Flow {
         let now = self.relay.now();
-        self.session.handle_timer(now);
-        if !self.session.is_reading() {
-            // Whoever is not listened to is not silent.
-            self.heard = now;
+        let (n_written, is_blocked) = (writer.n_written(), writer.n_bytes() > 0);
+        let traffic = Traffic { n_read, n_written, is_blocked };
+        let (has_moved, sign) = self.alive.look(now, traffic, self.session.is_reading());
+        if has_moved {
+            self.session.handle_moving(now);
         }
-        if n_read > self.n_heard {
-            (self.heard, self.n_heard) = (now, n_read);
+        match sign {
+            Sign::Nothing => Flow::On,
+            Sign::Ask => {
+                writer.ping();
+                Flow::On
+            }
+            Sign::Gone => Flow::End(NORMAL),
         }
-        let silence = Duration::from_millis(now.since(self.heard));
-        if silence >= SILENCE_TIMEOUT {
-            return Flow::End(NORMAL);
-        }
-        if silence >= PING_INTERVAL && !self.is_pinged {
-            self.is_pinged = true;
-            writer.ping();
-        }
-        Flow::On
     }
 
     /// Something was revoked: perhaps what this connection lives by.

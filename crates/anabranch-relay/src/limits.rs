@@ -111,6 +111,11 @@ pub(crate) const MAX_UNVERIFIED_BYTES: usize = anabranch_sync::limits::MAX_UNVER
 /// Bytes that wait for a socket before the session is asked for no more: enough for one
 /// system call, so that a slow reader keeps its backlog in the store.
 pub(crate) const MAX_WRITE_BYTES: usize = 64 << 10;
+/// Bytes of a socket that the system keeps before it has sent them: what a peer that reads
+/// slowly, or not at all, costs there, and how closely it is seen that bytes leave. What is
+/// on its way comes on top, so a fast line is not slowed.
+#[cfg(any(target_os = "android", target_os = "linux"))]
+pub(crate) const MAX_UNSENT_BYTES: u32 = 128 << 10;
 /// Silence after which a peer is asked for a sign of life: below what proxies cut at.
 pub(crate) const PING_INTERVAL: Duration = Duration::from_secs(30);
 /// Silence after which a peer is gone.

@@ -16,6 +16,8 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::config::Config;
 use crate::http;
+#[cfg(any(target_os = "android", target_os = "linux"))]
+use crate::limits::MAX_UNSENT_BYTES;
 use crate::limits::{
     ACCEPT_PAUSE, BODY_TIMEOUT, HEAD_TIMEOUT, MAX_HEAD_BYTES, MAX_HEADERS, STOP_TIMEOUT,
     TEND_INTERVAL,
@@ -132,6 +134,8 @@ fn spawn_connection(
     tokio::spawn(async move {
         // Frames are small and wait for answers; where it cannot be set they come later.
         let _ = stream.set_nodelay(true);
+        #[cfg(any(target_os = "android", target_os = "linux"))]
+        let _ = socket2::SockRef::from(&stream).set_tcp_notsent_lowat(MAX_UNSENT_BYTES);
         match tls {
             None => speak_http(&relay, stream, address, counted).await,
             Some(tls) => match tokio::time::timeout(HEAD_TIMEOUT, tls.accept(stream)).await {

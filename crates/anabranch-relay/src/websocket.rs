@@ -294,12 +294,18 @@ pub(crate) struct MessageWriter {
     /// Pieces of frames, in order; the first may be partly written.
     pieces: VecDeque<Bytes>,
     n_bytes: usize,
+    n_written: u64,
 }
 
 impl MessageWriter {
     /// Bytes that wait to be written.
     pub(crate) fn n_bytes(&self) -> usize {
         self.n_bytes
+    }
+
+    /// Bytes written since the handshake.
+    pub(crate) fn n_written(&self) -> u64 {
+        self.n_written
     }
 
     /// Queues a binary message: `head`, then `body`, which is not copied.
@@ -352,6 +358,7 @@ impl MessageWriter {
             return Err(io::ErrorKind::WriteZero.into());
         }
         self.n_bytes -= n_written;
+        self.n_written += n_written as u64;
         while n_written > 0 {
             let Some(piece) = self.pieces.front_mut() else { break };
             let n = n_written.min(piece.len());

@@ -18,7 +18,7 @@
 //!
 //! Reading order: [`frame`] (what is said, and its bytes), [`scope`] (who may say it),
 //! `driver` (requests, store events, events), [`Session`], `channel` with its parts,
-//! [`ticket`], [`blob`], [`ReceiptBook`].
+//! [`ticket`], [`blob`], [`ReceiptBook`], [`KeepAlive`].
 //!
 //! What a driver promises: [`StoreEvent::Durable`], [`StoreEvent::Committed`] and the vector
 //! of [`StoreEvent::Opened`] name only what is on disk, synced; a delta is applied whole or not
@@ -159,6 +159,7 @@ mod driver;
 mod session;
 
 mod channel;
+mod keep_alive;
 
 pub mod blob;
 mod presence;
@@ -167,5 +168,6 @@ pub mod ticket;
 
 pub use channel::{ChannelId, Progress};
 pub use driver::{Event, Question, Refusal, Request, StoreEvent, Verdict};
+pub use keep_alive::{KeepAlive, Sign, Traffic};
 pub use receipts::ReceiptBook;
 pub use session::{CommandError, Config, Open, Session, Side, Time};

@@ -62,7 +62,8 @@ pub struct Config {
     pub role: Role,
     /// What this end can do.
     pub capabilities: Capabilities,
-    /// The only store that channels may name, on channel 0; `None`: any.
+    /// The only store that channels may name, always on channel 0, as on the address
+    /// `/sync/<store>`; `None`: any.
     pub only_store: Option<StoreName>,
     /// Most channels, at most [`MAX_CHANNELS`].
     pub max_channels: u32,
@@ -262,6 +263,15 @@ impl Session {
         let is_granted = matches!(verdict, Verdict::Granted { .. });
         self.is_verified |= is_granted && self.channels.contains_key(&channel);
         self.with(channel, |channel, out| channel.handle_token(now, verdict, out));
+    }
+
+    /// Bytes came or left, if no whole frame: on a slow line the next step of a handshake
+    /// may be behind a long part of another channel, and is not late. To be said before
+    /// [`Session::handle_timer`].
+    pub fn handle_moving(&mut self, now: Time) {
+        self.now = self.now.max(now);
+        let now = self.now;
+        self.channels.values_mut().for_each(|channel| channel.wait_on(now));
     }
 
     /// The time of [`Session::poll_timeout`] has come; harmless at any other.

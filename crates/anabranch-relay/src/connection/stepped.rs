@@ -20,7 +20,6 @@ impl Stepped {
     /// A frame came.
     pub(crate) fn take(&mut self, frame: Bytes) {
         let now = self.0.relay.now();
-        self.0.heard = now;
         self.0.session.handle_frame(now, frame);
         self.turn();
     }

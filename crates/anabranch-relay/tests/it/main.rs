@@ -9,5 +9,6 @@ mod hostile;
 mod http;
 mod kill;
 mod load;
+mod slow;
 mod tls;
 mod world;

@@ -124,6 +124,11 @@ impl Channel {
         Ok(())
     }
 
+    /// The peer's next step may be on its way: gives it as long as from the beginning.
+    pub(crate) fn wait_on(&mut self, now: Time) {
+        self.door.deadline = self.door.deadline.map(|_| now.after(HANDSHAKE_MS));
+    }
+
     fn answer(&self, now: Time, is_resumed: bool) -> Frame {
         let expires_in_ms = self.door.ends.map_or(0, |at| at.since(now).max(1));
         self.hello(Turn::Answer { grants: self.door.grants, expires_in_ms, is_resumed })

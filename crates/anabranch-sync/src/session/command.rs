@@ -57,8 +57,8 @@ impl Session {
     /// Opens a channel for a store.
     ///
     /// # Errors
-    /// [`CommandError`]: on the accepting side, with all channels in use, with a token that
-    /// is too long.
+    /// [`CommandError`]: on the accepting side, with all channels in use, for another store
+    /// than the only one, with a token that is too long.
     pub fn open(&mut self, now: Time, open: Open) -> Result<ChannelId, CommandError> {
         self.now = self.now.max(now);
         if self.is_closed {
@@ -68,7 +68,11 @@ impl Session {
             return Err(CommandError::NotOpening);
         }
         check_len("token", &open.token, MAX_TOKEN_BYTES)?;
-        let max = self.config.max_channels.clamp(1, MAX_CHANNELS);
+        let max = match &self.config.only_store {
+            None => self.config.max_channels.clamp(1, MAX_CHANNELS),
+            Some(only) if *only == open.store => 1,
+            Some(_) => return Err(CommandError::NoChannel),
+        };
         let numbers = (0..max).map(|n| (self.next_channel + n) % max);
         let free = numbers.filter_map(ChannelId::new).find(|id| !self.channels.contains_key(id));
         let id = free.ok_or(CommandError::NoChannel)?;
