@@ -182,6 +182,9 @@ impl Directory {
     ) -> Result<(), RoundError> {
         let mut mine = replica.vector()?;
         round.expect(shelf.files().filter(|file| !file.to.is_at_or_below(&mine)), &mine);
+        // A complete file comes last: others may lead to its floor, and then nothing that is
+        // only here need be told from what it forgot.
+        let mut takes_complete = false;
         loop {
             let mut has_moved = false;
             for n in 0..shelf.len() {
@@ -189,17 +192,20 @@ impl Directory {
                 if file.is_left_out() || file.to.is_at_or_below(&mine) {
                     continue;
                 }
-                if !file.from.is_at_or_below(&mine) {
+                let needed = if takes_complete { &file.from } else { &file.start };
+                if !needed.is_at_or_below(&mine) {
                     continue;
                 }
                 if self.take_file(replica, shelf, n, round)? {
                     mine = replica.vector()?;
                     has_moved = true;
+                    takes_complete = false;
                 }
             }
-            if !has_moved {
+            if !has_moved && takes_complete {
                 return Ok(());
             }
+            takes_complete = !has_moved;
         }
     }
 

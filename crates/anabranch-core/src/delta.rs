@@ -9,10 +9,13 @@ use crate::value::Value;
 use crate::vector::VersionVector;
 
 mod check;
+mod complete;
 mod join;
 
 pub use check::DeltaError;
 pub(crate) use check::{HeaderSequence, Scope, check_table};
+pub(crate) use complete::SaltSequence;
+pub use complete::{Complete, SaltRun, TableFloor};
 pub use join::{JoinError, join};
 
 /// Index into [`Delta::sites`].
@@ -37,7 +40,11 @@ pub struct Delta {
     pub to: VersionVector,
     /// Dictionary of the sites that dots and origins name.
     pub sites: Vec<SiteId>,
-    /// Headers of all changes above `from` up to `to`, by site, then version.
+    /// Of a complete delta what its maker forgot; `from` is empty then.
+    pub complete: Option<Complete>,
+    /// Of a complete delta the salts of all changes up to its floor, by site, then version.
+    pub salts: Vec<SaltRun>,
+    /// Headers of all changes above [`Delta::start`] up to `to`, by site, then version.
     pub headers: Vec<ChangeHeader>,
     /// Row deltas by table; a table appears once, tables by name.
     pub tables: Vec<TableDelta>,

@@ -10,6 +10,7 @@ use crate::delta::{Delta, DeltaError};
 
 mod bounds;
 mod columns;
+mod complete;
 mod decoder;
 mod encoder;
 mod headers;
@@ -126,8 +127,14 @@ pub fn encode(delta: &Delta) -> Vec<Vec<u8>> {
 }
 
 fn try_encode(delta: &Delta) -> Result<Vec<Vec<u8>>, EncodeError> {
-    let mut encoder = Encoder::new(&delta.from, &delta.to, &delta.sites)?;
+    let mut encoder = match &delta.complete {
+        None => Encoder::new(&delta.from, &delta.to, &delta.sites)?,
+        Some(complete) => Encoder::complete(complete, &delta.to, &delta.sites)?,
+    };
     let mut parts = Vec::new();
+    for run in &delta.salts {
+        encoder.salts(run)?;
+    }
     for header in &delta.headers {
         encoder.header(header)?;
     }
@@ -156,7 +163,9 @@ pub fn decode(parts: &[&[u8]]) -> Result<Delta, WireError> {
         let piece = decoder.push(part)?;
         if let Some(bounds) = piece.bounds {
             (delta.from, delta.to, delta.sites) = (bounds.from, bounds.to, bounds.sites);
+            delta.complete = bounds.complete;
         }
+        delta.salts.extend(piece.salts);
         delta.headers.extend(piece.headers);
         for table in piece.tables {
             match delta.tables.last_mut().filter(|last| last.name == table.name) {

@@ -6,6 +6,10 @@
 //! the original did, and neighbours join whatever their senders' own `from` was
 //! (`changes.md`, 3). The joined delta stands in the place of the last of them.
 //!
+//! A complete delta whose floor is held restricts like any other. One whose floor is not (a copy
+//! made a relay whole that was put back to an older state) begins anew: whoever lacks something
+//! before it takes it instead, if it leads to all of that. What comes of it has the floor.
+//!
 //! Runs of small neighbours are joined when there are enough of them, pair by pair, until what
 //! comes of it is large enough to be left alone.
 
@@ -109,19 +113,17 @@ fn make(
     let mut n_cells = 0;
     for part in parts {
         let delta = match decode(&[part]) {
-            Ok(delta) => restricted(delta, &held),
+            Ok(delta) => delta,
             Err(WireError::Unsupported { .. } | WireError::UnknownSection { .. }) => {
                 return Ok(None);
             }
             Err(error) => return Err(error.into()),
         };
-        held = delta.to.clone();
         let rows = delta.tables.iter().flat_map(|table| &table.rows);
         n_cells += rows.map(|row| 1 + row.cells.len()).sum::<usize>();
-        if n_cells > MAX_JOINED_CELLS {
+        if n_cells > MAX_JOINED_CELLS || !extend(&mut chain, &mut held, delta) {
             return Ok(None);
         }
-        chain.push(delta);
     }
     let Ok(joined) = join_chain(chain) else { return Ok(None) };
     let parts = encode(&joined);
@@ -137,6 +139,22 @@ fn make(
         files.push((blobs.put(part)?, part.len() as u32));
     }
     Ok(Some((name, Body::Blobs(files.into()))))
+}
+
+/// Appends a delta to a chain that leads to `held`; `false` if it has no place there.
+fn extend(chain: &mut Vec<Delta>, held: &mut VersionVector, delta: Delta) -> bool {
+    let delta = match delta.start().is_at_or_below(held) {
+        true => restricted(delta, held),
+        // Nobody needs what is before it any more.
+        false if delta.complete.is_some() && held.is_at_or_below(&delta.to) => {
+            chain.clear();
+            delta
+        }
+        false => return false,
+    };
+    held.clone_from(&delta.to);
+    chain.push(delta);
+    true
 }
 
 /// Joins neighbours pair by pair: each row is copied a logarithmic number of times.
@@ -171,6 +189,7 @@ fn restricted(mut delta: Delta, floor: &VersionVector) -> Delta {
     let mut to = floor.clone();
     to.join(&delta.to);
     (delta.from, delta.to) = (floor.clone(), to);
+    (delta.complete, delta.salts) = (None, Vec::new());
     debug_assert_eq!(delta.check_invariants(), Ok(()));
     delta
 }

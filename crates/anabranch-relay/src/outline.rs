@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use anabranch_core::clock::{Chain, Hlc};
+use anabranch_core::delta::SaltRun;
 use anabranch_core::site::SiteId;
 use anabranch_core::vector::VersionVector;
 use anabranch_core::wire::{Decoder, Piece, WireError};
@@ -24,7 +25,8 @@ pub(crate) struct Outline {
     pub(crate) newest: Hlc,
     /// Sections that only a later version can read.
     pub(crate) n_unread: u64,
-    /// For each site with changes in the delta their salts, from `from` + 1 on.
+    /// For each site with changes in the delta their salts, from `from` + 1 on; of a complete
+    /// delta from 1 on, for it tells those up to its floor too.
     salts: BTreeMap<SiteId, Vec<u64>>,
 }
 
@@ -71,9 +73,18 @@ impl Outline {
         self.salts.values().map(|salts| salts.len() as u64).sum()
     }
 
-    fn add(&mut self, piece: Piece) {
+    fn add(&mut self, piece: Piece, floor: &mut Floor) {
         if let Some(bounds) = piece.bounds {
+            floor.vector = bounds.complete.map(|complete| complete.floor).unwrap_or_default();
             (self.from, self.to) = (bounds.from, bounds.to);
+        }
+        for run in piece.salts {
+            let next = floor.run.filter(|open| open.site == run.site).map(|_| run.version);
+            floor.end_run(next, &mut self.salts);
+            floor.run = Some(run);
+        }
+        if !piece.headers.is_empty() || !piece.tables.is_empty() {
+            floor.end_run(None, &mut self.salts);
         }
         for header in piece.headers {
             self.newest = self.newest.max(header.time);
@@ -82,17 +93,38 @@ impl Outline {
     }
 }
 
+/// What is being read of the salts up to the floor of a complete delta.
+#[derive(Debug, Default)]
+struct Floor {
+    vector: VersionVector,
+    /// The run that goes on up to the next one, or to the floor.
+    run: Option<SaltRun>,
+}
+
+impl Floor {
+    /// Writes out the run that is open; `next`: where the next one of the same site begins.
+    fn end_run(&mut self, next: Option<u64>, salts: &mut BTreeMap<SiteId, Vec<u64>>) {
+        let Some(run) = self.run.take() else { return };
+        let last = self.vector.version(run.site);
+        let end = next.map_or(last, |next| last.min(next - 1));
+        let n = (end + 1).saturating_sub(run.version) as usize;
+        salts.entry(run.site).or_default().extend(std::iter::repeat_n(run.salt, n));
+    }
+}
+
 /// Reads the parts of one delta as they come.
 #[derive(Debug)]
 pub(crate) struct OutlineReader {
     decoder: Decoder,
     outline: Outline,
+    floor: Floor,
 }
 
 impl OutlineReader {
     /// Expects the first part.
     pub(crate) fn new() -> OutlineReader {
-        OutlineReader { decoder: Decoder::skipping_unknown(), outline: Outline::default() }
+        let (decoder, outline) = (Decoder::skipping_unknown(), Outline::default());
+        OutlineReader { decoder, outline, floor: Floor::default() }
     }
 
     /// Checks the next part.
@@ -100,7 +132,7 @@ impl OutlineReader {
     /// # Errors
     /// [`WireError`]; the reader is of no more use.
     pub(crate) fn push(&mut self, part: &[u8]) -> Result<(), WireError> {
-        self.outline.add(self.decoder.push(part)?);
+        self.outline.add(self.decoder.push(part)?, &mut self.floor);
         Ok(())
     }
 
@@ -109,6 +141,7 @@ impl OutlineReader {
     /// # Errors
     /// [`WireError`] if something is missing.
     pub(crate) fn finish(mut self) -> Result<Outline, WireError> {
+        self.floor.end_run(None, &mut self.outline.salts);
         self.outline.n_unread = self.decoder.n_skipped();
         self.decoder.finish()?;
         Ok(self.outline)

@@ -151,6 +151,7 @@ fn register(cx: &Rc<Context>) -> Result<()> {
     crate::blob::register(cx)?;
     crate::changes::register(cx)?;
     crate::delta::register(cx)?;
+    crate::compact::register(cx)?;
     crate::digest::register(cx)?;
     crate::check::register(cx)?;
     crate::report::register(cx)?;

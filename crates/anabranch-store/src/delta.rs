@@ -5,6 +5,7 @@
 //! clocks, log, vector and staged parts as they were.
 
 mod apply;
+mod complete;
 mod conflicts;
 mod error;
 mod export;
@@ -28,6 +29,7 @@ use anabranch_sqlite::function::{Call, Flags};
 use anabranch_sqlite::vtab::Operator;
 
 pub(crate) use error::DeltaError;
+pub(crate) use held::{changes as held_changes, keys as held_keys};
 use holding::Holding;
 pub(crate) use quarantine::check as check_held;
 
@@ -107,7 +109,10 @@ fn export_blob(cx: &Context, call: &Call<'_>) -> Result<Value> {
 }
 
 /// The vector a function was given: NULL or none means that nothing is held.
-fn vector_of(function: &'static str, value: Option<ValueRef<'_>>) -> Result<VersionVector> {
+pub(crate) fn vector_of(
+    function: &'static str,
+    value: Option<ValueRef<'_>>,
+) -> Result<VersionVector> {
     match value {
         None | Some(ValueRef::Null) => Ok(VersionVector::new()),
         Some(ValueRef::Text(text)) => {

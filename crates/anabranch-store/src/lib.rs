@@ -39,6 +39,7 @@ mod metadata;
 mod base;
 mod blob;
 mod changes;
+mod compact;
 mod delta;
 mod merge;
 

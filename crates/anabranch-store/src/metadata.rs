@@ -28,6 +28,7 @@ mod entry;
 mod header;
 mod local;
 
+mod block_forget;
 mod block_merge;
 mod block_walk;
 mod blocks;
@@ -38,6 +39,7 @@ mod sql;
 mod state;
 mod tail;
 
+mod floor;
 mod fold;
 mod load;
 mod renew;
@@ -45,6 +47,8 @@ mod vector;
 mod write;
 mod write_bulk;
 mod write_rekey;
+
+pub(crate) mod forget;
 
 mod check;
 #[cfg(test)]
@@ -65,6 +69,7 @@ use crate::kept::Kept;
 use blocks::Blocks;
 use cursor::Ascending;
 use entry::Entry;
+use floor::Restarts;
 pub(crate) use header::StoredHeader;
 use log::Log;
 pub(crate) use log::LogRow;
@@ -112,6 +117,7 @@ struct SmallTables {
     set_chain: Kept,
     salt: Kept,
     set_salt: Kept,
+    restart: Kept,
 }
 
 impl SmallTables {
@@ -128,6 +134,7 @@ impl SmallTables {
             &mut self.set_chain,
             &mut self.salt,
             &mut self.set_salt,
+            &mut self.restart,
         ];
         kept.into_iter().for_each(Kept::clear);
     }
@@ -158,6 +165,10 @@ impl SmallTables {
             set_salt: Kept::new(
                 "REPLACE INTO main.ana_salt(author, version, salt) VALUES(?1,?2,?3)",
             ),
+            restart: Kept::new(
+                "SELECT cl FROM main.ana_restart
+                 WHERE tbl=(SELECT name FROM main.ana_registry WHERE id=?1)",
+            ),
         }
     }
 }
@@ -183,6 +194,8 @@ pub(crate) struct Metadata {
     tail: Tail,
     /// Numbers of the next new rows, as far as asked for.
     numbers: HashMap<TableId, u64>,
+    /// Restart lengths of tables, as far as asked for; `None`: not read, empty: none has one.
+    restarts: Option<Restarts>,
     /// The row asked for last: changes come cell after cell of one row.
     recent: Option<(TableId, Key, Option<RowClock>)>,
     /// Contexts of other authors, as far as asked for.
@@ -229,6 +242,7 @@ impl Metadata {
             state: State::empty(),
             tail: Tail::default(),
             numbers: HashMap::new(),
+            restarts: None,
             recent: None,
             contexts: HashMap::new(),
             entries: HashMap::new(),
@@ -286,6 +300,7 @@ impl Metadata {
         self.ascending = None;
         self.blocks.forget();
         self.tail = Tail::default();
+        self.restarts = None;
         self.recent = None;
         self.written_head = None;
         self.pending_own = None;
@@ -393,7 +408,7 @@ impl Metadata {
     }
 
     /// Runs a writer; what it left half done in memory is read anew.
-    fn or_stale(&mut self, write: impl FnOnce(&mut Metadata) -> Result<()>) -> Result<()> {
+    fn or_stale<T>(&mut self, write: impl FnOnce(&mut Metadata) -> Result<T>) -> Result<T> {
         if let Some(ascending) = &mut self.ascending {
             ascending.forget();
         }

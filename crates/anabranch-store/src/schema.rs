@@ -36,6 +36,9 @@ const OBJECTS: &[&str] = &[
     "ana_vector",
     "ana_chain",
     "ana_salt",
+    "ana_floor",
+    "ana_restart",
+    "ana_seen",
     "ana_peer",
     "ana_peer_file",
     "ana_blob",
@@ -64,7 +67,7 @@ CREATE TABLE IF NOT EXISTS ana_peer(
     seen_ms INTEGER, error TEXT, error_ms INTEGER) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS ana_peer_file(
     url TEXT, name TEXT, bytes INTEGER, modified_ms INTEGER, delta BLOB, starts TEXT, ends TEXT,
-    PRIMARY KEY(url, name)) WITHOUT ROWID;
+    floor TEXT, PRIMARY KEY(url, name)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS ana_held(
     site BLOB, version INTEGER, time INTEGER, tbl TEXT, pk BLOB, reason TEXT, undoes INTEGER,
     PRIMARY KEY(site, version)) WITHOUT ROWID;

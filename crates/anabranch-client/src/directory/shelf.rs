@@ -21,6 +21,8 @@ pub(super) struct DeltaFile {
     /// The name of the delta.
     pub(super) delta: [u8; 16],
     pub(super) from: VersionVector,
+    /// Whoever holds this loses nothing by it: `from`, or the floor of a complete delta.
+    pub(super) start: VersionVector,
     pub(super) to: VersionVector,
     state: State,
 }
@@ -48,6 +50,7 @@ impl DeltaFile {
             n_bytes: parts.iter().map(|part| part.len() as u64).sum(),
             modified_ms: now_ms,
             delta: head.delta,
+            start: bounds.start().clone(),
             from: bounds.from,
             to: bounds.to,
             state: State::Verified,
@@ -59,7 +62,7 @@ impl DeltaFile {
     fn order(&self) -> (u64, u64, String) {
         let nothing = VersionVector::new();
         let n_changes = |vector| n_changes_above(&nothing, vector);
-        (n_changes(&self.from), n_changes(&self.to), self.name.clone())
+        (n_changes(&self.start), n_changes(&self.to), self.name.clone())
     }
 
     pub(super) fn is_verified(&self) -> bool {
@@ -131,6 +134,7 @@ impl Shelf {
                 n_bytes: entry.n_bytes,
                 modified_ms: entry.modified_ms,
                 delta: head.delta,
+                start: bounds.start().clone(),
                 from: bounds.from,
                 to: bounds.to,
                 state: State::Seen,
@@ -246,7 +250,7 @@ impl Memory {
             return Ok(());
         }
         let mut statement = replica.sql().prepare_cached(
-            "SELECT name, bytes, modified_ms, delta, starts, ends FROM main.ana_peer_file
+            "SELECT name, bytes, modified_ms, delta, starts, ends, floor FROM main.ana_peer_file
              WHERE url = ?1",
         )?;
         let mut rows = statement.query([url])?;
@@ -259,7 +263,8 @@ impl Memory {
             let n_bytes = row.get::<_, i64>(1)?.cast_unsigned();
             let state = State::Verified;
             let modified_ms = row.get::<_, i64>(2)?.cast_unsigned();
-            let file = DeltaFile { name, n_bytes, modified_ms, delta, from, to, state };
+            let start = vector_in(row.get_ref(6)?).unwrap_or_else(|| from.clone());
+            let file = DeltaFile { name, n_bytes, modified_ms, delta, from, start, to, state };
             self.files.insert(file.name.clone(), file);
         }
         self.is_loaded = true;
@@ -308,13 +313,14 @@ fn write(
     }
     let mut insert = replica.sql().prepare_cached(
         "INSERT OR REPLACE INTO main.ana_peer_file
-             (url, name, bytes, modified_ms, delta, starts, ends)
-         VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+             (url, name, bytes, modified_ms, delta, starts, ends, floor)
+         VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
     )?;
     for file in news {
         let (from, to) = (file.from.to_json(), file.to.to_json());
         let (n_bytes, modified) = (file.n_bytes.cast_signed(), file.modified_ms.cast_signed());
-        insert.execute((url, &file.name, n_bytes, modified, &file.delta[..], from, to))?;
+        let floor = (file.start != file.from).then(|| file.start.to_json());
+        insert.execute((url, &file.name, n_bytes, modified, &file.delta[..], from, to, floor))?;
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Birth, Delta, DeltaDot, RowDelta, SiteIdx};
+use super::{Birth, Delta, DeltaDot, RowDelta, SaltSequence, SiteIdx};
 use crate::change::ChangeHeader;
 use crate::clock::Chain;
 use crate::key::check_packed;
@@ -43,6 +43,22 @@ pub enum DeltaError {
     FromAboveTo {
         /// Where.
         site: SiteId,
+    },
+    /// A complete delta that begins above something.
+    #[error("a complete delta begins above nothing, this one above changes of site {site}")]
+    CompleteFrom {
+        /// Where.
+        site: SiteId,
+    },
+    /// Salts are missing, not in order, or of changes above the floor.
+    #[error(
+        "the salts of a complete delta: version {version} of site {site} is missing, or out of place"
+    )]
+    Salt {
+        /// Whose.
+        site: SiteId,
+        /// Which.
+        version: u64,
     },
     /// Headers are not dense, or not in order.
     #[error("the headers of the delta break off before version {expected} of site {site}")]
@@ -107,7 +123,12 @@ impl Delta {
     /// [`DeltaError`], the first that is found.
     pub fn check_invariants(&self) -> Result<(), DeltaError> {
         let scope = Scope::new(&self.from, &self.to, &self.sites)?;
-        let mut sequence = HeaderSequence::new(&self.from, &self.to);
+        let complete = self.complete.as_ref();
+        complete.map_or(Ok(()), |complete| complete.check(&self.from, &self.to))?;
+        let mut salts = SaltSequence::new(complete);
+        self.salts.iter().try_for_each(|run| salts.check(run, complete))?;
+        salts.finish()?;
+        let mut sequence = HeaderSequence::new(self.start(), &self.to);
         for header in &self.headers {
             sequence.check(header, &self.to)?;
         }
@@ -128,13 +149,19 @@ impl Delta {
         Ok(())
     }
 
-    /// Recomputes each site's chain from `from` through the headers' salts to `to`.
+    /// Recomputes each site's chain from `from` through all salts to `to`.
     ///
     /// Expects headers as [`Delta::check_invariants`] demands them.
     ///
     /// # Errors
     /// [`DeltaError::Chain`] for the first site whose chain ends elsewhere.
     pub fn verify_chains(&self) -> Result<(), DeltaError> {
+        let floor = self.complete.iter().flat_map(|complete| complete.floor.iter());
+        for (site, held) in floor {
+            if self.chain_by_salts(site, held.version) != Some(held.chain) {
+                return Err(DeltaError::Chain { site, version: held.version });
+            }
+        }
         for (site, held) in self.to.iter() {
             if self.chain_at(site, held.version) != Some(held.chain) {
                 return Err(DeltaError::Chain { site, version: held.version });
@@ -145,11 +172,11 @@ impl Delta {
 
     /// The chain of `site` at `version`, if this delta spans it (its `from` included).
     pub fn chain_at(&self, site: SiteId, version: u64) -> Option<Chain> {
-        let from = self.from.get(site);
+        let from = self.start().get(site);
         let start = from.map_or(0, |held| held.version);
         let mut chain = from.map_or(Chain::default(), |held| held.chain);
         if version < start {
-            return None;
+            return self.complete.as_ref().and_then(|_| self.chain_by_salts(site, version));
         }
         let first = self.headers.partition_point(|h| (h.site, h.version) <= (site, start));
         let mut at = start;

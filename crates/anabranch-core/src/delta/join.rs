@@ -1,7 +1,8 @@
 //! Joining two deltas of one chain into one that does the work of both.
 //!
 //! Only *chained* deltas join, `a.from ≤ b.from ≤ a.to`: of crossing ones each may have
-//! left out a cell that only the other's `from` covers (`changes.md`, 3).
+//! left out a cell that only the other's `from` covers (`changes.md`, 3). The floor of a
+//! complete delta counts as its `from`: what it forgot whoever holds the floor has seen.
 //!
 //! Rows meet by packed key: which spellings a key index takes for equal is the business of
 //! who has the table.
@@ -34,7 +35,8 @@ pub enum JoinError {
     },
 }
 
-/// Joins `later` into `earlier`: from `earlier.from` to the maximum of both `to`.
+/// Joins `later` into `earlier`: from `earlier.from` to the maximum of both `to`. It is complete
+/// if `earlier` is.
 ///
 /// Both must satisfy [`Delta::check_invariants`]; the result then does.
 ///
@@ -66,16 +68,40 @@ pub fn join(earlier: &Delta, later: &Delta) -> Result<Delta, JoinError> {
         join_table(joined, table, &sites, &site_map);
     }
     let tables = tables.into_values().collect();
-    Ok(Delta { from: earlier.from.clone(), to, sites, headers, tables })
+    let complete = earlier.complete.clone().map(|mut complete| {
+        later.complete.iter().for_each(|later| complete.join(later));
+        complete
+    });
+    let (from, salts) = (earlier.from.clone(), earlier.salts.clone());
+    let mut joined = Delta { from, to, sites, complete, salts, headers, tables };
+    if later.complete.is_some() && !joined.from.is_empty() {
+        joined.drop_covered();
+    }
+    Ok(joined)
+}
+
+impl Delta {
+    /// Leaves out what whoever holds `from` has already: a complete delta told it too.
+    fn drop_covered(&mut self) {
+        let covered: Vec<u64> = self.sites.iter().map(|site| self.from.version(*site)).collect();
+        let is_new = |dot: DeltaDot| dot.version > covered[dot.site.0 as usize];
+        for table in &mut self.tables {
+            for row in &mut table.rows {
+                row.births.retain(|birth| is_new(birth.dot));
+                row.cells.retain(|cell| is_new(cell.dot));
+            }
+            table.rows.retain(|row| !row.births.is_empty() || !row.cells.is_empty());
+        }
+    }
 }
 
 fn check_chained(earlier: &Delta, later: &Delta) -> Result<(), JoinError> {
-    for (site, held) in earlier.from.iter() {
-        if later.from.version(site) < held.version {
+    for (site, held) in earlier.start().iter() {
+        if later.start().version(site) < held.version {
             return Err(JoinError::NotChained { site });
         }
     }
-    for (site, held) in later.from.iter() {
+    for (site, held) in later.start().iter() {
         if earlier.to.version(site) < held.version {
             return Err(JoinError::NotChained { site });
         }

@@ -6,12 +6,16 @@
 //! n_sites, then each: index in `to` + 1, or 0 and a site
 //! site: length (1 to 16), bytes
 //! ```
+//!
+//! Of a complete delta what [`super::complete`] draws follows.
 
 use std::collections::BTreeMap;
 
 use super::WireError;
+use super::complete;
 use super::varint::{Reader, put_bytes, put_varint, room};
 use crate::clock::Chain;
+use crate::delta::Complete;
 use crate::limits::{MAX_SITES, MAX_VERSION};
 use crate::site::SiteId;
 use crate::vector::{Held, VersionVector};
@@ -25,6 +29,16 @@ pub struct Bounds {
     pub to: VersionVector,
     /// Dictionary of the sites that dots and origins name.
     pub sites: Vec<SiteId>,
+    /// Of a complete delta what its maker forgot.
+    pub complete: Option<Complete>,
+}
+
+impl Bounds {
+    /// What whoever takes the delta as an ordinary one must hold: `from`, or the floor of a
+    /// complete delta.
+    pub fn start(&self) -> &VersionVector {
+        self.complete.as_ref().map_or(&self.from, |complete| &complete.floor)
+    }
 }
 
 pub(super) fn put(out: &mut Vec<u8>, from: &VersionVector, to: &VersionVector, sites: &[SiteId]) {
@@ -56,17 +70,17 @@ pub(super) fn put(out: &mut Vec<u8>, from: &VersionVector, to: &VersionVector, s
     }
 }
 
-pub(super) fn read(mut section: Reader<'_>) -> Result<Bounds, WireError> {
+pub(super) fn read(mut section: Reader<'_>, is_complete: bool) -> Result<Bounds, WireError> {
     let mut bounds = Bounds::default();
     let n_to = section.count("sites", MAX_SITES)?;
-    let mut order: Vec<SiteId> = room(n_to.min(section.len()))?;
+    let mut order: Vec<(SiteId, Held)> = room(n_to.min(section.len()))?;
     for _ in 0..n_to {
         let site = read_site(&mut section)?;
-        if order.last().is_some_and(|last| *last >= site) {
+        if order.last().is_some_and(|(last, _)| *last >= site) {
             return Err(section.malformed("order of sites"));
         }
-        order.push(site);
         let held = Held { version: read_version(&mut section)?, chain: read_chain(&mut section)? };
+        order.push((site, held));
         let low = section.varint("version of from")?;
         if held.version == 0 || low > held.version {
             return Err(section.malformed("version of from"));
@@ -83,9 +97,12 @@ pub(super) fn read(mut section: Reader<'_>) -> Result<Bounds, WireError> {
     for _ in 0..n_sites {
         let place = section.index("site", n_to + 1)?;
         bounds.sites.push(match place.checked_sub(1) {
-            Some(index) => order[index as usize],
+            Some(index) => order[index as usize].0,
             None => read_site(&mut section)?,
         });
+    }
+    if is_complete {
+        bounds.complete = Some(complete::read(&mut section, &order)?);
     }
     section.finish("bytes after the bounds")?;
     Ok(bounds)

@@ -2,14 +2,19 @@
 
 use super::WireError;
 use super::bounds::{self, Bounds};
+use super::complete;
 use super::headers;
 use super::long::LongRow;
 use super::part::{self, PartHead};
 use super::rows::{self, Counts};
-use super::section::{BOUNDS, CHUNK, HEADERS, LONG_ROW, ROWS, check_kind, next_section};
+use super::section::{
+    BOUNDS, CHUNK, COMPLETE, HEADERS, LONG_ROW, ROWS, SALTS, check_kind, next_section,
+};
 use super::varint::Reader;
 use crate::change::ChangeHeader;
-use crate::delta::{DeltaError, HeaderSequence, Scope, TableDelta, check_table};
+use crate::delta::{
+    Complete, DeltaError, HeaderSequence, SaltRun, SaltSequence, Scope, TableDelta, check_table,
+};
 use crate::limits::MAX_PART_DECODED_BYTES;
 use crate::site::SiteId;
 use crate::vector::VersionVector;
@@ -19,6 +24,8 @@ use crate::vector::VersionVector;
 pub struct Piece {
     /// Of the first part only.
     pub bounds: Option<Bounds>,
+    /// Salts up to the floor of a complete delta, following those of the parts before.
+    pub salts: Vec<SaltRun>,
     /// Headers, following those of the parts before.
     pub headers: Vec<ChangeHeader>,
     /// Rows; the first table may go on where the part before left it, with the same
@@ -59,6 +66,8 @@ struct Frame {
     /// The sites of `to`, in order.
     places: Vec<SiteId>,
     scope: Scope,
+    complete: Option<Complete>,
+    salts: SaltSequence,
     sequence: HeaderSequence,
 }
 
@@ -116,6 +125,7 @@ impl Decoder {
             return Err(WireError::Malformed { what: "a long row without its end", at: 0 });
         }
         let frame = self.frame.as_ref().expect("a first part has bounds, or is refused");
+        frame.salts.finish()?;
         Ok(frame.sequence.finish()?)
     }
 
@@ -139,10 +149,10 @@ impl Decoder {
         if self.frame.is_none() {
             let (kind, section) = next_section(&mut reader)?;
             check_kind(kind)?;
-            if kind != BOUNDS {
+            if kind != BOUNDS && kind != COMPLETE {
                 return Err(section.malformed("a first part without bounds"));
             }
-            piece.bounds = Some(self.read_bounds(section)?);
+            piece.bounds = Some(self.read_bounds(section, kind == COMPLETE)?);
         }
         while !reader.is_empty() {
             let (kind, section) = next_section(&mut reader)?;
@@ -157,6 +167,7 @@ impl Decoder {
                 return Err(section.malformed("a chunk without its row, or the reverse"));
             }
             match kind {
+                SALTS => piece.salts.extend(self.read_salts(section)?),
                 HEADERS => piece.headers.extend(self.read_headers(section, &mut budget)?),
                 ROWS => {
                     let table = rows::read(section, &mut counts, &mut budget)?;
@@ -171,15 +182,30 @@ impl Decoder {
         Ok(piece)
     }
 
-    fn read_bounds(&mut self, section: Reader<'_>) -> Result<Bounds, WireError> {
-        let bounds = bounds::read(section)?;
+    fn read_bounds(&mut self, section: Reader<'_>, is_complete: bool) -> Result<Bounds, WireError> {
+        let bounds = bounds::read(section, is_complete)?;
+        let scope = Scope::new(&bounds.from, &bounds.to, &bounds.sites)?;
+        if let Some(complete) = &bounds.complete {
+            complete.check(&bounds.from, &bounds.to)?;
+        }
         self.frame = Some(Frame {
             places: bounds.to.iter().map(|(site, _)| site).collect(),
-            scope: Scope::new(&bounds.from, &bounds.to, &bounds.sites)?,
-            sequence: HeaderSequence::new(&bounds.from, &bounds.to),
+            scope,
+            complete: bounds.complete.clone(),
+            salts: SaltSequence::new(bounds.complete.as_ref()),
+            sequence: HeaderSequence::new(bounds.start(), &bounds.to),
             to: bounds.to.clone(),
         });
         Ok(bounds)
+    }
+
+    fn read_salts(&mut self, section: Reader<'_>) -> Result<Vec<SaltRun>, WireError> {
+        let frame = self.frame.as_mut().expect("bounds were read before");
+        let salts = complete::read_salts(section, &frame.places)?;
+        for run in &salts {
+            frame.salts.check(run, frame.complete.as_ref())?;
+        }
+        Ok(salts)
     }
 
     fn read_headers(
@@ -191,6 +217,7 @@ impl Decoder {
             return Err(section.malformed("headers after rows"));
         }
         let frame = self.frame.as_mut().expect("bounds were read before");
+        frame.salts.finish()?;
         let headers = headers::read(section, &frame.places, budget)?;
         for header in &headers {
             frame.sequence.check(header, &frame.to)?;
@@ -220,6 +247,7 @@ impl Decoder {
         if !goes_on {
             let previous = last.map(|(name, _)| name.as_str());
             check_table(previous, &table.name, &table.columns)?;
+            frame.salts.finish()?;
             frame.sequence.finish()?;
             self.table = Some((table.name.clone(), table.columns.clone()));
             self.n_rows = 0;

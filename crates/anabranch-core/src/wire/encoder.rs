@@ -2,13 +2,18 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use super::complete::{self, SaltWriter};
 use super::headers::HeaderWriter;
 use super::part::{self, Seal};
 use super::rows::{Counts, RowWriter, content_bytes, row_bytes, table_bytes};
-use super::section::{BOUNDS, CHUNK, HEADERS, LONG_ROW, OVERHEAD_BYTES, ROWS, put_section};
+use super::section::{
+    BOUNDS, CHUNK, COMPLETE, HEADERS, LONG_ROW, OVERHEAD_BYTES, ROWS, SALTS, put_section,
+};
 use super::{bounds, long};
 use crate::change::ChangeHeader;
-use crate::delta::{DeltaError, HeaderSequence, RowDelta, Scope, check_table};
+use crate::delta::{
+    Complete, DeltaError, HeaderSequence, RowDelta, SaltRun, SaltSequence, Scope, check_table,
+};
 use crate::limits::{MAX_PART_BYTES, MAX_PART_DECODED_BYTES, MAX_PART_HEADERS, MAX_PARTS};
 use crate::site::SiteId;
 use crate::vector::VersionVector;
@@ -38,7 +43,7 @@ pub enum EncodeError {
     TooManyParts,
 }
 
-/// Writes one delta: first all headers, then table after table its rows.
+/// Writes one delta: of a complete one first its salts, then all headers, then table after table its rows.
 ///
 /// After each call take the finished parts with [`Encoder::take_part`]; a long row leaves
 /// several at once. They are not sealed: [`Encoder::finish`] gives the [`Seal`] that
@@ -47,6 +52,8 @@ pub enum EncodeError {
 pub struct Encoder {
     to: VersionVector,
     scope: Scope,
+    complete: Option<Complete>,
+    salt_sequence: SaltSequence,
     sequence: HeaderSequence,
     /// Index of each site in `to`.
     places: BTreeMap<SiteId, u32>,
@@ -56,6 +63,7 @@ pub struct Encoder {
     counts: Counts,
     /// What their texts and keys grow to when they are read.
     n_grown_bytes: usize,
+    salts: SaltWriter,
     headers: HeaderWriter,
     /// Name and columns of the table under way.
     table: Option<(String, Vec<String>)>,
@@ -81,15 +89,43 @@ impl Encoder {
         to: &VersionVector,
         sites: &[SiteId],
     ) -> Result<Encoder, EncodeError> {
+        Encoder::start(from, to, sites, None)
+    }
+
+    /// Starts a complete delta: what its maker forgot, its vector and dictionary of sites.
+    ///
+    /// # Errors
+    /// [`EncodeError::Delta`] if the floor is above `to`, or a bound is broken.
+    pub fn complete(
+        complete: &Complete,
+        to: &VersionVector,
+        sites: &[SiteId],
+    ) -> Result<Encoder, EncodeError> {
+        Encoder::start(&VersionVector::new(), to, sites, Some(complete))
+    }
+
+    fn start(
+        from: &VersionVector,
+        to: &VersionVector,
+        sites: &[SiteId],
+        complete: Option<&Complete>,
+    ) -> Result<Encoder, EncodeError> {
         let scope = Scope::new(from, to, sites)?;
         let mut content = Vec::new();
         bounds::put(&mut content, from, to, sites);
+        if let Some(complete) = complete {
+            complete.check(from, to)?;
+            complete::put(&mut content, complete, to);
+        }
         let mut body = Vec::new();
-        put_section(&mut body, BOUNDS, &content);
+        put_section(&mut body, if complete.is_some() { COMPLETE } else { BOUNDS }, &content);
         Ok(Encoder {
             to: to.clone(),
             scope,
-            sequence: HeaderSequence::new(from, to),
+            salt_sequence: SaltSequence::new(complete),
+            sequence: HeaderSequence::new(complete.map_or(from, |complete| &complete.floor), to),
+            complete: complete.cloned(),
+            salts: SaltWriter::default(),
             places: (0..).zip(to.iter()).map(|(place, (site, _))| (site, place)).collect(),
             body,
             counts: Counts::default(),
@@ -107,6 +143,22 @@ impl Encoder {
         })
     }
 
+    /// Appends the next salts of a complete delta: by site, then version, all up to the floor.
+    ///
+    /// # Errors
+    /// [`EncodeError::Delta`] if they are not the next ones.
+    ///
+    /// # Panics
+    /// After the first header.
+    pub fn salts(&mut self, run: &SaltRun) -> Result<(), EncodeError> {
+        assert!(self.headers.n_headers() == 0, "salts come before headers");
+        self.salt_sequence.check(run, self.complete.as_ref())?;
+        self.salts.push(run, &self.places);
+        let is_full = self.body.len() + self.salts.len() + MAX_RUN_BYTES > FULL_BYTES
+            || self.salts.n_runs() == MAX_PART_HEADERS;
+        if is_full { self.close_part() } else { Ok(()) }
+    }
+
     /// Appends the next header: by site, then version, none left out.
     ///
     /// # Errors
@@ -116,9 +168,11 @@ impl Encoder {
     /// After the first [`Encoder::table`].
     pub fn header(&mut self, header: &ChangeHeader) -> Result<(), EncodeError> {
         assert!(self.table.is_none(), "headers come before tables");
+        self.salt_sequence.finish()?;
         self.sequence.check(header, &self.to)?;
         self.headers.push(header, &self.places);
-        let is_full = self.body.len() + self.headers.len() + MAX_HEADER_BYTES > FULL_BYTES
+        let n_bytes = self.body.len() + self.salts.len() + self.headers.len();
+        let is_full = n_bytes + MAX_HEADER_BYTES > FULL_BYTES
             || self.headers.n_headers() == MAX_PART_HEADERS
             || self.headers.n_text_bytes() > MAX_PART_DECODED_BYTES / 2;
         if is_full { self.close_part() } else { Ok(()) }
@@ -129,6 +183,7 @@ impl Encoder {
     /// # Errors
     /// [`EncodeError::Delta`] if headers are missing, or the table is not the next by name.
     pub fn table(&mut self, name: &str, columns: &[String]) -> Result<(), EncodeError> {
+        self.salt_sequence.finish()?;
         self.sequence.finish()?;
         self.end_table()?;
         check_table(self.table.as_ref().map(|(name, _)| name.as_str()), name, columns)?;
@@ -183,9 +238,10 @@ impl Encoder {
     /// # Errors
     /// [`EncodeError`]: headers are missing, or too many parts.
     pub fn finish(mut self) -> Result<(Vec<Vec<u8>>, Seal), EncodeError> {
+        self.salt_sequence.finish()?;
         self.sequence.finish()?;
         self.end_table()?;
-        if !self.body.is_empty() || self.headers.n_headers() > 0 {
+        if !self.body.is_empty() || self.headers.n_headers() + self.salts.n_runs() > 0 {
             self.close_part()?;
         }
         let mut delta = [0; 16];
@@ -196,11 +252,20 @@ impl Encoder {
     /// Upper bound of the body's size if it were closed now.
     fn n_pending_bytes(&self) -> usize {
         let table = self.table.as_ref().map_or(0, |(name, columns)| table_bytes(name, columns));
-        self.body.len() + self.headers.len() + table + self.rows.len() + 3 * OVERHEAD_BYTES
+        self.body.len()
+            + self.salts.len()
+            + self.headers.len()
+            + table
+            + self.rows.len()
+            + 3 * OVERHEAD_BYTES
     }
 
     /// Writes what is pending of headers and rows as sections.
     fn close_sections(&mut self) {
+        if self.salts.n_runs() > 0 {
+            let salts = std::mem::take(&mut self.salts);
+            put_section(&mut self.body, SALTS, &salts.finish());
+        }
         if self.headers.n_headers() > 0 {
             let headers = std::mem::take(&mut self.headers);
             self.n_grown_bytes += headers.n_text_bytes();
@@ -283,6 +348,9 @@ impl Encoder {
         Ok(())
     }
 }
+
+/// Most bytes of a run of salts.
+const MAX_RUN_BYTES: usize = 24;
 
 /// Room that a part keeps for one more header: its texts and a dependency on every site.
 const MAX_HEADER_BYTES: usize = crate::limits::MAX_AUTHOR_BYTES

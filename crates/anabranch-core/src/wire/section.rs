@@ -13,6 +13,10 @@ pub(super) const ROWS: u64 = 3;
 pub(super) const LONG_ROW: u64 = 4;
 /// Bytes of the long row before.
 pub(super) const CHUNK: u64 = 5;
+/// Salts up to the floor of a complete delta.
+pub(super) const SALTS: u64 = 6;
+/// Bounds of a complete delta, in the place of [`BOUNDS`].
+pub(super) const COMPLETE: u64 = 21;
 
 /// Kinds that later versions will write, by the name under which this one refuses them.
 const RESERVED: &[(u64, &str)] = &[
@@ -21,7 +25,6 @@ const RESERVED: &[(u64, &str)] = &[
     (18, "an undo image"),
     (19, "a kind state"),
     (20, "a document update"),
-    (21, "a complete cut with its floor"),
 ];
 
 /// Most bytes that a kind and a length take.
@@ -43,7 +46,7 @@ pub(super) fn check_kind(kind: u64) -> Result<(), WireError> {
     if let Some((_, what)) = RESERVED.iter().find(|(reserved, _)| *reserved == kind) {
         return Err(WireError::Unsupported { what });
     }
-    if !(BOUNDS..=CHUNK).contains(&kind) {
+    if !(BOUNDS..=SALTS).contains(&kind) && kind != COMPLETE {
         return Err(WireError::UnknownSection { kind });
     }
     Ok(())

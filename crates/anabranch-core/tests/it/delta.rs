@@ -3,7 +3,8 @@
 use anabranch_core::change::{ChangeHeader, ChangeKind, Dep};
 use anabranch_core::clock::{Chain, Hlc};
 use anabranch_core::delta::{
-    Birth, CellDelta, Delta, DeltaDot, DeltaError, JoinError, RowDelta, SiteIdx, TableDelta, join,
+    Birth, CellDelta, Complete, Delta, DeltaDot, DeltaError, JoinError, RowDelta, SaltRun, SiteIdx,
+    TableDelta, TableFloor, join,
 };
 use anabranch_core::limits::MAX_COLUMN_VERSION;
 use anabranch_core::site::SiteId;
@@ -265,7 +266,31 @@ impl History {
         }
         let columns = vec!["a".to_owned(), "b".to_owned()];
         let tables = vec![TableDelta { name: "t".to_owned(), columns, rows }];
-        Delta { from: low.clone(), to: high.clone(), sites, headers, tables }
+        Delta { from: low.clone(), to: high.clone(), sites, headers, tables, ..Delta::default() }
+    }
+}
+
+impl History {
+    /// What a copy at moment `to` tells that forgot all it could at `floor`.
+    fn complete(&self, floor: usize, to: usize) -> Delta {
+        let mut delta = self.cut(0, to);
+        let low = &self.vectors[floor];
+        let (past, rest) =
+            delta.headers.into_iter().partition(|h| h.version <= low.version(h.site));
+        delta.headers = rest;
+        let past: Vec<ChangeHeader> = past;
+        delta.salts = past
+            .iter()
+            .map(|h| SaltRun { site: h.site, version: h.version, salt: h.salt })
+            .collect();
+        let site = |dot: DeltaDot| random::site(dot.site.0 as u8 + 1);
+        delta.tables[0].rows.retain(|row| {
+            row.causal_length % 2 == 1
+                || row.births.iter().any(|b| b.dot.version > low.version(site(b.dot)))
+        });
+        let table = TableFloor { name: "t".into(), restart_length: 99, is_whole: true };
+        delta.complete = Some(Complete { floor: low.clone(), tables: vec![table] });
+        delta
     }
 }
 
@@ -314,4 +339,71 @@ fn chained_cuts_join_into_the_cut_over_both() {
         assert_eq!(joined, history.cut(from, to), "case {case}: {moments:?}");
         assert_eq!(join(&earlier, &earlier).unwrap(), earlier, "case {case}");
     }
+}
+
+/// The floor of a complete delta counts as its `from`.
+#[test]
+fn complete_deltas_join_by_their_floor() {
+    let mut rng = random::rng(22);
+    for case in 0..300 {
+        let history = History::random(&mut rng, 12);
+        let mut moments: [usize; 4] = std::array::from_fn(|_| rng.random_range(0..=12));
+        moments.sort();
+        let [from, later_from, earlier_to, to] = moments;
+        let check = |earlier: Delta, later: Delta, expected: Delta| {
+            earlier.check_invariants().unwrap();
+            later.check_invariants().unwrap();
+            let joined = join(&earlier, &later).unwrap();
+            joined.check_invariants().unwrap();
+            joined.verify_chains().unwrap();
+            assert_eq!(joined, expected, "case {case}: {moments:?}");
+        };
+        let complete = |floor, to| history.complete(floor, to);
+        check(complete(from, earlier_to), history.cut(later_from, to), complete(from, to));
+        check(history.cut(from, earlier_to), complete(later_from, to), history.cut(from, to));
+        check(complete(from, earlier_to), complete(later_from, to), complete(from, to));
+        // Across a gap nothing joins.
+        let (low, high) = (&history.vectors[earlier_to], &history.vectors[to]);
+        if !high.is_at_or_below(low) {
+            let gap = join(&history.cut(from, earlier_to), &complete(to, to));
+            assert!(matches!(gap, Err(JoinError::NotChained { .. })), "case {case}");
+        }
+    }
+}
+
+#[test]
+fn finds_what_is_broken_in_a_complete_delta() {
+    let history = History::random(&mut random::rng(23), 12);
+    let sound = history.complete(8, 12);
+    sound.check_invariants().unwrap();
+    sound.verify_chains().unwrap();
+    let check = |damage: fn(&mut Delta), expected: &str| {
+        let mut delta = sound.clone();
+        damage(&mut delta);
+        let found = delta.check_invariants().and_then(|()| delta.verify_chains());
+        let found = found.expect_err(expected).to_string();
+        assert!(found.contains(expected), "{found} is not: {expected}");
+    };
+    check(|d| d.from = d.to.clone(), "begins above nothing");
+    check(|d| d.salts.truncate(0), "is missing, or out of place");
+    check(|d| d.salts[0].version = 2, "is missing, or out of place");
+    check(|d| d.salts.push(d.salts[0]), "is missing, or out of place");
+    check(|d| d.salts[0].salt ^= 1, "does not lead to version");
+    check(|d| d.complete.as_mut().unwrap().tables[0].restart_length = 4, "is not odd");
+    check(
+        |d| {
+            let tables = &mut d.complete.as_mut().unwrap().tables;
+            tables.push(tables[0].clone());
+        },
+        "order of their names",
+    );
+    check(
+        |d| {
+            let high = d.to.get(random::site(1)).unwrap();
+            let high = Held { version: high.version + 1, ..high };
+            d.complete.as_mut().unwrap().floor.set(random::site(1), high);
+        },
+        "from is above its to",
+    );
+    check(|d| d.headers.truncate(0), "break off before");
 }

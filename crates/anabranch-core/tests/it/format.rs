@@ -6,7 +6,9 @@
 use ValueRef::{Blob, Integer, Null, Real, Text};
 use anabranch_core::change::{ChangeHeader, ChangeKind};
 use anabranch_core::clock::{Chain, Hlc};
-use anabranch_core::delta::{Birth, CellDelta, Delta, DeltaDot, RowDelta, SiteIdx, TableDelta};
+use anabranch_core::delta::{
+    Birth, CellDelta, Complete, Delta, DeltaDot, RowDelta, SaltRun, SiteIdx, TableDelta, TableFloor,
+};
 use anabranch_core::key::{Affinity, Collation, KeyColumn, fold, pack, unpack};
 use anabranch_core::site::SiteId;
 use anabranch_core::value::{Value, ValueRef};
@@ -122,6 +124,38 @@ fn deltas() {
     let drawn_part = example("part", "the same delta as one part");
     part_head(&drawn_part).unwrap();
     assert_eq!(decode(&[&drawn_part]).unwrap(), delta);
+}
+
+#[test]
+fn complete_deltas() {
+    let mut delta = drawn();
+    let held = delta.to.get(site()).unwrap();
+    let chain = held.chain.next(site(), 2, 9);
+    delta.to.set(site(), Held { version: 2, chain });
+    delta.headers[0].version = 2;
+    delta.salts.push(SaltRun { site: site(), version: 1, salt: 9 });
+    let mut complete = Complete::default();
+    complete.floor.set(site(), held);
+    let table = |name: &str, restart_length, is_whole| TableFloor {
+        name: name.into(),
+        restart_length,
+        is_whole,
+    };
+    complete.tables = vec![table("gone", 5, false), table("note", 3, true)];
+    delta.complete = Some(complete);
+    delta.tables[0].rows.truncate(1);
+    delta.check_invariants().unwrap();
+    delta.verify_chains().unwrap();
+    let written = body(&encode(&delta)[0]).unwrap();
+    let drawn = example("body", "a complete delta of one row");
+    assert_eq!(hex(&written), hex(&drawn));
+    let piece = decode_body(&drawn).unwrap();
+    assert_eq!(
+        (piece.salts, piece.headers, piece.tables),
+        (delta.salts, delta.headers, delta.tables)
+    );
+    assert_eq!(piece.bounds.unwrap().complete, delta.complete);
+    assert_eq!(examples("body").len(), 2, "an example that no test checks");
 }
 
 /// The drawn body with one stretch of bytes replaced: what the decoder says of it.

@@ -2,7 +2,9 @@
 
 use anabranch_core::change::{ChangeHeader, ChangeKind, Dep};
 use anabranch_core::clock::{Chain, Hlc};
-use anabranch_core::delta::{Birth, CellDelta, Delta, DeltaDot, RowDelta, SiteIdx, TableDelta};
+use anabranch_core::delta::{
+    Birth, CellDelta, Complete, Delta, DeltaDot, RowDelta, SaltRun, SiteIdx, TableDelta, TableFloor,
+};
 use anabranch_core::key::pack;
 use anabranch_core::site::SiteId;
 use anabranch_core::value::{Value, ValueRef};
@@ -90,9 +92,23 @@ pub(crate) fn delta(rng: &mut StdRng) -> Delta {
     let mut delta = Delta { sites: sites.clone(), ..Delta::default() };
     let from: Vec<u64> = sites.iter().map(|_| rng.random_range(0..4)).collect();
     let to: Vec<u64> = from.iter().map(|low| low + rng.random_range(1..5)).collect();
+    let mut complete = (rng.random_range(0..3) == 0).then(|| complete(rng));
     for (i, site) in sites.iter().enumerate() {
         let mut chain = Chain(if from[i] == 0 { [0; 16] } else { rng.random() });
-        delta.from.set(*site, Held { version: from[i], chain });
+        if let Some(complete) = &mut complete {
+            chain = Chain::default();
+            for version in 1..=from[i] {
+                let last = delta.salts.last().filter(|last| last.site == *site).copied();
+                let run = last.filter(|_| rng.random()).unwrap_or_else(|| {
+                    delta.salts.push(SaltRun { site: *site, version, salt: rng.random() });
+                    delta.salts[delta.salts.len() - 1]
+                });
+                chain = chain.next(*site, version, run.salt);
+            }
+            complete.floor.set(*site, Held { version: from[i], chain });
+        } else {
+            delta.from.set(*site, Held { version: from[i], chain });
+        }
         for version in from[i] + 1..=to[i] {
             let header = header(rng, *site, version, &sites, &to);
             chain = chain.next(*site, version, header.salt);
@@ -100,12 +116,24 @@ pub(crate) fn delta(rng: &mut StdRng) -> Delta {
         }
         delta.to.set(*site, Held { version: to[i], chain });
     }
+    delta.complete = complete;
     // A foreign origin that authored nothing here.
     delta.sites.push(SiteId::new(b"ab").expect("two bytes are a site"));
     for name in ["a", "b b", "ü\"x"].into_iter().take(rng.random_range(0..=3)) {
         delta.tables.push(table(rng, name, &from, &to));
     }
     delta
+}
+
+/// Tables with restart lengths, and no floor yet.
+fn complete(rng: &mut StdRng) -> Complete {
+    let mut complete = Complete::default();
+    for name in ["a", "m", "ü\"x"].into_iter().take(rng.random_range(0..=3)) {
+        let restart_length = 1 + 2 * rng.random_range(0..300);
+        let is_whole = rng.random();
+        complete.tables.push(TableFloor { name: name.to_owned(), restart_length, is_whole });
+    }
+    complete
 }
 
 fn header(

@@ -48,6 +48,8 @@ fn damaged_bodies_are_refused_or_read() {
                     from: bounds.from,
                     to: bounds.to,
                     sites: bounds.sites,
+                    complete: bounds.complete,
+                    salts: piece.salts,
                     headers: piece.headers,
                     tables: piece.tables,
                 };
@@ -94,8 +96,8 @@ fn what_later_versions_write_is_refused_by_name() {
     check(18, "an undo image, which this version cannot read");
     check(19, "a kind state, which this version cannot read");
     check(20, "a document update, which this version cannot read");
-    check(21, "a complete cut with its floor, which this version cannot read");
-    check(6, "a section of kind 6, which this version does not know");
+    check(7, "a section of kind 7, which this version does not know");
+    check(22, "a section of kind 22, which this version does not know");
     check(0, "a section of kind 0, which this version does not know");
     let mut part = encode(&Default::default()).remove(0);
     part[4] = 2;

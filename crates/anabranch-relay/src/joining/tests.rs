@@ -2,7 +2,9 @@
 
 use anabranch_core::change::{ChangeHeader, ChangeKind};
 use anabranch_core::clock::{Chain, Hlc};
-use anabranch_core::delta::{Birth, CellDelta, RowDelta, SiteIdx, TableDelta};
+use anabranch_core::delta::{
+    Birth, CellDelta, Complete, RowDelta, SaltRun, SiteIdx, TableDelta, TableFloor,
+};
 use anabranch_core::key::pack;
 use anabranch_core::site::SiteId;
 use anabranch_core::value::{Value, ValueRef};
@@ -47,7 +49,46 @@ fn delta(name: u8, first: u64, last: u64) -> Delta {
         sites: vec![site(name)],
         headers: (first..=last).map(header).collect(),
         tables: vec![TableDelta { name: "t".to_string(), columns, rows }],
+        ..Delta::default()
     }
+}
+
+/// All of one site's versions up to `last`, of which those up to `floor` were forgotten.
+fn complete(name: u8, floor: u64, last: u64) -> Delta {
+    let mut delta = delta(name, 1, last);
+    let low = Held { version: floor, chain: delta.chain_at(site(name), floor).unwrap() };
+    let mut complete = Complete::default();
+    complete.floor.set(site(name), low);
+    complete.tables = vec![TableFloor { name: "t".to_string(), restart_length: 3, is_whole: true }];
+    delta.from = VersionVector::new();
+    delta.headers.retain(|header| header.version > floor);
+    delta.salts = vec![SaltRun { site: site(name), version: 1, salt: 3 }];
+    delta.complete = Some(complete);
+    delta.check_invariants().unwrap();
+    delta.verify_chains().unwrap();
+    delta
+}
+
+#[test]
+fn a_complete_delta_begins_anew_where_its_floor_is_not_held() {
+    let run = |arrivals: Vec<Delta>| {
+        let (mut chain, mut held) = (Vec::new(), VersionVector::new());
+        let all = arrivals.into_iter().all(|delta| extend(&mut chain, &mut held, delta));
+        all.then(|| join_chain(chain).unwrap())
+    };
+    // What is held up to the floor: an ordinary delta like any other.
+    let plain = run(vec![delta(1, 1, 4), delta(1, 5, 6)]).unwrap();
+    let over = run(vec![delta(1, 1, 4), complete(1, 3, 6)]).unwrap();
+    assert_eq!((over.complete, &over.to), (None, &plain.to));
+    assert_eq!(over.tables, plain.tables);
+    // Not held: who lacks something takes it in the place of what was before.
+    let anew = run(vec![delta(1, 1, 2), complete(1, 5, 6), delta(1, 7, 8)]).unwrap();
+    anew.check_invariants().unwrap();
+    anew.verify_chains().unwrap();
+    assert_eq!(anew.complete, complete(1, 5, 6).complete);
+    assert_eq!((anew.headers.len(), anew.tables[0].rows.len()), (3, 8));
+    // Something else is before it, which it does not lead to.
+    assert_eq!(run(vec![delta(2, 1, 1), complete(1, 5, 6)]), None);
 }
 
 #[test]

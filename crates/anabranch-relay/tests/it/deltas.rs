@@ -64,6 +64,7 @@ impl Site {
             sites: vec![self.site],
             headers,
             tables: vec![TableDelta { name: "note".to_string(), columns, rows }],
+            ..Delta::default()
         }
     }
 

@@ -173,7 +173,11 @@ impl Carry<'_> {
         let cells = self.cells(former, known.as_ref(), written.as_ref());
         let longest = former.causal_length.max(known.as_ref().map_or(0, |row| row.causal_length));
         // Odd if the row is there, even if not.
-        let causal_length = longest + u64::from((longest % 2 == 1) != written.is_some());
+        let mut causal_length = longest + u64::from((longest % 2 == 1) != written.is_some());
+        if longest % 2 == 0 && written.is_some() {
+            let restart = self.cx.metadata.borrow_mut().restart(self.table.id)?;
+            causal_length = causal_length.max(restart);
+        }
         let has_sentinel = causal_length > 1 || cells.is_empty() || former.has_sentinel;
         self.push(key, known, causal_length, has_sentinel, &cells)
     }

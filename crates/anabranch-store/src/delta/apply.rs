@@ -5,14 +5,14 @@
 //! inside a transaction, and inside another writing statement.
 //!
 //! Order: the bytes and their bounds (the core's decoder), `from` against what is held,
-//! chains, clocks; then headers, then rows as they are decoded, one part at a time. When
+//! chains, clocks; then (of a complete delta) the floor, headers, then rows as they are decoded, one part at a time. When
 //! constraints of this copy refuse rows, all is undone and done again without the changes
 //! that wrote them: these are held.
 
 use std::rc::Rc;
 
 use anabranch_core::change::ChangeHeader;
-use anabranch_core::delta::Delta;
+use anabranch_core::delta::{Delta, SaltRun};
 use anabranch_core::site::SiteId;
 use anabranch_core::value::ValueRef;
 use anabranch_core::vector::VersionVector;
@@ -23,7 +23,7 @@ use anabranch_sqlite::vtab::{Constraint, Cursor, Nothing, OrderTerm, Plan, Table
 use super::error::ChangeName;
 use super::holding::Reason;
 use super::intake::Intake;
-use super::{Applied, DeltaError, held, show, stage};
+use super::{Applied, DeltaError, complete, held, show, stage};
 use crate::atomic::{Bracket, atomically};
 use crate::context::Context;
 use crate::error::{Result, StoreError};
@@ -200,6 +200,7 @@ fn join(cx: &Context, of: u32, parts: &mut Parts<'_>) -> Result<u64> {
             if let Some(bounds) = piece.bounds {
                 start.begin(cx, bounds)?;
             }
+            start.salts.extend(piece.salts);
             start.headers.extend(piece.headers);
             if piece.tables.is_empty() {
                 return Ok(());
@@ -216,30 +217,34 @@ fn join(cx: &Context, of: u32, parts: &mut Parts<'_>) -> Result<u64> {
         Some(intake) => intake,
         None => start.finish(cx)?,
     };
-    Ok(intake.finish())
+    intake.finish()
 }
 
 /// What a delta says before its rows.
 #[derive(Default)]
 struct Start {
     bounds: Bounds,
+    salts: Vec<SaltRun>,
     headers: Vec<ChangeHeader>,
 }
 
 impl Start {
     fn begin(&mut self, cx: &Context, bounds: Bounds) -> Result<()> {
         let ours = cx.metadata.borrow().vector();
-        refuse_missing(&bounds.from, &ours)?;
-        compare_chains(cx, &bounds.from, &ours)?;
+        if bounds.complete.is_none() {
+            refuse_missing(&bounds.from, &ours)?;
+        }
+        compare_chains(cx, bounds.start(), &ours)?;
         self.bounds = bounds;
         Ok(())
     }
 
     /// Checks the headers, writes those that are new, and moves the vector.
     fn finish<'a>(&mut self, cx: &'a Context) -> Result<Intake<'a>> {
-        let Bounds { from, to, sites } = std::mem::take(&mut self.bounds);
+        let Bounds { from, to, sites, complete } = std::mem::take(&mut self.bounds);
         let headers = std::mem::take(&mut self.headers);
-        let delta = Delta { from, to, sites, headers, tables: Vec::new() };
+        let salts = std::mem::take(&mut self.salts);
+        let delta = Delta { from, to, sites, complete, salts, headers, tables: Vec::new() };
         delta.verify_chains().map_err(|error| DeltaError::from(WireError::from(error)))?;
         let ours = cx.metadata.borrow().vector();
         compare_spans(cx, &delta, &ours)?;
@@ -248,12 +253,16 @@ impl Start {
             delta.headers.iter().filter(|header| is_new(header)).cloned().collect();
         refuse_future(&headers, (cx.clock)())?;
         let headers = by_time(headers);
-        let intake = Intake::new(cx, &delta.sites, &headers, &ours)?;
+        let mut intake = Intake::new(cx, &delta.sites, &headers, (&ours, &delta.to))?;
         let after = super::log_position(cx)?;
         cx.delta.applied.replace(Applied { after, tables: Vec::new() });
+        let doubts = !cx.metadata.borrow_mut().floor()?.is_at_or_below(&delta.to);
+        let lacking = complete::begin(cx, &delta, &ours)?;
         if !headers.is_empty() {
             cx.metadata.borrow_mut().append_headers(&headers)?;
         }
+        intake.doubts = doubts;
+        intake.lacking = lacking;
         Ok(intake)
     }
 }
@@ -285,8 +294,9 @@ fn compare_spans(cx: &Context, delta: &Delta, ours: &VersionVector) -> Result<()
     compare_chains(cx, &delta.to, ours)?;
     for (site, held) in ours.iter() {
         // At or below `from` it was compared; above `to`, just now.
-        let is_inside =
-            delta.from.version(site) < held.version && held.version < delta.to.version(site);
+        let is_inside = held.version < delta.to.version(site)
+            && held.version != delta.start().version(site)
+            && held.version > delta.from.version(site);
         if !is_inside {
             continue;
         }

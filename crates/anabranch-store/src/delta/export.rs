@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use anabranch_core::delta::{Birth, CellDelta, DeltaDot, RowDelta, SiteIdx};
+use anabranch_core::delta::{Birth, CellDelta, Complete, DeltaDot, RowDelta, SiteIdx, TableFloor};
 use anabranch_core::key;
 use anabranch_core::site::SiteId;
 use anabranch_core::value::{Value, ValueRef};
@@ -32,7 +32,7 @@ use crate::snapshot;
 /// The delta above `asked`, as sealed parts; `max_bytes` bounds their sum.
 ///
 /// Where `asked` is ahead of this copy, the delta begins at what is held here: `from` is
-/// never above `to`.
+/// never above `to`. To whoever does not hold the floor here it is complete.
 ///
 /// # Errors
 /// [`DeltaError::Uncommitted`], [`DeltaError::SiteReused`], [`DeltaError::TooLarge`].
@@ -72,6 +72,43 @@ fn held_of(cx: &Context, asked: &VersionVector, to: &VersionVector) -> Result<Ve
         from.set(site, Held { version, chain });
     }
     Ok(from)
+}
+
+/// What is said of the floor here to someone who holds `from`; `None` if he holds the floor.
+fn complete_for(cx: &Context, from: &VersionVector) -> Result<Option<Complete>> {
+    let mut metadata = cx.metadata.borrow_mut();
+    let floor = metadata.floor()?;
+    if floor.is_at_or_below(from) {
+        return Ok(None);
+    }
+    let mut restarts = metadata.restarts_by_name()?;
+    drop(metadata);
+    let mut tables: Vec<TableFloor> = Vec::new();
+    for table in super::tables_by_name(cx) {
+        let restart_length = restarts.remove(&table.name).unwrap_or(1);
+        tables.push(TableFloor { name: table.name.clone(), restart_length, is_whole: true });
+    }
+    // Of tables that are not here (any more) nothing is known but this.
+    tables.extend(restarts.into_iter().map(|(name, restart_length)| TableFloor {
+        name,
+        restart_length,
+        is_whole: false,
+    }));
+    tables.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(Some(Complete { floor, tables }))
+}
+
+fn begin_complete(
+    cx: &Context,
+    complete: &Complete,
+    to: &VersionVector,
+    sites: &[SiteId],
+) -> Result<Encoder> {
+    let mut encoder = Encoder::complete(complete, to, sites).map_err(damaged)?;
+    for run in cx.metadata.borrow_mut().salts_to_floor()? {
+        encoder.salts(&run).map_err(damaged)?;
+    }
+    Ok(encoder)
 }
 
 /// A delta being made.
@@ -153,17 +190,29 @@ impl RowCut {
 impl<'a> Cut<'a> {
     fn new(cx: &'a Context, asked: &VersionVector, max_bytes: usize) -> Result<Cut<'a>> {
         let to = cx.metadata.borrow().vector();
-        let from = held_of(cx, asked, &to)?;
-        let headers = cx.metadata.borrow_mut().headers_above(&from)?;
-        let has_held = !headers.is_empty() && super::held::is_any(cx)?;
+        let mut from = held_of(cx, asked, &to)?;
+        let complete = complete_for(cx, &from)?;
+        if complete.is_some() {
+            from = VersionVector::new();
+        }
+        let start = complete.as_ref().map_or(&from, |complete| &complete.floor);
+        let headers = cx.metadata.borrow_mut().headers_above(start)?;
+        let has_rows = !headers.is_empty() || complete.is_some();
+        let has_held = has_rows && super::held::is_any(cx)?;
         let mut sites: Vec<SiteId> = headers.iter().map(|header| header.site).collect();
-        if !headers.is_empty() {
+        if has_rows {
+            if complete.is_some() {
+                sites.extend(to.iter().map(|(site, _)| site));
+            }
             sites.extend(origins(cx)?);
             sites.extend(held::sites(cx, has_held)?);
         }
         sites.sort_unstable();
         sites.dedup();
-        let mut encoder = Encoder::new(&from, &to, &sites).map_err(damaged)?;
+        let mut encoder = match &complete {
+            None => Encoder::new(&from, &to, &sites).map_err(damaged)?,
+            Some(complete) => begin_complete(cx, complete, &to, &sites)?,
+        };
         for header in &headers {
             encoder.header(header).map_err(damaged)?;
         }

@@ -356,6 +356,29 @@ pub(super) fn n_changes(cx: &Context) -> Result<u64> {
     n.map_or(Ok(0), |n| unsigned(n.as_ref()))
 }
 
+/// All changes that are held and not shown.
+pub(crate) fn changes(cx: &Context) -> Result<Vec<ChangeName>> {
+    let sql = "SELECT site, version FROM main.ana_held UNION
+               SELECT site, version FROM main.ana_held_cell";
+    let rows = cx.db.query_rows(sql, &[])?;
+    let change = |row: &Vec<Value>| {
+        let (site, version) = (site(row[0].as_ref())?, unsigned(row[1].as_ref())?);
+        Ok(ChangeName { site, version })
+    };
+    rows.iter().map(change).collect()
+}
+
+/// The keys of all rows of a table of which something is held.
+pub(crate) fn keys(cx: &Context, table: &str) -> Result<Vec<Vec<u8>>> {
+    let sql = "SELECT DISTINCT \"key\" FROM main.ana_held_cell WHERE tbl = ?1";
+    let rows = cx.db.query_rows(sql, &[ValueRef::Text(table.as_bytes())])?;
+    let key = |row: Vec<Value>| match row.into_iter().next() {
+        Some(Value::Blob(key)) => Ok(key),
+        _ => Err(damaged()),
+    };
+    rows.into_iter().map(key).collect()
+}
+
 /// Whether more than `max` operations are held.
 pub(super) fn has_more_than(cx: &Context, max: u64) -> Result<bool> {
     let sql = "SELECT 1 FROM main.ana_held_cell LIMIT 1 OFFSET ?1";

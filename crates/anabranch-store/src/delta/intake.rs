@@ -9,10 +9,10 @@ use anabranch_core::site::SiteId;
 use anabranch_core::value::ValueRef;
 use anabranch_core::vector::VersionVector;
 use anabranch_sqlite::SqlError;
-use hashbrown::HashSet;
 use smallvec::SmallVec;
 
 use super::DeltaError;
+use super::complete::Lacking;
 use super::error::ChangeName;
 use crate::base::quote_text;
 use crate::context::Context;
@@ -28,8 +28,10 @@ use crate::registry::TableInfo;
 use crate::transaction;
 
 mod blame;
+mod doubt;
 
 use blame::mark_held;
+pub(super) use doubt::{columns, listed};
 
 /// Rows after which what they made is written to the log: they come sorted, so waiting
 /// longer saves no block, and what is buffered stays within a processor's cache.
@@ -50,6 +52,10 @@ pub(super) struct Intake<'a> {
     leaves_out: bool,
     /// What comes is held already: nothing of it is skipped or refused.
     is_again: bool,
+    /// Rows of the delta that are not alive here may have been forgotten here.
+    pub(super) doubts: bool,
+    /// What must be known of rows that a complete delta may lack.
+    pub(super) lacking: Option<Lacking>,
 }
 
 /// A site that the delta names.
@@ -70,17 +76,17 @@ struct Target {
 }
 
 impl<'a> Intake<'a> {
-    /// `headers`: the changes that are new here; `ours`: what was held before.
+    /// `headers`: the changes that are new here; `ours`: what was held before, `to`: where the
+    /// delta leads.
     pub(super) fn new(
         cx: &'a Context,
         sites: &[SiteId],
         headers: &[ChangeHeader],
-        ours: &VersionVector,
+        (ours, to): (&VersionVector, &VersionVector),
     ) -> Result<Intake<'a>> {
-        let authors: HashSet<SiteId> = headers.iter().map(|header| header.site).collect();
         let mut named = Vec::with_capacity(sites.len());
         for site in sites {
-            let is_known = ours.version(*site) > 0 || authors.contains(site);
+            let is_known = ours.version(*site) > 0 || to.version(*site) > 0;
             let author = match is_known {
                 true => Some(cx.metadata.borrow_mut().author_of(*site)?),
                 false => None,
@@ -94,7 +100,9 @@ impl<'a> Intake<'a> {
 
     /// To take what is held once more; say its sites by [`Intake::speak`].
     pub(super) fn again(cx: &'a Context) -> Result<Intake<'a>> {
-        Intake::start(cx, Vec::new(), 1, true)
+        let mut intake = Intake::start(cx, Vec::new(), 1, true)?;
+        intake.doubts = true;
+        Ok(intake)
     }
 
     fn start(
@@ -105,7 +113,17 @@ impl<'a> Intake<'a> {
     ) -> Result<Intake<'a>> {
         let db_version = transaction::next_db_version(cx)?;
         let leaves_out = !cx.delta.holding.borrow().is_empty();
-        Ok(Intake { cx, sites, db_version, seq: 0, n_changes, leaves_out, is_again })
+        Ok(Intake {
+            cx,
+            sites,
+            db_version,
+            seq: 0,
+            n_changes,
+            leaves_out,
+            is_again,
+            doubts: false,
+            lacking: None,
+        })
     }
 
     /// Takes another dictionary of sites, all of whose changes are held.
@@ -118,9 +136,18 @@ impl<'a> Intake<'a> {
         Ok(())
     }
 
-    /// The number of changes that are new.
-    pub(super) fn finish(self) -> u64 {
-        self.n_changes
+    /// Ends the delta: looks at the rows that a complete one lacks. The number of changes that
+    /// are new.
+    ///
+    /// # Errors
+    /// Constraints and triggers of the tables, and what befell SQLite.
+    pub(super) fn finish(mut self) -> Result<u64> {
+        if let Some(lacking) = self.lacking.take() {
+            let n_changes = self.n_changes + lacking.n_adopted;
+            lacking.settle(self.cx, self.db_version, &mut self.seq)?;
+            return Ok(n_changes);
+        }
+        Ok(self.n_changes)
     }
 
     /// Merges the rows of one table; a table may come in several pieces.
@@ -131,7 +158,9 @@ impl<'a> Intake<'a> {
     /// # Errors
     /// Names that this copy lacks, and what befell SQLite.
     pub(super) fn table(&mut self, table: &TableDelta) -> Result<()> {
-        if self.n_changes == 0 {
+        if let Some(lacking) = &mut self.lacking {
+            lacking.note(self.cx, table)?;
+        } else if self.n_changes == 0 {
             // All of it is held.
             return Ok(());
         }
@@ -182,6 +211,11 @@ impl<'a> Intake<'a> {
             if self.waits(table, &row, clock.as_ref())? {
                 let is_shown = |dot| !self.is_left_out(dot);
                 self.keep(Some(&target.info), table, row.row, is_shown)?;
+                continue;
+            }
+            if self.is_doubtful(target, &row, clock.as_ref())? {
+                counts[0] += self.insert_fresh(target, table, &mut fresh)?;
+                counts[0] += self.settle_doubt(target, table, &row, clock)?;
                 continue;
             }
             if merge::is_fresh(&row.view(), clock.as_ref()) {

@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 
-use anabranch_core::clock::Chain;
 use anabranch_core::vector::Held;
 
 use super::Metadata;
@@ -48,9 +47,26 @@ impl Metadata {
         if note(report, self.ensure())?.is_none() {
             return Ok(());
         }
+        self.check_floor(report)?;
         self.check_log(report)?;
         for table in self.tables_with_clocks()? {
             self.check_blocks(table, report)?;
+        }
+        Ok(())
+    }
+
+    fn check_floor(&mut self, report: &mut Report<'_>) -> Result<()> {
+        for (author, version) in self.state.floor.clone().iter() {
+            if *version > self.held_of(*author).version {
+                let place = format!("ana_floor, author {}", author.0);
+                error(report, place, "a floor above what is held");
+            }
+        }
+        for (name, length) in self.restarts_by_name()? {
+            if length % 2 == 0 || length > MAX_COLUMN_VERSION {
+                let place = format!("ana_restart, table {name}");
+                error(report, place, "a restart length that is not odd, or out of bounds");
+            }
         }
         Ok(())
     }
@@ -87,8 +103,19 @@ impl Metadata {
         report: &mut Report<'_>,
     ) -> Result<()> {
         let Some(Some(head)) = note(report, self.log.header_of(row))? else { return Ok(()) };
-        let none = Held { version: 0, chain: Chain::default() };
-        let before = held.get(&head.author).copied().unwrap_or(none);
+        let floor = self.state.floor.get(&head.author).copied().unwrap_or(0);
+        if head.version <= floor {
+            // Of the past some headers may be there, and others not.
+            return Ok(());
+        }
+        let before = match held.get(&head.author) {
+            Some(before) => *before,
+            None => {
+                let site = self.author_site(head.author)?;
+                let chain = self.chain_of(site, floor)?.unwrap_or_default();
+                Held { version: floor, chain }
+            }
+        };
         if head.version != before.version + 1 {
             let what = "its change does not follow the one of this author before it";
             error(report, entry_place(row.id), what);

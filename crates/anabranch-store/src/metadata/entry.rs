@@ -34,7 +34,7 @@ use super::mask::Mask;
 use super::record::RecordKind;
 use crate::ids::{LocalDot, Ordinal};
 
-pub(crate) use read::{Entry, KeyOf, decode, first_seq};
+pub(crate) use read::{Entry, KeyOf, decode, first_seq, strip};
 pub(crate) use write::Writer;
 
 const TAG_RECORDS: u8 = 1;

@@ -8,6 +8,7 @@ use anabranch_core::value::ValueRef;
 use anabranch_core::vector::Held;
 
 use super::entry::KeyOf;
+use super::floor::FORGOTTEN;
 use super::header;
 use super::local;
 use super::log::LogRow;
@@ -41,6 +42,7 @@ impl Metadata {
         self.blocks.forget();
         self.n_kept = 0;
         self.numbers.clear();
+        self.restarts = None;
         self.pending_own = None;
         self.tail = Tail::default();
         self.recent = None;
@@ -54,6 +56,7 @@ impl Metadata {
         state.folded = EntryId(self.meta_number("folded")?);
         state.time = Hlc(self.meta_number("time")?);
         self.load_vector(&mut state)?;
+        self.load_floor(&mut state)?;
         state.own_salt = self.salt_at(AuthorId(0), i64::MAX as u64)?;
         self.state = state;
         let last_own = if is_committed { u64::MAX } else { self.committed.last.0 };
@@ -114,7 +117,9 @@ impl Metadata {
         self.blocks.forget();
         let folded = EntryId(self.meta_number("folded")?);
         let is_renewed = self.state.site != Some(self.stored_site()?);
-        if self.is_stale || is_renewed || folded != self.state.folded {
+        let n_forgotten = self.meta_number(FORGOTTEN)?;
+        let is_other = is_renewed || n_forgotten != self.state.n_forgotten;
+        if self.is_stale || is_other || folded != self.state.folded {
             return self.load(true);
         }
         self.state.own_salt = self.salt_at(AuthorId(0), i64::MAX as u64)?;
@@ -192,7 +197,8 @@ impl Metadata {
         };
         let is_new = clock.is_none();
         let number = if is_new { self.next_number(table)? } else { 0 };
-        let outcome = local::apply(&mut clock, kind, columns, at, number);
+        let newborn = local::Newborn { number, restart: self.restart_of(table)? };
+        let outcome = local::apply(&mut clock, kind, columns, at, newborn);
         if is_new {
             self.numbers.insert(table, number + 1);
         }

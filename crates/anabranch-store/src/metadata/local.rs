@@ -22,8 +22,18 @@ pub(crate) struct Outcome {
     pub(crate) is_birth: bool,
 }
 
-/// Applies one operation to the clock of its row; `at` is where its record will stand and
-/// `number` what a row gets that was unknown.
+/// How a row begins a life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Newborn {
+    /// `__crsql_key` of a row that was unknown.
+    pub(crate) number: u64,
+    /// The least causal length of a life of a row that was unknown or dead: odd, above every one
+    /// that was forgotten in the table.
+    pub(crate) restart: u64,
+}
+
+/// Applies one operation to the clock of its row; `at` is where its record will stand, and
+/// `newborn` says how a row begins a life.
 ///
 /// # Panics
 /// For [`RecordKind::Merged`], which is not a local operation.
@@ -32,9 +42,9 @@ pub(crate) fn apply(
     kind: RecordKind,
     columns: &Mask,
     at: Address,
-    number: u64,
+    newborn: Newborn,
 ) -> Outcome {
-    apply_to(clock.get_or_insert_with(RowClock::unknown), kind, columns, at, number)
+    apply_to(clock.get_or_insert_with(RowClock::unknown), kind, columns, at, newborn)
 }
 
 /// As [`apply`], for a clock that is [`RowClock::unknown`] if its row is.
@@ -47,21 +57,22 @@ pub(crate) fn apply_to(
     kind: RecordKind,
     columns: &Mask,
     at: Address,
-    number: u64,
+    newborn: Newborn,
 ) -> Outcome {
     let is_unknown = row.is_unknown();
     if is_unknown {
-        row.number = number;
+        row.number = newborn.number;
     }
+    let restart = newborn.restart;
     match kind {
-        RecordKind::Insert | RecordKind::Update if is_unknown => {
+        RecordKind::Insert | RecordKind::Update if is_unknown && restart <= 1 => {
             first_life(row, columns, at);
             Outcome { has_sentinel: columns.is_empty(), skips_seq: false, is_birth: true }
         }
-        RecordKind::Insert => insert(row, columns, at),
-        RecordKind::Update => update(row, columns, at),
+        RecordKind::Insert if !is_unknown => insert(row, columns, at, restart),
+        RecordKind::Insert | RecordKind::Update => update(row, columns, at, restart),
         RecordKind::Delete => {
-            delete(row, at);
+            delete(row, at, restart);
             Outcome { has_sentinel: true, skips_seq: false, is_birth: true }
         }
         RecordKind::Merged => panic!("a merged record has no local rule"),
@@ -97,46 +108,53 @@ fn first_life(row: &mut RowClock, columns: &Mask, at: Address) {
     row.groups.push(Group { mask, version: 1, at, is_birth: true });
 }
 
-fn insert(row: &mut RowClock, columns: &Mask, at: Address) -> Outcome {
+fn insert(row: &mut RowClock, columns: &Mask, at: Address, restart: u64) -> Outcome {
     let has_sentinel = columns.is_empty() || row.has_sentinel();
     if has_sentinel {
-        raise(row, at);
+        raise(row, at, restart);
     }
     stamp(row, columns, at);
     Outcome { has_sentinel, skips_seq: !has_sentinel, is_birth: has_sentinel }
 }
 
-fn update(row: &mut RowClock, columns: &Mask, at: Address) -> Outcome {
+fn update(row: &mut RowClock, columns: &Mask, at: Address, restart: u64) -> Outcome {
     // A row that lives in the table but is dead here was written past the triggers; the
-    // update shows that it lives.
+    // update shows that it lives; so does one that begins above what was forgotten.
     let has_sentinel = !row.is_alive();
     if has_sentinel {
-        raise(row, at);
+        raise(row, at, restart);
     }
     stamp(row, columns, at);
     Outcome { has_sentinel, skips_seq: false, is_birth: has_sentinel }
 }
 
-/// Deletes: the causal length goes to the next even one and only the sentinel stays.
-pub(crate) fn delete(row: &mut RowClock, at: Address) {
-    row.causal_length += 2 - row.causal_length % 2;
+/// Deletes: the causal length goes to the next even one and only the sentinel stays. A row
+/// that was not known to live dies above what was forgotten.
+pub(crate) fn delete(row: &mut RowClock, at: Address, restart: u64) {
+    row.causal_length = match row.is_alive() {
+        true => row.causal_length + 1,
+        false => (row.causal_length + 2).max(restart + 1),
+    };
     let mask = Mask::of(ColumnId::SENTINEL);
     row.groups = smallvec![Group { mask, version: row.causal_length, at, is_birth: true }];
 }
 
 /// Starts the next life: the causal length goes to the next odd one, former births and the
-/// former sentinel go, columns stay.
-pub(crate) fn raise(row: &mut RowClock, at: Address) {
-    row.causal_length += 1 + row.causal_length % 2;
+/// former sentinel go, columns stay. A row that did not live gets at least `restart`.
+pub(crate) fn raise(row: &mut RowClock, at: Address, restart: u64) {
+    row.causal_length = match row.is_alive() {
+        true => row.causal_length + 2,
+        false => (row.causal_length + 1).max(restart),
+    };
     put_sentinel(row, at);
 }
 
 /// The life of a row that another row's key was changed to: the next one, unless the row
 /// lives and has no sentinel yet; then it goes on in the first life, as in the reference.
-pub(crate) fn arrive(row: &mut RowClock, at: Address) {
+pub(crate) fn arrive(row: &mut RowClock, at: Address, restart: u64) {
     match row.is_alive() && !row.has_sentinel() {
         true => put_sentinel(row, at),
-        false => raise(row, at),
+        false => raise(row, at, restart),
     }
 }
 

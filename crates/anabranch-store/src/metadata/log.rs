@@ -83,6 +83,9 @@ pub(crate) struct Log {
     heads: Kept,
     starts: Kept,
     drop: Kept,
+    raw: Kept,
+    rewrite: Kept,
+    delete: Kept,
 }
 
 impl Log {
@@ -99,6 +102,9 @@ impl Log {
             &mut self.heads,
             &mut self.starts,
             &mut self.drop,
+            &mut self.raw,
+            &mut self.rewrite,
+            &mut self.delete,
         ];
         kept.into_iter().for_each(Kept::clear);
     }
@@ -132,6 +138,9 @@ impl Log {
                  ORDER BY id",
             ),
             drop: Kept::new("UPDATE main.ana_entry SET tbl=NULL, body=NULL WHERE tbl=?1"),
+            raw: Kept::new("SELECT head, body FROM main.ana_entry WHERE id=?1"),
+            rewrite: Kept::new("UPDATE main.ana_entry SET head=?2, body=?3 WHERE id=?1"),
+            delete: Kept::new("DELETE FROM main.ana_entry WHERE id=?1"),
         }
     }
 
@@ -262,10 +271,33 @@ impl Log {
         Head { id: *id, dbv: *dbv, bytes: head, formers: &self.formers }.header().map(Some)
     }
 
+    /// Head and body of a row as they are stored; empty where there is none.
+    pub(super) fn raw(&mut self, id: EntryId) -> Result<(Vec<u8>, Vec<u8>)> {
+        let raw = self.raw.first(&self.db, &[int(id.0)], |row| {
+            let head = read_blob(row, 0, "ana_entry")?.to_vec();
+            Ok((head, read_blob(row, 1, "ana_entry")?.to_vec()))
+        })?;
+        Ok(raw.unwrap_or_default())
+    }
+
+    /// Writes head and body over those of a row; empty: there is none any more.
+    pub(super) fn rewrite(&mut self, id: EntryId, head: &[u8], body: &[u8]) -> Result<()> {
+        self.rewrite.run(&self.db, &[int(id.0), or_null(head), or_null(body)])
+    }
+
+    /// Deletes a row; not the last, whose id says which is the next.
+    pub(super) fn delete(&mut self, id: EntryId) -> Result<()> {
+        self.delete.run(&self.db, &[int(id.0)])
+    }
+
     /// Forgets the records of a table. The rows stay: positions are never used again.
     pub(crate) fn drop_table(&mut self, table: TableId) -> Result<()> {
         self.drop.run(&self.db, &[int(u64::from(table.0))])
     }
+}
+
+fn or_null(bytes: &[u8]) -> ValueRef<'_> {
+    if bytes.is_empty() { ValueRef::Null } else { ValueRef::Blob(bytes) }
 }
 
 fn read_row(

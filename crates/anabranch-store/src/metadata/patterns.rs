@@ -7,7 +7,7 @@
 
 use smallvec::SmallVec;
 
-use super::local::{self, Outcome};
+use super::local::{self, Newborn, Outcome};
 use super::mask::Mask;
 use super::record::RecordKind;
 use super::row_clock::RowClock;
@@ -25,8 +25,9 @@ pub(crate) struct Op<'a> {
     pub(crate) name: u32,
     pub(crate) columns: &'a Mask,
     pub(crate) at: Address,
-    /// What the row gets if it is unknown.
-    pub(crate) number: u64,
+    /// How the row begins a life: its number, and a restart length that is the same for all
+    /// operations these patterns meet.
+    pub(crate) newborn: Newborn,
 }
 
 /// What an operation does to rows of one pattern.
@@ -194,7 +195,7 @@ impl Patterns {
             return self.apply_to_clock(row, op);
         }
         if row.place == UNKNOWN {
-            row.number = op.number;
+            row.number = op.newborn.number;
         }
         let steps = &self.list[row.place as usize].steps;
         let known = steps.iter().position(|step| step.name == op.name && step.kind == op.kind);
@@ -207,7 +208,7 @@ impl Patterns {
 
     fn apply_to_clock(&mut self, row: &mut Slot, op: &Op<'_>) -> Outcome {
         let mut clock = self.clock(row);
-        let outcome = local::apply_to(&mut clock, op.kind, op.columns, op.at, op.number);
+        let outcome = local::apply_to(&mut clock, op.kind, op.columns, op.at, op.newborn);
         self.set(row, &clock);
         outcome
     }
@@ -219,7 +220,7 @@ impl Patterns {
             group.at = Address { entry: EntryId(0), index: i as u32 };
         }
         let own = Address { entry: EntryId(1), index: 0 };
-        let outcome = local::apply_to(&mut clock, op.kind, op.columns, own, op.number);
+        let outcome = local::apply_to(&mut clock, op.kind, op.columns, own, op.newborn);
         let from = |at: Address| if at == own { OWN } else { at.index };
         let from = clock.groups.iter().map(|group| from(group.at)).collect();
         let moves = Moves::of(from, self.n_groups(place));

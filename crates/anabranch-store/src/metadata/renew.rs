@@ -116,7 +116,7 @@ impl Metadata {
         self.fold_tail()?;
         let author = AuthorId(self.make_former("ana_site", "id", "site", site)?);
         let ordinal = Ordinal(self.make_former("crsql_site_id", "ordinal", "site_id", site)?);
-        for table in ["ana_vector", "ana_chain", "ana_salt"] {
+        for table in ["ana_vector", "ana_chain", "ana_salt", "ana_floor"] {
             let sql = format!("UPDATE main.{table} SET author = ?1 WHERE author = 0");
             self.db.execute(&sql, &[int(u64::from(author.0))])?;
         }

@@ -179,7 +179,6 @@ impl Rows {
     }
 
     /// These rows.
-    #[cfg(test)]
     pub(crate) fn of(all: &[BlockRow]) -> Rows {
         let (mut rows, mut slot) = (Rows::default(), Slot::default());
         for (key, clock) in all {

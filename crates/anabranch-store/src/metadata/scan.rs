@@ -363,17 +363,7 @@ fn walk_block(
     from: &[u8],
     covered: &Versions,
 ) -> Result<(Vec<LiveRecord>, Option<Key>)> {
-    let block = match metadata.blocks.load(table, from)? {
-        Some(block) => Some(block),
-        None => metadata.blocks.load_from(table, from)?,
-    };
-    let next = match &block {
-        Some(block) => metadata.blocks.next_first(table, &block.first)?,
-        None => None,
-    };
-    let mut rows = block.map_or_else(Vec::new, |block| block.rows);
-    rows.retain(|row| row.0.as_slice() >= from);
-    metadata.tail.overlay(table, from, next.as_deref(), &mut rows);
+    let (rows, next) = metadata.rows_of_block(table, from)?;
     let mut live = Vec::new();
     for (key, clock) in &rows {
         metadata.live_groups(table, key, clock, &mut live)?;
@@ -435,6 +425,27 @@ impl Metadata {
         Ok(Scan { mode: Mode::Ready(records) })
     }
 
+    /// The clocks of the block in which `from` is or would be, from there on, and of the
+    /// unfolded rows that belong between; the first key of the next block.
+    pub(super) fn rows_of_block(
+        &mut self,
+        table: TableId,
+        from: &[u8],
+    ) -> Result<(Vec<(Key, RowClock)>, Option<Key>)> {
+        let block = match self.blocks.load(table, from)? {
+            Some(block) => Some(block),
+            None => self.blocks.load_from(table, from)?,
+        };
+        let next = match &block {
+            Some(block) => self.blocks.next_first(table, &block.first)?,
+            None => None,
+        };
+        let mut rows = block.map_or_else(Vec::new, |block| block.rows);
+        rows.retain(|row| row.0.as_slice() >= from);
+        self.tail.overlay(table, from, next.as_deref(), &mut rows);
+        Ok((rows, next))
+    }
+
     /// All tables of which there are clocks.
     pub(super) fn tables_with_clocks(&mut self) -> Result<Vec<TableId>> {
         let mut tables: Vec<TableId> = self.tail.tables().collect();
@@ -450,7 +461,7 @@ impl Metadata {
     }
 
     /// What `from` covers, by local author id.
-    fn covered_versions(&mut self, from: &VersionVector) -> Result<Versions> {
+    pub(super) fn covered_versions(&mut self, from: &VersionVector) -> Result<Versions> {
         let mut covered = Versions::new();
         for (site, held) in from.iter() {
             if let Some(author) = self.authors.find(&self.db, site)? {

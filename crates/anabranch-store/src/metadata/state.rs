@@ -35,6 +35,12 @@ pub(crate) struct State {
     pub(crate) own_context: Rc<Versions>,
     /// Salt of the last own change.
     pub(crate) own_salt: Option<u64>,
+    /// At or below this the past may be forgotten.
+    pub(crate) floor: Rc<Versions>,
+    /// How often something was forgotten: others' caches are void when it moves.
+    pub(crate) n_forgotten: u64,
+    /// Cells came through `crsql_changes`: from a peer that no list has.
+    pub(crate) has_unlisted: bool,
 }
 
 /// What is held of another site.
@@ -56,6 +62,9 @@ impl State {
             time: Hlc(0),
             own_context: Rc::default(),
             own_salt: None,
+            floor: Rc::default(),
+            n_forgotten: 0,
+            has_unlisted: false,
         }
     }
 }

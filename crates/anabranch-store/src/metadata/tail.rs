@@ -53,6 +53,12 @@ impl Tail {
         self.tables.keys().copied()
     }
 
+    /// The rows of a table that are unfolded, in no order.
+    pub(crate) fn rows(&self, table: TableId) -> Vec<(Key, RowClock)> {
+        let rows = self.tables.get(&table).into_iter().flatten();
+        rows.map(|(key, clock)| (key.clone(), clock.clone())).collect()
+    }
+
     /// Puts the unfolded rows of a range of keys over the folded ones.
     pub(crate) fn overlay(
         &self,

@@ -226,6 +226,9 @@ impl Metadata {
         buffer: &MergedBuffer,
     ) -> Result<()> {
         self.fold_tail()?;
+        if buffer.records.iter().any(|record| record.dot.is_none() && record.origin != Ordinal(0)) {
+            self.note_unlisted()?;
+        }
         if buffer.is_interleaved() {
             return self.write_in_turn(change, &buffer.apart());
         }
@@ -287,13 +290,15 @@ impl Metadata {
     fn fold_settled(&mut self, rows: &[SettledRow<'_>], at: &[Address]) -> Result<Vec<u32>> {
         let mut numbers = Vec::with_capacity(rows.len());
         for row in rows {
+            // A row that is not known at all is only talked of: a cell of it is listed.
             numbers.push(match row.clock.number {
-                0 => self.take_number(row.table)?,
+                0 if !row.clock.is_unknown() => self.take_number(row.table)?,
                 number => number,
             });
         }
         let place = |i: &u32| (rows[*i as usize].table, rows[*i as usize].key);
-        let mut order: Vec<u32> = (0..rows.len() as u32).collect();
+        let is_known = |i: &u32| !rows[*i as usize].clock.is_unknown();
+        let mut order: Vec<u32> = (0..rows.len() as u32).filter(is_known).collect();
         order.sort_unstable_by(|a, b| place(a).cmp(&place(b)));
         let mut shared = vec![0; rows.len()];
         for one_table in order.chunk_by(|a, b| place(a).0 == place(b).0) {

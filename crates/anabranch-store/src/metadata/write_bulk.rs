@@ -2,7 +2,7 @@
 //! once; then the records go to the log in the order in which they happened.
 
 use super::block_merge::Changes;
-use super::local::{self, Outcome};
+use super::local::{self, Newborn, Outcome};
 use super::patterns::{Op, Patterns, UNKNOWN};
 use super::rows::Slot;
 use super::write::{Addresses, Window, prefix_len, record_kind, stamped, take_seqs};
@@ -32,6 +32,7 @@ struct TableOps<'a> {
     first_number: u64,
     /// For unknown rows that something else than an insert wrote to.
     spare_number: u64,
+    restart: u64,
     wants_place: bool,
     table: TableId,
     /// The error of a write that no copy would take.
@@ -53,7 +54,8 @@ impl<'a> TableOps<'a> {
         };
         let columns = &self.ops.masks[op.mask as usize];
         let at = self.addresses.at[index];
-        Op { kind: record_kind(op.kind), name: op.mask, columns, at, number }
+        let newborn = Newborn { number, restart: self.restart };
+        Op { kind: record_kind(op.kind), name: op.mask, columns, at, newborn }
     }
 
     /// The operations on the i-th key, as places in `order`.
@@ -92,8 +94,8 @@ impl Changes for TableOps<'_> {
             let mut clock = patterns.clock(row);
             for place in range {
                 let index = self.order[place] as usize;
-                let Op { kind, columns, at, number, .. } = self.op(index, clock.is_unknown());
-                let outcome = local::apply_to(&mut clock, kind, columns, at, number);
+                let Op { kind, columns, at, newborn, .. } = self.op(index, clock.is_unknown());
+                let outcome = local::apply_to(&mut clock, kind, columns, at, newborn);
                 self.outcomes[index] = pack(outcome);
             }
             patterns.set(row, &clock);
@@ -150,6 +152,7 @@ impl Metadata {
         for (table, order) in by_table(ops) {
             let (ranks, n_inserts) = insert_ranks(ops, &order);
             let first_number = self.next_number(table)?;
+            let restart = self.restart_of(table)?;
             let (order, starts) = sort(ops, order);
             let wants_place = order.iter().any(|i| ops.ops[*i as usize].key_len != 8);
             let mut changes = TableOps {
@@ -162,6 +165,7 @@ impl Metadata {
                 ranks: &ranks,
                 first_number,
                 spare_number: first_number + n_inserts,
+                restart,
                 wants_place,
                 table,
                 refusal: None,

@@ -5,7 +5,7 @@ use hashbrown::HashMap;
 use smallvec::SmallVec;
 
 use super::entry::Stamp;
-use super::local;
+use super::local::{self, Newborn};
 use super::mask::Mask;
 use super::record::RecordKind;
 use super::row_clock::RowClock;
@@ -90,7 +90,8 @@ impl Metadata {
         let key = ops.key(op);
         let mut clock = self.take_row(batch, op.table, key)?;
         let number = if clock.is_none() { self.take_number(op.table)? } else { 0 };
-        let outcome = local::apply(&mut clock, kind, columns, batch.next_address(), number);
+        let newborn = Newborn { number, restart: self.restart_of(op.table)? };
+        let outcome = local::apply(&mut clock, kind, columns, batch.next_address(), newborn);
         batch.next_seq += u64::from(outcome.skips_seq);
         batch.push(op.table, key, stamped(kind, columns, outcome), outcome.is_birth);
         batch.rows.extend(clock.map(|clock| ((op.table, Key::from_slice(key)), clock)));
@@ -131,9 +132,10 @@ impl Metadata {
         let (table, old_key, new_key) = (from.table, ops.key(from), ops.key(to));
         let changed = &ops.masks[to.mask as usize];
         let sentinel = Mask::of(ColumnId::SENTINEL);
+        let restart = self.restart_of(table)?;
         let mut old = self.take_or_make(batch, table, old_key)?;
         if old_key == new_key {
-            let row = respell(batch, table, new_key, old, changed);
+            let row = respell(batch, (table, new_key), old, changed, restart);
             batch.rows.insert((table, Key::from_slice(new_key)), row);
             return Ok(());
         }
@@ -148,11 +150,11 @@ impl Metadata {
             local::stamp_with(&mut new, versions, at);
         }
         let at = batch.push(table, old_key, sentinel.clone(), true);
-        local::delete(&mut old, at);
+        local::delete(&mut old, at, restart);
         let at = batch.push(table, new_key, sentinel, true);
         match to.kind {
-            LocalKind::RekeyedAnew => local::raise(&mut new, at),
-            _ => local::arrive(&mut new, at),
+            LocalKind::RekeyedAnew => local::raise(&mut new, at, restart),
+            _ => local::arrive(&mut new, at, restart),
         }
         if !changed.is_empty() {
             let at = batch.push(table, new_key, changed.clone(), false);
@@ -167,19 +169,19 @@ impl Metadata {
 /// Another spelling of the same key: a delete and an insert of all columns.
 fn respell(
     batch: &mut Batch,
-    table: TableId,
-    key: &[u8],
+    (table, key): (TableId, &[u8]),
     mut row: RowClock,
     changed: &Mask,
+    restart: u64,
 ) -> RowClock {
     let mut columns = columns_of(&row);
     columns.unite(changed);
     let at = batch.push(table, key, Mask::of(ColumnId::SENTINEL), true);
-    local::delete(&mut row, at);
+    local::delete(&mut row, at, restart);
     let mut all = columns.clone();
     all.insert(ColumnId::SENTINEL);
     let at = batch.push(table, key, all, true);
-    local::raise(&mut row, at);
+    local::raise(&mut row, at, restart);
     local::stamp(&mut row, &columns, at);
     row
 }

@@ -8,6 +8,8 @@ mod altered;
 mod changes_doors;
 mod changes_insert;
 mod changes_scan;
+mod compact;
+mod compact_laws;
 mod conflicts;
 mod connections;
 mod faults;

@@ -173,7 +173,7 @@ impl Intake<'_> {
 
     /// # Errors
     /// The error itself, if the transaction was undone: nothing more can be tried in it.
-    fn blame(
+    pub(super) fn blame(
         &self,
         table: &TableDelta,
         row: &RowDelta,

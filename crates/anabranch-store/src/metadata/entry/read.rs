@@ -1,6 +1,6 @@
 //! Decoding an entry into runs; a record is put together when it is asked for.
 
-use super::superseded::read_superseded;
+use super::superseded::{put_superseded, read_superseded};
 use super::*;
 use crate::buffer::Superseded;
 use crate::ids::AuthorId;
@@ -8,7 +8,7 @@ use crate::limits::{MAX_ENTRY_KEY_BYTES, MAX_ENTRY_RECORDS};
 use crate::metadata::key_code::read_key;
 use crate::metadata::mask_code::read_mask;
 use crate::metadata::stream::Stream;
-use crate::metadata::varint::{Corrupt, Decoded, Reader};
+use crate::metadata::varint::{Corrupt, Decoded, Reader, put};
 
 /// Equal things up to, not with, the record `end`.
 #[derive(Clone, Debug, PartialEq)]
@@ -131,7 +131,61 @@ impl Entry {
 /// row's.
 pub(crate) fn decode(body: &[u8], head_version: u64, dbv: u64) -> Decoded<Entry> {
     let mut reader = Reader::new(body);
-    let form = read_form(&mut reader)?;
+    let mut entry = read_records(&mut reader, head_version, dbv)?;
+    while reader.len() > 0 {
+        check_tag(reader.byte()?, TAG_SUPERSEDED)?;
+        entry.superseded.extend(read_superseded(&mut reader, entry.n_records as usize)?);
+    }
+    Ok(entry)
+}
+
+/// The body of an entry whose row loses its head, with `own_version`, which the head said, and
+/// without the superseded cells that `is_kept` does not choose by their place.
+pub(crate) fn strip(
+    body: &[u8],
+    own_version: Option<u64>,
+    is_kept: impl Fn(usize) -> bool,
+) -> Decoded<Vec<u8>> {
+    let mut reader = Reader::new(body);
+    let entry = read_records(&mut reader, 0, u64::MAX)?;
+    let records = &body[..body.len() - reader.len()];
+    let mut out = Vec::with_capacity(body.len() + 10);
+    let mut start = Reader::new(records);
+    let form = read_form(&mut start)?;
+    match own_version.filter(|_| form & HAS_VERSION == 0) {
+        None => out.extend_from_slice(records),
+        Some(version) => {
+            if form & IS_SINGLE == 0 {
+                start.number32()?;
+                start.number()?;
+            }
+            let before = records.len() - start.len();
+            let at_form = usize::from(form & IS_SINGLE == 0);
+            out.extend_from_slice(&records[..before]);
+            out[at_form] |= HAS_VERSION;
+            put(&mut out, version);
+            out.extend_from_slice(&records[before..]);
+        }
+    }
+    let mut cells = Vec::new();
+    while reader.len() > 0 {
+        check_tag(reader.byte()?, TAG_SUPERSEDED)?;
+        cells.extend(read_superseded(&mut reader, entry.n_records as usize)?);
+    }
+    let mut place = 0;
+    cells.retain(|_| {
+        place += 1;
+        is_kept(place - 1)
+    });
+    if !cells.is_empty() {
+        put_superseded(&mut out, &cells);
+    }
+    Ok(out)
+}
+
+/// Reads the records, up to the first section that follows them.
+fn read_records(reader: &mut Reader<'_>, head_version: u64, dbv: u64) -> Decoded<Entry> {
+    let form = read_form(reader)?;
     let (n_records, first_seq) = match form & IS_SINGLE {
         0 => (reader.number32()?, reader.number()?),
         _ => (1, 0),
@@ -140,10 +194,10 @@ pub(crate) fn decode(body: &[u8], head_version: u64, dbv: u64) -> Decoded<Entry>
         return Err(Corrupt("an entry of too many records, or none"));
     }
     let own_version = if form & HAS_VERSION != 0 { reader.number()? } else { head_version };
-    let ops = read_runs(&mut reader, n_records, 3, |reader, bits| {
+    let ops = read_runs(reader, n_records, 3, |reader, bits| {
         Ok((kind_of(bits), bits & 4 != 0, read_mask(reader)?))
     })?;
-    let seqs = if form & HAS_SEQS != 0 { read_seqs(&mut reader)? } else { Vec::new() };
+    let seqs = if form & HAS_SEQS != 0 { read_seqs(reader)? } else { Vec::new() };
     let ops = place_ops(ops, &seqs, first_seq, n_records)?;
     let mut entry = Entry {
         n_records,
@@ -160,25 +214,21 @@ pub(crate) fn decode(body: &[u8], head_version: u64, dbv: u64) -> Decoded<Entry>
         superseded: Vec::new(),
     };
     if form & HAS_DOTS != 0 {
-        entry.dots = read_runs(&mut reader, n_records, 0, |reader, _| {
+        entry.dots = read_runs(reader, n_records, 0, |reader, _| {
             Ok(LocalDot { author: AuthorId(reader.number32()?), version: reader.number()? })
         })?;
     }
     if form & HAS_ORIGINS != 0 {
         entry.origins =
-            read_runs(&mut reader, n_records, 0, |reader, _| Ok(Ordinal(reader.number32()?)))?;
+            read_runs(reader, n_records, 0, |reader, _| Ok(Ordinal(reader.number32()?)))?;
     }
     if form & HAS_ARRIVALS != 0 {
-        entry.arrivals = read_runs(&mut reader, n_records, 0, |reader, _| {
+        entry.arrivals = read_runs(reader, n_records, 0, |reader, _| {
             let below = reader.number()?;
             dbv.checked_sub(below).ok_or(Corrupt("a db_version below zero"))
         })?;
     }
-    entry.read_keys(&mut reader, form & KEYS)?;
-    while reader.len() > 0 {
-        check_tag(reader.byte()?, TAG_SUPERSEDED)?;
-        entry.superseded.extend(read_superseded(&mut reader, n_records as usize)?);
-    }
+    entry.read_keys(reader, form & KEYS)?;
     Ok(entry)
 }
 
