@@ -83,3 +83,40 @@ fn mixed_doors_give_equal_rows() {
         store.expect("SELECT count(*) FROM ana_check", "0");
     }
 }
+
+/// A change of `crsql_changes` does not say what its writer had seen, and a higher version is no
+/// proof: here the other side wrote twice without knowing of this one. So an overwrite there
+/// is always told, also if its writer had seen the value.
+#[test]
+fn a_higher_version_is_no_proof_of_having_seen() {
+    let schema = "CREATE TABLE t(a INTEGER PRIMARY KEY NOT NULL, b)";
+    let conflicts = "SELECT value, why FROM ana_conflicts";
+    let copies = || {
+        let (a, b) = (Store::with(schema, &["t"]), Store::with(schema, &["t"]));
+        a.run("INSERT INTO t VALUES(1, 'start')");
+        pull(&a, &b);
+        (a, b)
+    };
+    let (a, b) = copies();
+    a.run("UPDATE t SET b = 'a'");
+    a.run("UPDATE t SET b = 'a, later'");
+    b.run("UPDATE t SET b = 'b'");
+    pull(&a, &b);
+    b.expect("SELECT b FROM t", "a, later");
+    b.expect(conflicts, "b|overwritten");
+    // By deltas who meets them later is told too.
+    let (a, b) = copies();
+    a.run("UPDATE t SET b = 'a'");
+    a.run("UPDATE t SET b = 'a, later'");
+    b.run("UPDATE t SET b = 'b'");
+    let between = Store::with(schema, &["t"]);
+    pull(&a, &between);
+    apply(&between, &b);
+    b.expect(conflicts, "b|overwritten");
+    let (a, b) = copies();
+    b.run("UPDATE t SET b = 'seen by a'");
+    pull(&b, &a);
+    a.run("UPDATE t SET b = 'knowing'");
+    pull(&a, &b);
+    b.expect(conflicts, "seen by a|overwritten");
+}
