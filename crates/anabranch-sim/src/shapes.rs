@@ -28,8 +28,7 @@ pub enum Pool {
     Blob,
     /// Blobs as keys.
     BlobKey,
-    /// Keys of several types. Not 5 beside 5.0: REPLACE of the one by the other in an untyped
-    /// column keeps the row's life, so that the spelling stays where it was written.
+    /// Keys of several types, among them numbers spelled as integers and as reals.
     AnyKey,
 }
 
@@ -283,10 +282,11 @@ impl Pool {
                 2 => vec![255],
                 _ => vec![rng.random_range(0..3), 7],
             }),
-            Pool::AnyKey => match rng.random_range(0..8) {
+            Pool::AnyKey => match rng.random_range(0..9) {
                 0 => text(["a", "A", "by trigger"][rng.random_range(0..3)]),
                 1 => Value::Blob(vec![1]),
                 2 => Value::Real(0.5),
+                3 if has_spellings => Value::Real(f64::from(rng.random_range(1..4))),
                 _ => Value::Integer(rng.random_range(1..4)),
             },
         }

@@ -42,8 +42,8 @@ pub(crate) struct CaptureState {
     generation: Cell<u64>,
     /// What the calls before the last one of a trigger brought.
     partial: RefCell<Partial>,
-    /// The key under which a row is about to be written, as the row there spells it.
-    replaced: RefCell<Option<spelling::Replaced>>,
+    /// Keys of rows about to be written over a row that spells its key otherwise.
+    respelled: RefCell<spelling::Respelled>,
 }
 
 impl CaptureState {
@@ -100,6 +100,7 @@ fn table_of(cx: &Context, function: &str, call: &Call<'_>) -> Result<Rc<TableInf
         // Enrolling counts as a change.
         let is_enrolled = cx.is_followed.get();
         look_anew(cx)?;
+        cx.capture.respelled.borrow_mut().clear();
         let n_changes = if is_enrolled { n_changes } else { cx.db.total_changes() };
         cx.capture.checked.set(Some(n_changes));
     }
@@ -184,7 +185,7 @@ fn insert(cx: &Context, table: &Rc<TableInfo>, call: &Call<'_>) -> Result<()> {
 }
 
 fn push_insert(cx: &Context, table: &Rc<TableInfo>, key: &[ValueRef<'_>]) -> Result<()> {
-    if table.has_spellings && spelling::is_changed(cx, table, key)? {
+    if table.has_spellings && spelling::settle(cx, table, key)? {
         return push_respelled(cx, table, key);
     }
     record(cx, table, &[(LocalKind::Insert, key, &table.mask)])
@@ -209,7 +210,9 @@ fn delete(cx: &Context, table: &Rc<TableInfo>, call: &Call<'_>) -> Result<()> {
 }
 
 fn push_delete(cx: &Context, table: &Rc<TableInfo>, key: &[ValueRef<'_>]) -> Result<()> {
-    cx.capture.replaced.take();
+    if table.has_spellings {
+        spelling::settle(cx, table, key)?;
+    }
     if has_null(key) {
         // Written while capture stood aside: no clock knows the row.
         return Ok(());
@@ -265,22 +268,26 @@ fn push_update(
         return record(cx, table, &[(LocalKind::Insert, new, &table.mask)]);
     }
     refuse_null(table, new)?;
-    if table.has_spellings && folds_alike(table, new, old)? {
-        return push_respelled(cx, table, new);
+    let mut arrival = LocalKind::Rekeyed;
+    if table.has_spellings {
+        spelling::settle(cx, table, old)?;
+        if spelling::settle(cx, table, new)? {
+            arrival = LocalKind::RekeyedAnew;
+        }
+        if folds_alike(table, new, old)? {
+            return push_respelled(cx, table, new);
+        }
     }
     let none = Mask::new();
-    let arrival = match table.has_spellings && spelling::is_replaced(cx, table, new)? {
-        true => LocalKind::RekeyedAnew,
-        false => LocalKind::Rekeyed,
-    };
     record(cx, table, &[(LocalKind::Rekey, old, &none), (arrival, new, mask)])
 }
 
 fn folds_alike(table: &TableInfo, new: &[ValueRef<'_>], old: &[ValueRef<'_>]) -> Result<bool> {
-    let fold = |key: &[ValueRef<'_>]| {
-        key::fold(key, &table.key_columns).map_err(|error| bad_key(table, &error))
-    };
-    Ok(fold(new)? == fold(old)?)
+    Ok(fold(table, new)? == fold(table, old)?)
+}
+
+fn fold(table: &TableInfo, key: &[ValueRef<'_>]) -> Result<Vec<u8>> {
+    key::fold(key, &table.key_columns).map_err(|error| bad_key(table, &error))
 }
 
 fn has_null(key: &[ValueRef<'_>]) -> bool {

@@ -5,17 +5,20 @@
 //! what does not fit goes before it, in calls that only add to what the last one finishes:
 //! `ana_internal_key(token, first, values…)` and `ana_internal_compare(token, first, pairs…)`.
 //!
-//! A key column whose index takes several spellings for one (NOCASE, RTRIM) needs a fourth,
-//! `BEFORE INSERT`: REPLACE reports the row it replaces to no trigger, and its spelling would
-//! be gone. It hands over what is there under the new key: `ana_internal_old(token, key…)`.
-//! Updates of any key that has spellings have the same, `BEFORE UPDATE OF` the key's columns.
+//! A key whose index takes several spellings for one (NOCASE, RTRIM; 5 and 5.0 where no affinity
+//! converts) needs two more, `BEFORE INSERT` and `BEFORE UPDATE OF` the key's columns: REPLACE
+//! reports the row it replaces to no trigger, and its spelling would be gone. Where a row
+//! is there that spells the new key otherwise, they call `ana_internal_old(token, key…)`.
+//! Of a bulk insert into an untyped key that costs a fifth (integers: a seek in the key's index
+//! that finds nothing) or a fourteenth (texts and blobs, which need no seek there), counted in
+//! instructions of SQLite 3.54. Tables whose keys have one spelling each have none of it.
 //!
 //! A stored text that differs from the one made here says that the table was altered.
 
-use anabranch_core::key::{Collation, is_spelling_unique};
+use anabranch_core::key::{Affinity, Collation, is_spelling_unique};
 
 use crate::base::quote_name;
-use crate::shape::TableShape;
+use crate::shape::{KeyShape, TableShape};
 
 /// Most arguments of a function in every SQLite (SQLITE_MAX_FUNCTION_ARG before 3.48).
 pub(crate) const MAX_ARGS: usize = 127;
@@ -47,7 +50,7 @@ impl TriggerTexts {
                 [format!("old.{name}"), format!("new.{name}")]
             })
             .collect();
-        let writer = Writer { token, max_args };
+        let writer = Writer { token, max_args, from: String::new() };
         let text = |kind: &str, event: &str, calls: String| {
             let name = quote_name(&format!("{}__crsql_{kind}", table.name));
             let on = quote_name(&table.name);
@@ -56,19 +59,19 @@ impl TriggerTexts {
         let insert = writer.calls("crsql_internal_ins", &new_key, &[]);
         let update = writer.calls("crsql_internal_upd", &both, &pairs);
         let delete = writer.calls("crsql_internal_del", &old_key, &[]);
-        let is_collated = table.key.iter().any(|part| part.column.collation != Collation::Binary);
         let key_columns: Vec<_> = table.key.iter().map(|part| part.column).collect();
-        let told = |is_needed: bool, kind: &str, event: &str| match is_needed
-            && table.key.len() < max_args
-        {
-            true => text(kind, event, writer.old_key(table)),
-            false => String::new(),
+        let before = |kind: &str, event: &str| match is_spelling_unique(&key_columns) {
+            true => String::new(),
+            false => {
+                let writer = Writer { token, max_args, from: spelled_otherwise(table) };
+                text(kind, event, writer.calls("ana_internal_old", &new_key, &[]))
+            }
         };
         let names: Vec<String> = table.key.iter().map(|part| quote_name(&part.name)).collect();
         let of_key = format!("BEFORE UPDATE OF {}", names.join(", "));
         TriggerTexts {
-            before: told(is_collated, "btrig", "BEFORE INSERT"),
-            before_key: told(!is_spelling_unique(&key_columns), "ktrig", &of_key),
+            before: before("btrig", "BEFORE INSERT"),
+            before_key: before("ktrig", &of_key),
             insert: text("itrig", "AFTER INSERT", insert),
             update: text("utrig", "AFTER UPDATE", update),
             delete: text("dtrig", "AFTER DELETE", delete),
@@ -95,9 +98,38 @@ fn key_values(table: &TableShape, row: &str) -> Vec<String> {
     table.key.iter().map(|part| format!("{row}.{}", quote_name(&part.name))).collect()
 }
 
+/// The row that is there under the key of the one that comes, if it spells it otherwise: what
+/// follows the columns of a SELECT. The table has another name in it, for it may be called `new`.
+fn spelled_otherwise(table: &TableShape) -> String {
+    let is_untyped = |part: &KeyShape| part.column.affinity == Affinity::Blob;
+    let is_collated = |part: &KeyShape| part.column.collation != Collation::Binary;
+    let (mut same, mut otherwise, mut numbers) = (Vec::new(), Vec::new(), Vec::new());
+    for part in &table.key {
+        let name = quote_name(&part.name);
+        same.push(format!("ana_there.{name} = new.{name}"));
+        if is_untyped(part) {
+            otherwise.push(format!("typeof(ana_there.{name}) <> typeof(new.{name})"));
+            // Numbers come before all texts. Decided once, before the seek.
+            numbers.push(format!("new.{name} < ''"));
+        }
+        if is_collated(part) {
+            otherwise.push(format!("ana_there.{name} COLLATE BINARY <> new.{name}"));
+        }
+    }
+    let (on, same) = (quote_name(&table.name), same.join(" AND "));
+    let otherwise = otherwise.join(" OR ");
+    let mut text = format!(" FROM {on} AS ana_there WHERE {same} AND ({otherwise})");
+    if !table.key.iter().any(is_collated) {
+        text += &format!(" AND ({})", numbers.join(" OR "));
+    }
+    text
+}
+
 struct Writer {
     token: i64,
     max_args: usize,
+    /// What follows each call: nothing, or the rows it is made for.
+    from: String,
 }
 
 impl Writer {
@@ -119,18 +151,6 @@ impl Writer {
         text.trim_end().to_string()
     }
 
-    /// What is there under the key of the row that comes; NULL without a row.
-    fn old_key(&self, table: &TableShape) -> String {
-        let names: Vec<String> = table.key.iter().map(|part| quote_name(&part.name)).collect();
-        let same: Vec<String> = names.iter().map(|name| format!("{name} = new.{name}")).collect();
-        let (on, same) = (quote_name(&table.name), same.join(" AND "));
-        let values: Vec<String> =
-            names.iter().map(|name| format!("(SELECT {name} FROM {on} WHERE {same})")).collect();
-        let mut text = String::new();
-        self.call(&mut text, "ana_internal_old", None, &values);
-        text.trim_end().to_string()
-    }
-
     fn parts(&self, text: &mut String, function: &str, values: &[String], size: usize) {
         for (index, part) in values.chunks(size).enumerate() {
             self.call(text, function, Some(index * size), part);
@@ -141,6 +161,6 @@ impl Writer {
         let mut arguments = vec![self.token.to_string()];
         arguments.extend(first.map(|first| first.to_string()));
         arguments.extend_from_slice(values);
-        *text += &format!("SELECT {function}({}); ", arguments.join(", "));
+        *text += &format!("SELECT {function}({}){}; ", arguments.join(", "), self.from);
     }
 }

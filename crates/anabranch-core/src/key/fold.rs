@@ -8,6 +8,8 @@ use crate::limits::MAX_KEY_COLUMNS;
 use crate::value::{Value, ValueRef};
 
 const SIGN: u64 = 1 << 63;
+/// The least integer, as a real.
+const LEAST: f64 = i64::MIN as f64;
 
 /// The folded key of values: equal bytes if and only if the table's key index takes the
 /// keys for equal. Memcmp order of folded keys is the order of clock blocks.
@@ -20,7 +22,7 @@ const SIGN: u64 = 1 << 63;
 ///
 /// # Errors
 /// [`KeyError::WrongCount`], [`KeyError::WrongType`] (NULL anywhere; not an integer in a
-/// rowid column).
+/// rowid column; -2^63 as a real where affinity makes integers of all other reals like it).
 pub fn fold(values: &[ValueRef<'_>], columns: &[KeyColumn]) -> Result<Vec<u8>, KeyError> {
     let mut folded = Vec::with_capacity(9 * values.len());
     fold_into(values, columns, &mut folded)?;
@@ -56,6 +58,12 @@ fn append(
     for (index, (value, column)) in values.iter().zip(columns).enumerate() {
         let stored = stored(*value, column.affinity);
         let value = match stored.as_ref() {
+            ValueRef::Real(LEAST) if !column.is_rowid && has_integers(column.affinity) => {
+                return Err(KeyError::WrongType {
+                    index,
+                    found: "the real -9223372036854775808.0",
+                });
+            }
             ValueRef::Real(real) => fold_real(real),
             other => other,
         };
@@ -168,7 +176,7 @@ fn each_value<'k>(
 /// rowid columns, and columns of binary collation whose affinity leaves one spelling.
 ///
 /// INTEGER and NUMERIC columns leave one but for -2^63, which stays a real if it came as
-/// one; the spelling of that one key is taken to be the integer's.
+/// one; that key is refused.
 pub fn is_spelling_unique(columns: &[KeyColumn]) -> bool {
     columns.iter().all(|column| {
         column.is_rowid
@@ -199,6 +207,11 @@ fn stored(value: ValueRef<'_>, affinity: Affinity) -> Stored<'_> {
         | (ValueRef::Integer(_), Affinity::Integer | Affinity::Numeric) => Stored::AsGiven(value),
         _ => Stored::Converted(apply_affinity(value, affinity)),
     }
+}
+
+/// Whether a real without a fraction becomes an integer there.
+fn has_integers(affinity: Affinity) -> bool {
+    matches!(affinity, Affinity::Integer | Affinity::Numeric)
 }
 
 /// A real as its key index compares it: a number without a fraction is an integer, NaN is

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use anabranch_core::key::{Affinity, Collation, KeyColumn, apply_affinity, fold, unfold};
+use anabranch_core::key::{Affinity, Collation, KeyColumn, KeyError, apply_affinity, fold, unfold};
 use anabranch_core::value::{Value, ValueRef};
 use rand::RngExt;
 use rand::rngs::StdRng;
@@ -260,7 +260,14 @@ fn folds_as_a_unique_index_compares() {
         for _ in 0..200 {
             let values: Vec<Value> = columns.iter().map(|_| key_value(&mut rng)).collect();
             let refs: Vec<ValueRef<'_>> = values.iter().map(Value::as_ref).collect();
-            let folded = fold(&refs, &key).unwrap();
+            let folded = match fold(&refs, &key) {
+                Ok(folded) => folded,
+                // The one number that would have two spellings in a numeric column.
+                Err(KeyError::WrongType { found: "the real -9223372036854775808.0", .. }) => {
+                    continue;
+                }
+                Err(error) => panic!("case {case}: {error}"),
+            };
             let is_new = known.insert(folded, values.clone()).is_none();
             let bound: Vec<Bound<'_>> = values.iter().map(Bound).collect();
             let n = db.execute(&insert, rusqlite::params_from_iter(bound)).unwrap();

@@ -1,66 +1,80 @@
 //! Spellings of a key that its index takes for one: 'a' and 'A' under NOCASE, 5 and 5.0.
 //!
-//! INSERT OR REPLACE may change a live row's spelling, and SQLite reports the row it replaces
-//! to no trigger. Collated keys have a BEFORE trigger that tells what was there. An untyped
-//! key has none, for it would cost every insert: there a real that is an integer (5.0) over a
-//! live row is taken for another spelling, and an integer for the same. So 5 over 5.0 keeps
-//! the row's life, and its spelling stays here until the row is written anew.
-//! UPDATE OR REPLACE of a key is told by a BEFORE trigger on the key's columns, which costs other
-//! updates nothing.
+//! INSERT OR REPLACE and UPDATE OR REPLACE may change a live row's spelling, and SQLite reports
+//! the row they replace to no trigger. So a BEFORE trigger (`triggers.rs`) notes a key that is
+//! about to be written over another spelling of it, and the AFTER trigger of that write finds the
+//! note. Invariant: a note is true of the row that is there now, or belongs to no write any more:
+//! whatever ends or respells a row settles what was noted of its key.
 
+use std::collections::VecDeque;
 use std::rc::Rc;
 
-use anabranch_core::key::{self, Affinity, Collation};
 use anabranch_core::value::{Value, ValueRef};
 use anabranch_sqlite::function::Call;
 
+use super::partial;
 use crate::context::Context;
 use crate::error::Result;
+use crate::limits::MAX_NOTED_SPELLINGS;
 use crate::registry::TableInfo;
-use crate::transaction;
 
-/// The key under which a row is about to be written, as a row that is there spells it.
-pub(super) struct Replaced {
+/// What BEFORE triggers noted in this statement, and no write has taken up.
+///
+/// More than one: triggers of somebody's may write between ours, and writes that are ignored
+/// leave theirs behind.
+#[derive(Default)]
+pub(super) struct Respelled(VecDeque<Noted>);
+
+struct Noted {
     /// Of its table.
     token: i64,
-    there: Vec<Value>,
+    /// As the row that comes spells it.
+    key: Vec<Value>,
+    folded: Vec<u8>,
 }
 
-/// `ana_internal_old(token, key…)`: what is there under the key that comes, or NULLs.
+impl Respelled {
+    /// Forgets all: another statement runs.
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+}
+
+/// `ana_internal_old(token, key…)`: a row is there that spells the key otherwise.
 pub(super) fn note(cx: &Context, table: &Rc<TableInfo>, call: &Call<'_>) -> Result<()> {
-    let there: Vec<Value> = (1..call.len()).map(|i| call.arg(i).into()).collect();
-    let is_there = there.len() == table.key.len() && !matches!(there.first(), Some(Value::Null));
-    let replaced = Replaced { token: table.token, there };
-    cx.capture.replaced.replace(is_there.then_some(replaced));
+    let n_key = table.key.len();
+    if call.len() == 1 + n_key {
+        return super::with_values(call, n_key, |key| push(cx, table, key));
+    }
+    let partial = partial::finish(cx, table, call, n_key, 0)?;
+    push(cx, table, &partial.keys())
+}
+
+fn push(cx: &Context, table: &TableInfo, key: &[ValueRef<'_>]) -> Result<()> {
+    let folded = super::fold(table, key)?;
+    let mut noted = cx.capture.respelled.borrow_mut();
+    if noted.0.len() >= MAX_NOTED_SPELLINGS {
+        noted.0.pop_front();
+    }
+    let key = key.iter().map(|value| Value::from(*value)).collect();
+    noted.0.push_back(Noted { token: table.token, key, folded });
     Ok(())
 }
 
-/// Whether what was noted spells the key that was written otherwise.
-pub(super) fn is_replaced(cx: &Context, table: &TableInfo, new: &[ValueRef<'_>]) -> Result<bool> {
-    let noted = cx.capture.replaced.take();
-    // A write that was ignored may have left the note.
-    let Some(Replaced { there, .. }) = noted.filter(|noted| noted.token == table.token) else {
+/// Whether the row that is now under `key` took the place of one that spelled it otherwise.
+/// Nothing is noted of the key any more.
+pub(super) fn settle(cx: &Context, table: &TableInfo, key: &[ValueRef<'_>]) -> Result<bool> {
+    let mut noted = cx.capture.respelled.borrow_mut();
+    if noted.0.is_empty() || super::has_null(key) {
         return Ok(false);
-    };
-    let is_same = there.iter().zip(new).all(|(there, new)| there.as_ref().is_same(*new));
-    let there: Vec<ValueRef<'_>> = there.iter().map(Value::as_ref).collect();
-    Ok(!is_same && super::folds_alike(table, new, &there)?)
-}
-
-/// Whether a row that was inserted took the place of one that spelled its key otherwise.
-pub(super) fn is_changed(cx: &Context, table: &TableInfo, new: &[ValueRef<'_>]) -> Result<bool> {
-    let is_collated = table.key_columns.iter().any(|c| c.collation != Collation::Binary);
-    if is_collated {
-        return is_replaced(cx, table, new);
     }
-    let has_respelled = table.key_columns.iter().zip(new).any(|(column, value)| {
-        let is_untyped = column.affinity == Affinity::Blob && column.collation == Collation::Binary;
-        is_untyped && matches!(value, ValueRef::Real(real) if real.fract() == 0.0)
+    let folded = super::fold(table, key)?;
+    let mut is_respelled = false;
+    noted.0.retain(|noted| {
+        let is_of_key = noted.token == table.token && noted.folded == folded;
+        let is_same = || noted.key.iter().zip(key).all(|(noted, new)| noted.as_ref().is_same(*new));
+        is_respelled |= is_of_key && is_same();
+        !is_of_key
     });
-    if !has_respelled {
-        return Ok(false);
-    }
-    let key = key::fold(new, &table.key_columns).map_err(|error| super::bad_key(table, &error))?;
-    let clock = transaction::row_clock(cx, table.id, &key)?;
-    Ok(clock.is_some_and(|clock| clock.is_alive()))
+    Ok(is_respelled)
 }

@@ -2,17 +2,11 @@
 
 use anabranch_sqlite::Embedded;
 
-use crate::support::Store;
+use crate::support::{Store, give};
 
 const SCHEMA: &str = "CREATE TABLE t(a INTEGER PRIMARY KEY NOT NULL, b, c)";
 const CONFLICTS: &str =
     "SELECT hex(pk), \"column\", value, why FROM ana_conflicts ORDER BY 1, 2, 3";
-
-fn give(from: &Store, to: &Store) {
-    let vector = to.rows("SELECT ana_version_vector()").concat();
-    let delta = from.rows(&format!("SELECT hex(ana_export('{vector}'))")).concat();
-    to.run(&format!("SELECT ana_apply(x'{delta}')"));
-}
 
 #[test]
 fn each_reason() {

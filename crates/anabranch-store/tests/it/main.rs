@@ -20,3 +20,4 @@ mod rebuilt;
 mod refusals;
 mod savepoints;
 mod shapes;
+mod spellings;

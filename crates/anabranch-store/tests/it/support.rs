@@ -93,3 +93,10 @@ fn show(value: ValueRef<'_>) -> String {
         }
     }
 }
+
+/// All that `to` lacks, as a delta.
+pub(crate) fn give(from: &Store, to: &Store) {
+    let vector = to.rows("SELECT ana_version_vector()").concat();
+    let delta = from.rows(&format!("SELECT hex(ana_export('{vector}'))")).concat();
+    to.run(&format!("SELECT ana_apply(x'{delta}')"));
+}
