@@ -66,6 +66,16 @@ impl Call<'_> {
         value.unwrap_or_else(|_| poison::unwind_out_of_memory())
     }
 
+    /// Argument `index` if it is an integer, from 0.
+    ///
+    /// # Panics
+    /// Past the last argument.
+    #[inline]
+    pub fn integer(&self, index: usize) -> Option<i64> {
+        // SAFETY: arguments live as long as the call.
+        unsafe { raw_value::integer(self.args[index]) }
+    }
+
     /// Whether two arguments are the same value of the same type, as
     /// [`ValueRef::is_same`] has it; without memory for a text, as [`Call::arg`].
     ///
@@ -153,6 +163,8 @@ unsafe extern "C" fn call<F>(
     // SAFETY: the context of this call.
     unsafe {
         match result {
+            // What SQLite has of a function that tells no result.
+            Ok(Value::Null) => {}
             Ok(value) => raw_value::set_result(context, value.as_ref()),
             Err(error) => raw_value::set_error(context, &error),
         }

@@ -49,24 +49,52 @@ pub(crate) unsafe fn argument<'a>(value: *mut ffi::sqlite3_value) -> Result<Valu
 pub(crate) unsafe fn are_same(
     a: *mut ffi::sqlite3_value,
     b: *mut ffi::sqlite3_value,
-) -> Result<bool> {
-    // SAFETY: the caller's promise, for each call.
+) -> std::result::Result<bool, NoMemory> {
+    // SAFETY: the caller's promise, for each call. Asking for the length may convert to UTF-8;
+    // asking for the bytes then converts nothing.
     unsafe {
         let kind = ffi::sqlite3_value_type(a);
         if kind != ffi::sqlite3_value_type(b) {
             return Ok(false);
         }
         match kind {
-            ffi::SQLITE_NULL => Ok(true),
             ffi::SQLITE_INTEGER => Ok(ffi::sqlite3_value_int64(a) == ffi::sqlite3_value_int64(b)),
-            _ => Ok(match (argument(a)?, argument(b)?) {
-                // Of unequal lengths no byte is read.
-                (ValueRef::Text(a), ValueRef::Text(b)) | (ValueRef::Blob(a), ValueRef::Blob(b)) => {
-                    a == b
+            ffi::SQLITE_FLOAT => Ok(ffi::sqlite3_value_double(a) == ffi::sqlite3_value_double(b)),
+            ffi::SQLITE_NULL => Ok(true),
+            _ => {
+                let n_bytes = ffi::sqlite3_value_bytes(a);
+                if n_bytes != ffi::sqlite3_value_bytes(b) {
+                    return Ok(false);
                 }
-                (a, b) => a.is_same(b),
-            }),
+                let start = |value| match kind {
+                    ffi::SQLITE_TEXT => ffi::sqlite3_value_text(value),
+                    _ => ffi::sqlite3_value_blob(value).cast(),
+                };
+                let (a, b, n_bytes) = (start(a), start(b), n_bytes.max(0) as usize);
+                if a.is_null() || b.is_null() {
+                    // As for [`text`] and [`blob`].
+                    let is_empty = n_bytes == 0 && kind == ffi::SQLITE_BLOB;
+                    return if is_empty { Ok(true) } else { Err(NoMemory) };
+                }
+                Ok(slice::from_raw_parts(a, n_bytes) == slice::from_raw_parts(b, n_bytes))
+            }
         }
+    }
+}
+
+/// SQLite had no memory to convert a text.
+pub(crate) struct NoMemory;
+
+/// An argument that is an integer.
+///
+/// # Safety
+/// As [`argument`].
+#[inline]
+pub(crate) unsafe fn integer(value: *mut ffi::sqlite3_value) -> Option<i64> {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let is_integer = ffi::sqlite3_value_type(value) == ffi::SQLITE_INTEGER;
+        is_integer.then(|| ffi::sqlite3_value_int64(value))
     }
 }
 

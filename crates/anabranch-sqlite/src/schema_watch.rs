@@ -21,8 +21,8 @@ const SQL: &str = "SELECT 1 FROM main.sqlite_master WHERE 0";
 /// Watches the schemas of a connection.
 #[derive(Default)]
 pub struct SchemaWatch {
-    /// `None`: not compiled, so nothing is known.
-    statement: Cell<Option<Statement>>,
+    /// `None`: not compiled, so nothing is known. Boxed: it is taken out and put back each time.
+    statement: Cell<Option<Box<Statement>>>,
     /// How often SQLite had compiled it anew when last asked.
     n_recompiled: Cell<c_int>,
 }
@@ -41,9 +41,9 @@ impl SchemaWatch {
         Ok(())
     }
 
-    fn compile(&self, db: &Db) -> Result<Statement> {
+    fn compile(&self, db: &Db) -> Result<Box<Statement>> {
         self.n_recompiled.set(NEVER_ASKED);
-        db.prepare(SQL)
+        db.prepare(SQL).map(Box::new)
     }
 
     /// Whether a schema may have changed since this was last asked; `true` the first time.
