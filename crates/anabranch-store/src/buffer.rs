@@ -59,6 +59,15 @@ impl LocalBuffer {
         &self.arena[op.key_start as usize..(op.key_start + op.key_len) as usize]
     }
 
+    /// Whether the keys ascend, those of eight bytes as numbers.
+    pub(crate) fn is_sorted(&self) -> bool {
+        if self.ops.iter().all(|op| op.key_len == 8) && self.arena.len() == 8 * self.ops.len() {
+            let numbers = self.arena.as_chunks::<8>().0.iter();
+            return numbers.map(|key| u64::from_be_bytes(*key)).is_sorted_by(|a, b| a < b);
+        }
+        self.ops.is_sorted_by(|a, b| self.key(a) < self.key(b))
+    }
+
     /// Whether nothing is in it.
     pub(crate) fn is_empty(&self) -> bool {
         self.ops.is_empty()
@@ -101,13 +110,25 @@ impl LocalBuffer {
     /// Makes room for `n` operations whose keys take at most `key_bytes` together.
     ///
     /// # Errors
-    /// SQLITE_NOMEM.
+    /// SQLITE_NOMEM; nothing is cut off then.
+    #[inline]
     pub(crate) fn reserve(&mut self, n: usize, key_bytes: usize) -> Result<()> {
+        let (ops, arena) = (&self.ops, &self.arena);
+        let has_ops = ops.capacity() - ops.len() >= n;
+        if has_ops && arena.capacity() - arena.len() >= key_bytes {
+            return Ok(());
+        }
+        self.grow(n, key_bytes)
+    }
+
+    #[cold]
+    fn grow(&mut self, n: usize, key_bytes: usize) -> Result<()> {
         let has_room = self.ops.try_reserve(n).and(self.arena.try_reserve(key_bytes));
         has_room.map_err(|_| SqlError::out_of_memory().into())
     }
 
     /// Appends an operation whose key the caller appended to the arena, from `key_start` on.
+    #[inline]
     pub(crate) fn push(&mut self, table: TableId, kind: LocalKind, mask: &Mask, key_start: usize) {
         let mask = self.mask_index(mask);
         self.ops.push(LocalOp {
@@ -119,10 +140,15 @@ impl LocalBuffer {
         });
     }
 
+    #[inline]
     fn mask_index(&mut self, mask: &Mask) -> u32 {
-        if self.masks.last() == Some(mask) {
-            return self.masks.len() as u32 - 1;
+        match self.masks.last() == Some(mask) {
+            true => self.masks.len() as u32 - 1,
+            false => self.find_mask(mask),
         }
+    }
+
+    fn find_mask(&mut self, mask: &Mask) -> u32 {
         let recent = self.masks.len().saturating_sub(MAX_MASKS_COMPARED);
         let known = self.masks[recent..].iter().rposition(|known| known == mask);
         let index = known.map_or(self.masks.len(), |index| recent + index);

@@ -86,11 +86,8 @@ pub(crate) fn register(cx: &Rc<Context>) -> std::result::Result<(), SqlError> {
 
 /// The table whose trigger calls, once everything that may have changed is looked at.
 fn table_of(cx: &Context, function: &str, call: &Call<'_>) -> Result<Rc<TableInfo>> {
-    let token = match call.is_empty() {
-        false => call.arg(0),
-        true => ValueRef::Null,
-    };
-    let ValueRef::Integer(token) = token else {
+    let token = if call.is_empty() { None } else { call.integer(0) };
+    let Some(token) = token else {
         return Err(StoreError::Refused(format!(
             "{function}: the token must be an integer; only triggers call this"
         )));
@@ -188,7 +185,7 @@ fn push_insert(cx: &Context, table: &Rc<TableInfo>, key: &[ValueRef<'_>]) -> Res
     if table.has_spellings && spelling::settle(cx, table, key)? {
         return push_respelled(cx, table, key);
     }
-    record(cx, table, &[(LocalKind::Insert, key, &table.mask)])
+    record(cx, table, LocalKind::Insert, key, &table.mask)
 }
 
 /// Another spelling of the same key: it travels with a birth, so the row is born anew.
@@ -217,7 +214,7 @@ fn push_delete(cx: &Context, table: &Rc<TableInfo>, key: &[ValueRef<'_>]) -> Res
         // Written while capture stood aside: no clock knows the row.
         return Ok(());
     }
-    record(cx, table, &[(LocalKind::Delete, key, &Mask::new())])
+    record(cx, table, LocalKind::Delete, key, &Mask::new())
 }
 
 fn update(cx: &Context, table: &Rc<TableInfo>, call: &Call<'_>) -> Result<()> {
@@ -235,7 +232,7 @@ fn update(cx: &Context, table: &Rc<TableInfo>, call: &Call<'_>) -> Result<()> {
             if mask.is_empty() {
                 return Ok(());
             }
-            let op = |key: &[ValueRef<'_>]| record(cx, table, &[(LocalKind::Update, key, &mask)]);
+            let op = |key: &[ValueRef<'_>]| record(cx, table, LocalKind::Update, key, &mask);
             return with_values(call, n_key, op);
         }
         return with_values(call, 2 * n_key, |keys| push_update(cx, table, keys, &mask));
@@ -262,10 +259,10 @@ fn push_update(
         return Ok(());
     }
     if is_same_key {
-        return record(cx, table, &[(LocalKind::Update, new, mask)]);
+        return record(cx, table, LocalKind::Update, new, mask);
     }
     if has_null(old) {
-        return record(cx, table, &[(LocalKind::Insert, new, &table.mask)]);
+        return record(cx, table, LocalKind::Insert, new, &table.mask);
     }
     refuse_null(table, new)?;
     let mut arrival = LocalKind::Rekeyed;
@@ -279,7 +276,11 @@ fn push_update(
         }
     }
     let none = Mask::new();
-    record(cx, table, &[(LocalKind::Rekey, old, &none), (arrival, new, mask)])
+    if !cx.capture.is_outrun.get() {
+        return push(cx, table, &[(LocalKind::Rekey, old, &none), (arrival, new, mask)]);
+    }
+    record_outrun(cx, table, LocalKind::Rekey, old, &none)?;
+    record_outrun(cx, table, arrival, new, mask)
 }
 
 fn folds_alike(table: &TableInfo, new: &[ValueRef<'_>], old: &[ValueRef<'_>]) -> Result<bool> {
@@ -308,33 +309,43 @@ fn bad_key(table: &TableInfo, error: &key::KeyError) -> StoreError {
     StoreError::Refused(format!("table {}: {error}", table.name))
 }
 
-/// Appends what a trigger told.
+/// Appends what a trigger told of one row.
 ///
 /// Where triggers of somebody's fire before ours, they may have written to the same row, and
 /// that was told first: what is told now is older. Then only what the table shows counts.
+#[inline]
 fn record(
     cx: &Context,
     table: &Rc<TableInfo>,
-    ops: &[(LocalKind, &[ValueRef<'_>], &Mask)],
+    kind: LocalKind,
+    key: &[ValueRef<'_>],
+    mask: &Mask,
 ) -> Result<()> {
-    if !cx.capture.is_outrun.get() {
-        return push(cx, table, ops);
+    match cx.capture.is_outrun.get() {
+        false => push(cx, table, &[(kind, key, mask)]),
+        true => record_outrun(cx, table, kind, key, mask),
     }
+}
+
+fn record_outrun(
+    cx: &Context,
+    table: &Rc<TableInfo>,
+    kind: LocalKind,
+    key: &[ValueRef<'_>],
+    mask: &Mask,
+) -> Result<()> {
     let none = Mask::new();
-    for (kind, key, mask) in ops {
-        match (kind, is_there(cx, table, key)?) {
-            (LocalKind::Insert | LocalKind::Update, true) => push(cx, table, &[(*kind, key, mask)]),
-            // The columns may have been told under a key that came between.
-            (LocalKind::Rekeyed | LocalKind::RekeyedAnew, true) => {
-                push(cx, table, &[(LocalKind::Insert, key, &table.mask)])
-            }
-            (LocalKind::Delete | LocalKind::Rekey, false) => {
-                push(cx, table, &[(LocalKind::Delete, key, &none)])
-            }
-            _ => Ok(()),
-        }?;
+    match (kind, is_there(cx, table, key)?) {
+        (LocalKind::Insert | LocalKind::Update, true) => push(cx, table, &[(kind, key, mask)]),
+        // The columns may have been told under a key that came between.
+        (LocalKind::Rekeyed | LocalKind::RekeyedAnew, true) => {
+            push(cx, table, &[(LocalKind::Insert, key, &table.mask)])
+        }
+        (LocalKind::Delete | LocalKind::Rekey, false) => {
+            push(cx, table, &[(LocalKind::Delete, key, &none)])
+        }
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 fn is_there(cx: &Context, table: &Rc<TableInfo>, key: &[ValueRef<'_>]) -> Result<bool> {
@@ -346,10 +357,11 @@ fn is_there(cx: &Context, table: &Rc<TableInfo>, key: &[ValueRef<'_>]) -> Result
 }
 
 /// Appends operations: all of them or, after an error, none.
-pub(crate) fn push(
+#[inline]
+pub(crate) fn push<const N: usize>(
     cx: &Context,
     table: &TableInfo,
-    ops: &[(LocalKind, &[ValueRef<'_>], &Mask)],
+    ops: &[(LocalKind, &[ValueRef<'_>], &Mask); N],
 ) -> Result<()> {
     let mut transaction = cx.transaction.borrow_mut();
     if !transaction.takes_local() {
@@ -358,11 +370,9 @@ pub(crate) fn push(
         transaction = cx.transaction.borrow_mut();
     }
     let local = &mut transaction.local;
-    let mut key_bytes = 0;
-    for (_, key, _) in ops {
-        key_bytes += key.iter().map(bytes_of).sum::<usize>();
-    }
-    local.reserve(ops.len(), key_bytes)?;
+    let bytes_of_key =
+        |(_, key, _): &(_, &[ValueRef<'_>], _)| key.iter().map(bytes_of).sum::<usize>();
+    local.reserve(N, ops.iter().map(bytes_of_key).sum())?;
     let before = local.len();
     for (kind, values, mask) in ops {
         let start = local.arena.len();
@@ -377,6 +387,7 @@ pub(crate) fn push(
 }
 
 /// Most bytes that folding makes of a value.
+#[inline]
 fn bytes_of(value: &ValueRef<'_>) -> usize {
     match value {
         // A number that becomes text has at most 24 characters.

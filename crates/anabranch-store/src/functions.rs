@@ -119,7 +119,7 @@ fn increment_and_get_seq(cx: &Context, _: &Call<'_>) -> Result<Value> {
     transaction::flush(cx)?;
     let mut transaction = cx.transaction.borrow_mut();
     let seq = transaction.change.next_seq;
-    transaction.change.next_seq += 1;
+    transaction.change_mut().next_seq += 1;
     Ok(integer(seq))
 }
 
@@ -281,7 +281,7 @@ fn author(cx: &Context, call: &Call<'_>) -> Result<Value> {
 
 fn message(cx: &Context, call: &Call<'_>) -> Result<Value> {
     let message = text_argument(call.arg(0), "ana_message", MAX_MESSAGE_BYTES)?;
-    cx.transaction.borrow_mut().change.message = message;
+    cx.transaction.borrow_mut().change_mut().message = message;
     Ok(Value::Null)
 }
 

@@ -34,8 +34,8 @@ use marks::Marks;
 /// The state of the present transaction; empty outside one.
 #[derive(Default)]
 pub(crate) struct Transaction {
-    /// The own change being made.
-    pub(crate) change: PendingChange,
+    /// The own change being made; marks share it until it changes.
+    pub(crate) change: Rc<PendingChange>,
     pub(crate) local: LocalBuffer,
     pub(crate) merged: MergedBuffer,
     /// SQLite will tell the end of this transaction.
@@ -110,6 +110,11 @@ pub(crate) fn register(cx: &Rc<Context>) -> std::result::Result<(), SqlError> {
 }
 
 impl Transaction {
+    /// The own change, to be changed.
+    pub(crate) fn change_mut(&mut self) -> &mut PendingChange {
+        Rc::make_mut(&mut self.change)
+    }
+
     /// Whether anything was written that is no change yet.
     pub(crate) fn has_writes(&self) -> bool {
         !self.local.ops.is_empty()
@@ -239,7 +244,7 @@ pub(crate) fn next_db_version(cx: &Context) -> Result<u64> {
 /// Raises the pending `db_version` to at least `version` and returns it.
 pub(crate) fn raise_db_version(cx: &Context, version: u64) -> Result<u64> {
     let next = next_db_version(cx)?.max(version);
-    cx.transaction.borrow_mut().change.db_version = next;
+    cx.transaction.borrow_mut().change_mut().db_version = next;
     Ok(next)
 }
 
@@ -280,7 +285,7 @@ impl Work {
         }
         let n_marks = transaction.marks.len();
         transaction.flushing = Some(Flushing { n_marks, is_lost: false });
-        let mut change = transaction.change.clone();
+        let mut change = PendingChange::clone(&transaction.change);
         change.author = cx.author.borrow().clone();
         change.closes_at = closes_at;
         Ok(Some(Work {
@@ -305,7 +310,7 @@ impl Work {
 
     fn give_back_written(mut self, transaction: &mut Transaction) {
         self.change.closes_at = None;
-        transaction.change = self.change;
+        transaction.change = Rc::new(self.change);
         if let Some((local, merged)) = transaction.marks.flushed() {
             self.local.truncate(local);
             self.merged.truncate(merged);

@@ -78,7 +78,7 @@ impl Past {
         let places = self.places(cx, table)?;
         let defaults = defaults(cx, table, shape)?;
         let carry = Carry { cx, table, places, defaults };
-        cx.transaction.borrow_mut().change.is_edit = true;
+        cx.transaction.borrow_mut().change_mut().is_edit = true;
         let mut scan =
             cx.metadata.borrow_mut().scan_above(&VersionVector::new(), &HashMap::new())?;
         let mut row: Option<Former> = None;
@@ -245,7 +245,8 @@ impl Carry<'_> {
         transaction::make_room(self.cx, Buffered::Merged)?;
         let db_version = transaction::raise_db_version(self.cx, 0)?;
         let first_seq = {
-            let change = &mut self.cx.transaction.borrow_mut().change;
+            let mut transaction = self.cx.transaction.borrow_mut();
+            let change = transaction.change_mut();
             let first = change.next_seq;
             change.next_seq += u64::from(mask.len());
             first

@@ -55,10 +55,14 @@ impl Mask {
     /// Adds a column.
     pub(crate) fn insert(&mut self, column: ColumnId) {
         let (word, bit) = (usize::from(column.0) / 64, column.0 % 64);
-        if self.words.len() <= word {
-            self.words.resize(word + 1, 0);
+        match self.words.get_mut(word) {
+            Some(bits) => *bits |= 1 << bit,
+            None if word == 0 => *self = Mask::of_word(1 << bit),
+            None => {
+                self.words.resize(word + 1, 0);
+                self.words[word] |= 1 << bit;
+            }
         }
-        self.words[word] |= 1 << bit;
     }
 
     /// Removes a column.

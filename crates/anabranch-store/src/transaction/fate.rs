@@ -22,7 +22,7 @@ pub(super) struct Fate {
     cx: Rc<Context>,
     /// The pending change as it was when the transaction began: a `db_version` or message
     /// may have been set before.
-    at_begin: RefCell<PendingChange>,
+    at_begin: RefCell<Rc<PendingChange>>,
 }
 
 impl Fate {
@@ -30,8 +30,7 @@ impl Fate {
         Fate { cx: cx.clone(), at_begin: RefCell::default() }
     }
 
-    fn mark(&self) -> Mark {
-        let transaction = self.cx.transaction.borrow();
+    fn mark(&self, transaction: &Transaction) -> Mark {
         Mark {
             epoch: transaction.marks.epoch(),
             local: transaction.local.len(),
@@ -118,8 +117,9 @@ impl TransactionFate for Fate {
 
     fn savepoint(&self, level: i32) {
         if let Ok(level) = usize::try_from(level) {
-            let mark = self.mark();
-            self.cx.transaction.borrow_mut().marks.set(level, mark);
+            let mut transaction = self.cx.transaction.borrow_mut();
+            let mark = self.mark(&transaction);
+            transaction.marks.set(level, mark);
         }
     }
 

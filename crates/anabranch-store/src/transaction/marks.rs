@@ -5,6 +5,8 @@
 //! epoch in which marks stand, the operations up to the newest of them are saved: going
 //! back to a mark brings back what SQLite takes out of the log again.
 
+use std::rc::Rc;
+
 use crate::buffer::{LocalBuffer, LocalLen, MergedBuffer};
 use crate::metadata::PendingChange;
 
@@ -26,7 +28,7 @@ pub(super) struct Mark {
     pub(super) local: LocalLen,
     /// Merged records.
     pub(super) merged: usize,
-    pub(super) change: PendingChange,
+    pub(super) change: Rc<PendingChange>,
     /// `crsql_rows_impacted`.
     pub(super) impacted: u64,
     pub(super) has_failed: bool,
