@@ -5,6 +5,9 @@ pub(crate) const MAX_ENTRY_RECORDS: usize = 4096;
 /// Bytes of a clock block: four fit a page of 4096; above 1,002 SQLite spills a row of a
 /// WITHOUT ROWID table to overflow pages.
 pub(crate) const MAX_BLOCK_BYTES: usize = 980;
+/// Bytes up to which blocks are filled with rows that are new: the rest is room for two or three
+/// updates of all of them, each a group more for the pattern, so that blocks need not be cut.
+pub(crate) const MAX_FILLED_BYTES: usize = MAX_BLOCK_BYTES - 24;
 /// Rows of a clock block: what is decoded to find one key.
 pub(crate) const MAX_BLOCK_ROWS: usize = 128;
 /// Clock blocks that are read ahead of those being merged: what one query is spread over.

@@ -16,6 +16,7 @@
 //! So rows that were written alike cost their key, and what no run describes.
 
 mod edit;
+mod edit_all;
 
 use std::cmp::Ordering;
 use std::ops::Range;
@@ -28,6 +29,7 @@ use super::row_clock::{Group, RowClock};
 use super::rows::{BlockRow, Rows, address, compare};
 use super::stream::{Stream, packed_at, put_packed, put_stream};
 use super::varint::{Corrupt, Decoded, Reader, put};
+use crate::ids::Key;
 use crate::limits::{MAX_BLOCK_GROUPS, MAX_BLOCK_MASK_WORDS, MAX_BLOCK_ROWS};
 
 /// Row counts and places of rows are kept in bytes, and places of patterns in seven bits.
@@ -49,6 +51,8 @@ pub(crate) struct Encoder {
     members: Members,
     values: Vec<u64>,
     beside: Vec<u64>,
+    /// Addresses that rows had, group by group.
+    former: Vec<u64>,
 }
 
 impl Encoder {
@@ -203,8 +207,9 @@ fn put_places(out: &mut Vec<u8>, places: &[u8], n_patterns: usize) {
 /// A block whose parts are found, but whose rows are not built.
 pub(crate) struct Parts<'a> {
     pub(crate) n_rows: usize,
-    /// The bytes up to the patterns, and those of the numbers.
+    /// The bytes up to the patterns, those of the places, and those of the numbers.
     key_bytes: &'a [u8],
+    place_bytes: &'a [u8],
     number_bytes: &'a [u8],
     keys: Keys<'a>,
     patterns: SmallVec<[RowClock; 4]>,
@@ -248,22 +253,50 @@ impl<'a> Parts<'a> {
         };
         let key_bytes = &body[..body.len() - reader.len()];
         let patterns = read_patterns(&mut reader, n_rows)?;
+        let start = reader.rest();
         let places = Places::read(&mut reader, n_rows, patterns.len())?;
+        let place_bytes = &start[..start.len() - reader.len()];
         let start = reader.rest();
         let numbers = Stream::read(&mut reader, n_rows)?;
         let number_bytes = &start[..start.len() - reader.len()];
         let rest = reader;
-        Ok(Parts { n_rows, key_bytes, number_bytes, keys, patterns, places, numbers, rest })
+        Ok(Parts {
+            n_rows,
+            key_bytes,
+            place_bytes,
+            number_bytes,
+            keys,
+            patterns,
+            places,
+            numbers,
+            rest,
+        })
     }
 
     /// The pattern of each row.
     fn all_places(&self) -> Decoded<[u8; MAX_BLOCK_ROWS]> {
-        let (mut all, mut n_placed) = ([0; MAX_BLOCK_ROWS], 0);
-        self.places.each(self.n_rows, self.patterns.len(), |place| {
-            all[n_placed] = place as u8;
-            n_placed += 1;
-        })?;
-        Ok(all)
+        let mut all = [0; MAX_BLOCK_ROWS];
+        let places = &mut all[..self.n_rows];
+        match &self.places {
+            Places::One => return Ok(all),
+            Places::Packed { width, bytes } => {
+                let packed = |row: usize| packed_at(bytes, *width, row) as u8;
+                places.iter_mut().enumerate().for_each(|(row, place)| *place = packed(row));
+            }
+            Places::Runs(runs) => {
+                let (mut reader, mut done) = (*runs, 0);
+                while done < places.len() {
+                    let (more, place) = (reader.number()?, reader.number()?);
+                    let end = done + more as usize + 1;
+                    places[done..end].fill(place.min(u64::from(u8::MAX)) as u8);
+                    done = end;
+                }
+            }
+        }
+        match places.iter().all(|place| usize::from(*place) < self.patterns.len()) {
+            true => Ok(all),
+            false => Err(Corrupt("a pattern that is not there")),
+        }
     }
 }
 
@@ -323,32 +356,6 @@ impl<'a> Places<'a> {
             Places::Packed { width, bytes }
         };
         Ok(places)
-    }
-
-    /// Calls `take` with the pattern of each row, in order.
-    fn each(&self, n_rows: usize, n_patterns: usize, mut take: impl FnMut(usize)) -> Decoded<()> {
-        let mut checked = |place: u64| {
-            if place >= n_patterns as u64 {
-                return Err(Corrupt("a pattern that is not there"));
-            }
-            take(place as usize);
-            Ok(())
-        };
-        match self {
-            Places::One => (0..n_rows).try_for_each(|_| checked(0)),
-            Places::Packed { width, bytes } => {
-                (0..n_rows).try_for_each(|row| checked(packed_at(bytes, *width, row)))
-            }
-            Places::Runs(runs) => {
-                let (mut reader, mut done) = (*runs, 0);
-                while done < n_rows as u64 {
-                    let (more, place) = (reader.number()?, reader.number()?);
-                    (0..=more).try_for_each(|_| checked(place))?;
-                    done += more + 1;
-                }
-                Ok(())
-            }
-        }
     }
 }
 
@@ -476,16 +483,11 @@ fn decode_keys(first: &[u8], parts: &Parts<'_>, rows: &mut Rows) -> Decoded<()> 
 pub(crate) fn find(first: &[u8], body: &[u8], key: &[u8]) -> Decoded<Option<RowClock>> {
     let parts = Parts::read(body)?;
     let Some(row) = find_key(first, &parts, key)? else { return Ok(None) };
-    let n_patterns = parts.patterns.len();
-    let mut counts: SmallVec<[usize; 4]> = SmallVec::from_elem(0, n_patterns);
-    let (mut at, mut place, mut rank) = (0, 0, 0);
-    parts.places.each(parts.n_rows, n_patterns, |pattern| {
-        if at == row {
-            (place, rank) = (pattern, counts[pattern]);
-        }
-        counts[pattern] += 1;
-        at += 1;
-    })?;
+    let places = &parts.all_places()?[..parts.n_rows];
+    let place = usize::from(places[row]);
+    let rank = places[..row].iter().filter(|other| usize::from(**other) == place).count();
+    let mut counts: SmallVec<[usize; 4]> = SmallVec::from_elem(0, parts.patterns.len());
+    places.iter().for_each(|place| counts[usize::from(*place)] += 1);
     let mut rest = parts.rest;
     for (pattern, count) in parts.patterns.iter().zip(&counts).take(place) {
         for _ in &pattern.groups {
@@ -499,6 +501,18 @@ pub(crate) fn find(first: &[u8], body: &[u8], key: &[u8]) -> Decoded<Option<RowC
         group.at = address(stream.at(rank, clock.number)?);
     }
     Ok(Some(clock))
+}
+
+/// The last key of a block of number keys, if it is below `key`.
+pub(crate) fn last_number_below(first: &[u8], body: &[u8], key: &[u8]) -> Decoded<Option<Key>> {
+    if as_number(key).is_none() || as_number(first).is_none() {
+        return Ok(None);
+    }
+    let parts = Parts::read(body)?;
+    match parts.keys {
+        Keys::Numbers(_) => Ok(Some(parts.last_key(first)?).filter(|last| last.as_slice() < key)),
+        Keys::Others(_) => Ok(None),
+    }
 }
 
 fn find_key(first: &[u8], parts: &Parts<'_>, key: &[u8]) -> Decoded<Option<usize>> {

@@ -7,17 +7,21 @@
 //! many columns written at different times) is a block of its own, which SQLite spills.
 
 use std::cmp::Ordering;
+use std::ops::Range;
+
+use smallvec::SmallVec;
 
 use super::block::{self, Parts};
 use super::block_walk::Walk;
 use super::blocks::{Blocks, Raw, place};
 use super::key_code::shared_len;
-use super::patterns::{Patterns, UNKNOWN};
+use super::local::Outcome;
+use super::patterns::{Op, Patterns, UNKNOWN};
 use super::rows::{Rows, Slot, compare, first_not};
 use super::sql::damaged;
 use crate::error::Result;
 use crate::ids::{Key, TableId};
-use crate::limits::{MAX_BLOCK_BYTES, MAX_BLOCK_ROWS};
+use crate::limits::{MAX_BLOCK_BYTES, MAX_BLOCK_ROWS, MAX_FILLED_BYTES};
 
 /// Changes of rows of one table, by ascending key.
 pub(crate) trait Changes {
@@ -27,6 +31,18 @@ pub(crate) trait Changes {
     fn key(&self, i: usize) -> &[u8];
     /// Changes the i-th.
     fn apply(&mut self, i: usize, row: &mut Slot, patterns: &mut Patterns);
+    /// The operation that all changes of a range are, each on its row, if they are alike in all
+    /// but their addresses and numbers. `are_unknown`: so are the rows.
+    fn alike(&self, _range: Range<usize>, _are_unknown: bool) -> Option<Op<'_>> {
+        None
+    }
+    /// Address and number of the i-th, if it is alike with others: the number is for a row that
+    /// is unknown.
+    fn place(&self, _i: usize) -> (u64, u64) {
+        unreachable!("no changes are alike")
+    }
+    /// Tells what came of the i-th, which was alike with others.
+    fn came_out(&mut self, _i: usize, _outcome: Outcome) {}
     /// Whether [`Changes::placed`] is wanted.
     fn wants_place(&self) -> bool {
         false
@@ -84,7 +100,9 @@ impl Blocks {
                 let parts = Parts::read(&block.body).map_err(is_broken)?;
                 (end, is_dense) = self.end_of_block(&mut walk, &block, &parts, changes, done)?;
                 pending.read.push(block.first.clone());
-                if self.edit(&mut pending, &block, &parts, changes, done..end)? {
+                if self.edit(&mut pending, &block, &parts, changes, done..end)?
+                    || self.edit_all(&mut pending, &block, &parts, changes, done..end)?
+                {
                     done = end;
                     self.finish_edited(&mut pending, &block, &mut walk)?;
                     continue;
@@ -147,7 +165,7 @@ impl Blocks {
         block: &Raw,
         parts: &Parts<'_>,
         changes: &mut impl Changes,
-        range: std::ops::Range<usize>,
+        range: Range<usize>,
     ) -> Result<bool> {
         if pending.len() > 0 || range.is_empty() || range.len() * SPARSE > parts.n_rows {
             return Ok(false);
@@ -162,6 +180,43 @@ impl Blocks {
         };
         let edited = self.encoder.edit(parts, &found, &mut rows.patterns, slot, apply, body);
         edited.map_err(|what| damaged(place(pending.table, &block.first), what))?;
+        if changes.wants_place() {
+            for (i, (_, shared)) in found.iter().enumerate() {
+                changes.placed(start + i, *shared);
+            }
+        }
+        pending.changed = None;
+        Ok(true)
+    }
+
+    /// Changes all rows of a block by operations that are alike, and makes its new bytes;
+    /// `false`: it is not so, or they are too many for a block, and nothing was done.
+    fn edit_all(
+        &mut self,
+        pending: &mut Pending,
+        block: &Raw,
+        parts: &Parts<'_>,
+        changes: &mut impl Changes,
+        range: Range<usize>,
+    ) -> Result<bool> {
+        if pending.len() > 0 || range.len() != parts.n_rows {
+            return Ok(false);
+        }
+        let is_broken = |what| damaged(place(pending.table, &block.first), what);
+        let start = range.start;
+        let found = parts.are_all(&block.first, range.len(), |i| changes.key(start + i));
+        let Some(found) = found.map_err(is_broken)? else { return Ok(false) };
+        let Some(op) = changes.alike(range.clone(), false) else { return Ok(false) };
+        let at: SmallVec<[u64; MAX_BLOCK_ROWS]> = range.map(|i| changes.place(i).0).collect();
+        let Pending { rows, body, .. } = pending;
+        let edited = self.encoder.edit_all(parts, &mut rows.patterns, &op, &at, body);
+        let edited = edited.map_err(|what| damaged(place(pending.table, &block.first), what))?;
+        let Some(outcomes) = edited.filter(|_| pending.body.len() <= MAX_BLOCK_BYTES) else {
+            return Ok(false);
+        };
+        for (i, outcome) in outcomes.into_iter().enumerate() {
+            changes.came_out(start + i, outcome);
+        }
         if changes.wants_place() {
             for (i, (_, shared)) in found.iter().enumerate() {
                 changes.placed(start + i, *shared);
@@ -190,11 +245,17 @@ impl Blocks {
         &mut self,
         pending: &mut Pending,
         changes: &mut impl Changes,
-        range: std::ops::Range<usize>,
+        range: Range<usize>,
     ) -> Result<()> {
         pending.rows.patterns.names(&pending.old.patterns, &mut pending.names);
-        let mut at = 0;
-        for i in range {
+        let (mut at, mut may_append) = (0, true);
+        for i in range.clone() {
+            if at == pending.old.len()
+                && std::mem::take(&mut may_append)
+                && self.append(pending, changes, i..range.end)?
+            {
+                break;
+            }
             let key = changes.key(i);
             let (to, is_known) = pending.old.find(at, key);
             pending.keep(at..to, changes);
@@ -218,6 +279,32 @@ impl Blocks {
         pending.keep(at..pending.old.len(), changes);
         pending.meet_end(changes);
         Ok(())
+    }
+
+    /// Adds rows that are unknown, and above all of the present block, if they are alike.
+    fn append(
+        &mut self,
+        pending: &mut Pending,
+        changes: &mut impl Changes,
+        range: Range<usize>,
+    ) -> Result<bool> {
+        let Some(op) = changes.alike(range.clone(), true) else { return Ok(false) };
+        let made = pending.rows.patterns.made(UNKNOWN, &op);
+        if made.from.as_slice() != [None] || pending.rows.patterns.is_out_of_bounds(made.place) {
+            return Ok(false);
+        }
+        for i in range {
+            pending.meet(0, Some(i), changes);
+            let (at, number) = changes.place(i);
+            pending.rows.push_new(changes.key(i), made.place, number, at);
+            changes.came_out(i, made.outcome);
+            if pending.len() > 2 * MAX_BLOCK_ROWS {
+                pending.n_encoded = 0;
+                self.write_full(pending)?;
+            }
+        }
+        pending.n_encoded = 0;
+        Ok(true)
     }
 
     /// Writes what is left, unless it is little and the next block takes it in.
@@ -265,12 +352,12 @@ impl Blocks {
         loop {
             pending.encode(self, n_rows);
             let n_bytes = pending.body.len();
-            if n_bytes <= MAX_BLOCK_BYTES || n_rows == 1 {
-                let has_room = n_bytes + n_bytes / n_rows <= MAX_BLOCK_BYTES;
+            if n_bytes <= MAX_FILLED_BYTES || n_rows == 1 {
+                let has_room = n_bytes + n_bytes / n_rows <= MAX_FILLED_BYTES;
                 pending.guess = (n_rows + usize::from(has_room)).min(MAX_BLOCK_ROWS);
                 return self.write_encoded(pending, n_rows);
             }
-            n_rows = (n_rows * MAX_BLOCK_BYTES / n_bytes).clamp(1, n_rows - 1);
+            n_rows = (n_rows * MAX_FILLED_BYTES / n_bytes).clamp(1, n_rows - 1);
         }
     }
 
@@ -344,7 +431,7 @@ impl Pending {
     }
 
     /// Takes rows of the present block over.
-    fn keep(&mut self, range: std::ops::Range<usize>, changes: &mut impl Changes) {
+    fn keep(&mut self, range: Range<usize>, changes: &mut impl Changes) {
         if range.is_empty() {
             return;
         }

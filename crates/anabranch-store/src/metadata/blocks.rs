@@ -49,6 +49,21 @@ impl Raw {
     }
 }
 
+/// Keys of a table that no block has: all above `last`, and below `next` if there is one.
+struct Gap {
+    table: TableId,
+    last: Key,
+    next: Option<Key>,
+}
+
+impl Gap {
+    fn holds(&self, table: TableId, key: &[u8]) -> bool {
+        self.table == table
+            && key > self.last.as_slice()
+            && self.next.as_ref().is_none_or(|next| key < next.as_slice())
+    }
+}
+
 /// The statements on `ana_clock`.
 pub(crate) struct Blocks {
     db: Db,
@@ -63,6 +78,8 @@ pub(crate) struct Blocks {
     /// all blocks of a table with random keys, and the next row comes back to the same ones.
     kept: BTreeMap<(TableId, Key), Rc<KeptBlock>>,
     n_kept_rows: usize,
+    /// Where no row is: what ascending keys meet one after the other.
+    gap: Option<Gap>,
     /// Working space of the encoder.
     pub(super) encoder: block::Encoder,
     /// Blocks read so far: what tests and benchmarks count.
@@ -110,6 +127,7 @@ impl Blocks {
             next_table: Kept::new("SELECT min(tbl) FROM main.ana_clock WHERE tbl>=?1"),
             kept: BTreeMap::new(),
             n_kept_rows: 0,
+            gap: None,
             encoder: block::Encoder::default(),
             n_decoded: Cell::new(0),
         }
@@ -156,8 +174,9 @@ impl Blocks {
         Ok(block)
     }
 
-    /// Forgets the blocks that are kept.
+    /// Forgets the blocks that are kept, and where no row is.
     pub(crate) fn forget(&mut self) {
+        self.gap = None;
         self.kept.clear();
         self.n_kept_rows = 0;
     }
@@ -204,13 +223,27 @@ impl Blocks {
 
     /// The clock of one row.
     pub(crate) fn row(&mut self, table: TableId, key: &[u8]) -> Result<Option<RowClock>> {
+        if self.gap.as_ref().is_some_and(|gap| gap.holds(table, key)) {
+            return Ok(None);
+        }
         self.count();
         let params = [table_id(table), ValueRef::Blob(key)];
+        let mut above = None;
         let found = self.at_or_below.first(&self.db, &params, |row| {
             let first = read_blob(row, 0, "ana_clock")?;
             let body = read_blob(row, 1, "ana_clock")?;
-            block::find(first, body, key).map_err(|what| damaged(place(table, first), what))
+            let found = block::find(first, body, key).and_then(|found| {
+                if found.is_none() {
+                    above = block::last_number_below(first, body, key)?;
+                }
+                Ok(found)
+            });
+            found.map_err(|what| damaged(place(table, first), what))
         })?;
+        if let Some(last) = above {
+            let next = self.next_first(table, &last)?;
+            self.gap = Some(Gap { table, last, next });
+        }
         Ok(found.flatten())
     }
 

@@ -5,7 +5,7 @@
 //! out once by the rules of [`super::local`], over addresses that only stand for an order,
 //! and then repeated. Invariant: patterns differ, and the first is that of an unknown row.
 
-use smallvec::SmallVec;
+use smallvec::{SmallVec, smallvec};
 
 use super::local::{self, Newborn, Outcome};
 use super::mask::Mask;
@@ -85,6 +85,16 @@ impl Moves {
             }
         }
     }
+}
+
+/// What an operation makes of each row of one pattern whose addresses ascend and lie below the
+/// operation's.
+pub(super) struct Made {
+    /// The pattern that the rows have then.
+    pub(super) place: u32,
+    pub(super) outcome: Outcome,
+    /// For each group the former one whose address it has; `None`: it has the operation's.
+    pub(super) from: SmallVec<[Option<usize>; 4]>,
 }
 
 #[derive(Debug)]
@@ -197,13 +207,35 @@ impl Patterns {
         if row.place == UNKNOWN {
             row.number = op.newborn.number;
         }
-        let steps = &self.list[row.place as usize].steps;
-        let known = steps.iter().position(|step| step.name == op.name && step.kind == op.kind);
-        let known = known.unwrap_or_else(|| self.add_step(row.place, op));
+        let known = self.step(row.place, op);
         let step = &self.list[row.place as usize].steps[known];
         row.place = step.to;
         step.moves.apply(row, at);
         step.outcome
+    }
+
+    /// Which step of a pattern the operation is.
+    #[inline]
+    fn step(&mut self, place: u32, op: &Op<'_>) -> usize {
+        let steps = &self.list[place as usize].steps;
+        let known = steps.iter().position(|step| step.name == op.name && step.kind == op.kind);
+        known.unwrap_or_else(|| self.add_step(place, op))
+    }
+
+    /// What a local operation makes of all rows of a pattern.
+    pub(super) fn made(&mut self, place: u32, op: &Op<'_>) -> Made {
+        let known = self.step(place, op);
+        let n_former = self.n_groups(place);
+        let step = &self.list[place as usize].steps[known];
+        let from = match &step.moves {
+            Moves::Replace => smallvec![None],
+            Moves::Append => (0..n_former).map(Some).chain([None]).collect(),
+            Moves::Mix(from) => {
+                let of = |from: &u32| (*from != OWN).then_some(*from as usize);
+                from.iter().map(of).collect()
+            }
+        };
+        Made { place: step.to, outcome: step.outcome, from }
     }
 
     fn apply_to_clock(&mut self, row: &mut Slot, op: &Op<'_>) -> Outcome {

@@ -164,6 +164,16 @@ impl Rows {
         self.at_ends.push(self.at.len());
     }
 
+    /// Adds a row of one group.
+    #[inline]
+    pub(super) fn push_new(&mut self, key: &[u8], place: u32, number: u64, at: u64) {
+        self.push_key(key);
+        self.numbers.push(number);
+        self.places.push(place);
+        self.at.push(at);
+        self.at_ends.push(self.at.len());
+    }
+
     /// Adds rows of other ones, whose patterns are called `names` here.
     pub(super) fn extend(&mut self, other: &Rows, range: Range<usize>, names: &[u32]) {
         let (keys, at) = (start(&other.key_ends, range.start), start(&other.at_ends, range.start));

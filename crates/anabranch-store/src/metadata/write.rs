@@ -14,6 +14,7 @@ use super::local;
 use super::mask::Mask;
 use super::record::RecordKind;
 use super::row_clock::RowClock;
+use super::rows::address;
 use super::{Metadata, PendingChange};
 use crate::buffer::{LocalBuffer, LocalKind, MergedBuffer, MergedRecord, MergedRow, Superseded};
 use crate::error::Result;
@@ -112,10 +113,20 @@ impl Window {
 /// Where records will stand: windows of the log are cut after so many records or bytes of
 /// keys, all tables together, so that the records of two windows never interleave.
 pub(super) struct Addresses {
-    /// By index of the record.
-    pub(super) at: Vec<Address>,
+    first: EntryId,
+    /// By index of the record; `None`: all are of one table, and windows are full.
+    each: Option<Vec<Address>>,
     /// Where each window ends.
     pub(super) ends: Vec<usize>,
+}
+
+/// As numbers the addresses of full entries follow each other.
+const _: () = assert!(MAX_ENTRY_RECORDS == 1 << 12);
+
+/// Whether so many keys of this length as an entry has records stay below its bytes.
+#[inline]
+pub(super) fn is_short(key_len: u32) -> bool {
+    key_len as usize <= MAX_ENTRY_KEY_BYTES / MAX_ENTRY_RECORDS
 }
 
 impl Addresses {
@@ -148,7 +159,22 @@ impl Addresses {
             n_bytes += key_len;
         }
         ends.push(at.len());
-        Addresses { at, ends }
+        Addresses { first, each: Some(at), ends }
+    }
+
+    /// Lays `n` records of one table out whose keys are short ([`is_short`]).
+    pub(super) fn in_a_row(first: EntryId, n: usize) -> Addresses {
+        let ends = (MAX_ENTRY_RECORDS..n).step_by(MAX_ENTRY_RECORDS).chain([n]).collect();
+        Addresses { first, each: None, ends }
+    }
+
+    /// Where the i-th record will stand.
+    #[inline]
+    pub(super) fn get(&self, i: usize) -> Address {
+        match &self.each {
+            Some(each) => each[i],
+            None => address((self.first.0 << 12) + i as u64),
+        }
     }
 }
 
@@ -259,7 +285,7 @@ impl Metadata {
         let first = EntryId(self.state.last.0 + 1);
         let laid = Addresses::lay_out(first, in_order().map(|r| (r.table, r.key.len())));
         let mut at = vec![Address { entry: EntryId::PENDING, index: 0 }; records.len()];
-        order.iter().zip(&laid.at).for_each(|(i, address)| at[*i as usize] = *address);
+        order.iter().enumerate().for_each(|(place, i)| at[*i as usize] = laid.get(place));
         let shared = self.fold_settled(rows, &at)?;
         let pending = self.pending_dot();
         let (mut window, mut start) = (Window::default(), 0);

@@ -1,15 +1,18 @@
 //! Many local operations at once: sorted by key, each touched block is read and written
 //! once; then the records go to the log in the order in which they happened.
 
+use std::collections::BTreeMap;
+use std::ops::Range;
+
 use super::block_merge::Changes;
 use super::local::{self, Newborn, Outcome};
 use super::patterns::{Op, Patterns, UNKNOWN};
-use super::rows::Slot;
-use super::write::{Addresses, Window, prefix_len, record_kind, stamped, take_seqs};
+use super::rows::{Slot, linear};
+use super::write::{Addresses, Window, is_short, prefix_len, record_kind, stamped, take_seqs};
 use super::{Metadata, PendingChange};
 use crate::buffer::{LocalBuffer, LocalKind};
 use crate::error::{Result, StoreError};
-use crate::ids::{EntryId, TableId};
+use crate::ids::{Address, EntryId, TableId};
 
 /// What came of each operation: bits of an [`Outcome`].
 const HAS_SENTINEL: u8 = 1;
@@ -20,23 +23,55 @@ const IS_BIRTH: u8 = 4;
 struct TableOps<'a> {
     ops: &'a LocalBuffer,
     addresses: &'a Addresses,
-    /// Operations of this table, by key, then as they happened.
-    order: Vec<u32>,
-    /// Where in `order` each key begins; absent when each key has one operation.
-    starts: Option<Vec<u32>>,
+    order: Order,
     /// By operation, of all tables.
     outcomes: &'a mut [u8],
+    /// Likewise; empty if all keys are numbers.
     key_lens: &'a mut [u32],
-    /// Numbers for inserts, by operation: beyond `first_number`.
-    ranks: &'a [u32],
+    /// Numbers for inserts, by operation: beyond `first_number`. `None`: all are inserts.
+    ranks: Option<Vec<u32>>,
     first_number: u64,
     /// For unknown rows that something else than an insert wrote to.
     spare_number: u64,
     restart: u64,
-    wants_place: bool,
     table: TableId,
     /// The error of a write that no copy would take.
     refusal: Option<StoreError>,
+}
+
+/// Operations by key, then as they happened.
+struct Order {
+    n: usize,
+    /// `None`: all operations, as they happened.
+    ops: Option<Vec<u32>>,
+    /// Where among these each key begins; absent when each key has one operation.
+    starts: Option<Vec<u32>>,
+}
+
+impl Order {
+    #[inline]
+    fn op(&self, place: usize) -> usize {
+        match &self.ops {
+            None => place,
+            Some(ops) => ops[place] as usize,
+        }
+    }
+
+    fn n_keys(&self) -> usize {
+        self.starts.as_ref().map_or(self.n, Vec::len)
+    }
+
+    /// The operations on the i-th key, as places.
+    #[inline]
+    fn range(&self, i: usize) -> Range<usize> {
+        match &self.starts {
+            None => i..i + 1,
+            Some(starts) => {
+                let end = starts.get(i + 1).map_or(self.n, |end| *end as usize);
+                starts[i] as usize..end
+            }
+        }
+    }
 }
 
 impl<'a> TableOps<'a> {
@@ -46,54 +81,49 @@ impl<'a> TableOps<'a> {
         let op = &self.ops.ops[index];
         let number = match op.kind {
             _ if !is_unknown => 0,
-            LocalKind::Insert => self.first_number + u64::from(self.ranks[index]),
+            LocalKind::Insert => self.number(index),
             _ => {
                 self.spare_number += 1;
                 self.spare_number - 1
             }
         };
         let columns = &self.ops.masks[op.mask as usize];
-        let at = self.addresses.at[index];
+        let at = self.addresses.get(index);
         let newborn = Newborn { number, restart: self.restart };
         Op { kind: record_kind(op.kind), name: op.mask, columns, at, newborn }
     }
 
-    /// The operations on the i-th key, as places in `order`.
+    /// The number of a row that an insert makes.
     #[inline]
-    fn range(&self, i: usize) -> std::ops::Range<usize> {
-        match &self.starts {
-            None => i..i + 1,
-            Some(starts) => {
-                let end = starts.get(i + 1).map_or(self.order.len(), |end| *end as usize);
-                starts[i] as usize..end
-            }
-        }
+    fn number(&self, index: usize) -> u64 {
+        let rank = self.ranks.as_ref().map_or(index as u64, |ranks| u64::from(ranks[index]));
+        self.first_number + rank
     }
 }
 
 impl Changes for TableOps<'_> {
     fn len(&self) -> usize {
-        self.starts.as_ref().map_or(self.order.len(), Vec::len)
+        self.order.n_keys()
     }
 
     #[inline]
     fn key(&self, i: usize) -> &[u8] {
-        let op = self.order[self.range(i).start];
-        self.ops.key(&self.ops.ops[op as usize])
+        let op = self.order.op(self.order.range(i).start);
+        self.ops.key(&self.ops.ops[op])
     }
 
     #[inline]
     fn apply(&mut self, i: usize, row: &mut Slot, patterns: &mut Patterns) {
-        let range = self.range(i);
+        let range = self.order.range(i);
         if range.len() == 1 {
-            let index = self.order[range.start] as usize;
+            let index = self.order.op(range.start);
             let op = self.op(index, row.place == UNKNOWN);
             self.outcomes[index] = pack(patterns.apply(row, &op));
         } else {
             // What each of many operations on one row makes of it is no pattern of rows.
             let mut clock = patterns.clock(row);
             for place in range {
-                let index = self.order[place] as usize;
+                let index = self.order.op(place);
                 let Op { kind, columns, at, newborn, .. } = self.op(index, clock.is_unknown());
                 let outcome = local::apply_to(&mut clock, kind, columns, at, newborn);
                 self.outcomes[index] = pack(outcome);
@@ -106,13 +136,43 @@ impl Changes for TableOps<'_> {
         }
     }
 
+    fn alike(&self, range: Range<usize>, are_unknown: bool) -> Option<Op<'_>> {
+        if self.order.starts.is_some() {
+            return None;
+        }
+        let first = &self.ops.ops[self.order.op(range.start)];
+        if are_unknown && first.kind != LocalKind::Insert {
+            return None;
+        }
+        let is_alike = |place: usize| {
+            let op = &self.ops.ops[self.order.op(place)];
+            op.kind == first.kind && op.mask == first.mask
+        };
+        let columns = &self.ops.masks[first.mask as usize];
+        let at = Address { entry: EntryId::PENDING, index: 0 };
+        let newborn = Newborn { number: 0, restart: self.restart };
+        let op = Op { kind: record_kind(first.kind), name: first.mask, columns, at, newborn };
+        range.skip(1).all(is_alike).then_some(op)
+    }
+
+    #[inline]
+    fn place(&self, i: usize) -> (u64, u64) {
+        let index = self.order.op(i);
+        (linear(self.addresses.get(index)), self.number(index))
+    }
+
+    #[inline]
+    fn came_out(&mut self, i: usize, outcome: Outcome) {
+        self.outcomes[self.order.op(i)] = pack(outcome);
+    }
+
     fn wants_place(&self) -> bool {
-        self.wants_place
+        !self.key_lens.is_empty()
     }
 
     fn placed(&mut self, i: usize, shared: usize) {
-        for place in self.range(i) {
-            let index = self.order[place] as usize;
+        for place in self.order.range(i) {
+            let index = self.order.op(place);
             let key = self.ops.key(&self.ops.ops[index]);
             let len = &mut self.key_lens[index];
             *len = (*len).max(prefix_len(key, shared as u32));
@@ -144,29 +204,25 @@ impl Metadata {
         ops: &LocalBuffer,
     ) -> Result<()> {
         self.fold_tail()?;
-        let first = EntryId(self.state.last.0 + 1);
-        let keys = ops.ops.iter().map(|op| (op.table, op.key_len as usize));
-        let addresses = Addresses::lay_out(first, keys);
-        let mut outcomes = vec![0; ops.ops.len()];
-        let mut key_lens = vec![0; ops.ops.len()];
-        for (table, order) in by_table(ops) {
-            let (ranks, n_inserts) = insert_ranks(ops, &order);
+        let addresses = self.lay_out(ops);
+        let n_ops = ops.ops.len();
+        let mut outcomes = vec![0; n_ops];
+        let are_numbers = ops.ops.iter().all(|op| op.key_len == 8);
+        let mut key_lens = vec![0; if are_numbers { 0 } else { n_ops }];
+        for (table, of_table) in by_table(ops) {
+            let (ranks, n_inserts) = insert_ranks(ops, of_table.as_deref());
             let first_number = self.next_number(table)?;
             let restart = self.restart_of(table)?;
-            let (order, starts) = sort(ops, order);
-            let wants_place = order.iter().any(|i| ops.ops[*i as usize].key_len != 8);
             let mut changes = TableOps {
                 ops,
                 addresses: &addresses,
-                order,
-                starts,
+                order: sort(ops, of_table),
                 outcomes: &mut outcomes,
                 key_lens: &mut key_lens,
-                ranks: &ranks,
+                ranks,
                 first_number,
                 spare_number: first_number + n_inserts,
                 restart,
-                wants_place,
                 table,
                 refusal: None,
             };
@@ -180,6 +236,16 @@ impl Metadata {
         }
         self.log_bulk(change, ops, &addresses, &outcomes, &key_lens)?;
         self.set_folded(self.state.last)
+    }
+
+    fn lay_out(&self, ops: &LocalBuffer) -> Addresses {
+        let first = EntryId(self.state.last.0 + 1);
+        let table = ops.ops[0].table;
+        if ops.ops.iter().all(|op| op.table == table && is_short(op.key_len)) {
+            return Addresses::in_a_row(first, ops.ops.len());
+        }
+        let keys = ops.ops.iter().map(|op| (op.table, op.key_len as usize));
+        Addresses::lay_out(first, keys)
     }
 
     fn log_bulk(
@@ -210,11 +276,11 @@ impl Metadata {
                 let writer = window.entry(op.table).1;
                 writer.push_stamps(&stamp, n, skipped);
                 let alike = index..index + n;
-                for (op, key_len) in ops.ops[alike.clone()].iter().zip(&key_lens[alike]) {
+                for (i, op) in alike.clone().zip(&ops.ops[alike]) {
                     let key = ops.key(op);
                     let key_len = match key.len() {
                         8 => 8,
-                        _ => (*key_len).max(prefix_len(key, 0)) as usize,
+                        _ => key_lens[i].max(prefix_len(key, 0)) as usize,
                     };
                     writer.push_key_of(key, key_len);
                 }
@@ -227,42 +293,53 @@ impl Metadata {
     }
 }
 
-/// The operations of each table, as they happened; tables in the order of their ids.
-fn by_table(ops: &LocalBuffer) -> Vec<(TableId, Vec<u32>)> {
-    let mut tables: Vec<(TableId, Vec<u32>)> = Vec::new();
-    let mut last = 0;
+/// The operations of each table, as they happened; tables in the order of their ids. `None`:
+/// all operations are of the one table.
+fn by_table(ops: &LocalBuffer) -> Vec<(TableId, Option<Vec<u32>>)> {
+    let first = ops.ops[0].table;
+    if ops.ops.iter().all(|op| op.table == first) {
+        return vec![(first, None)];
+    }
+    let mut tables: BTreeMap<TableId, Vec<u32>> = BTreeMap::new();
     for (i, op) in ops.ops.iter().enumerate() {
-        if tables.get(last).is_none_or(|(table, _)| *table != op.table) {
-            last = match tables.binary_search_by_key(&op.table, |(table, _)| *table) {
-                Ok(at) => at,
-                Err(at) => {
-                    tables.insert(at, (op.table, Vec::new()));
-                    at
-                }
-            };
-        }
-        tables[last].1.push(i as u32);
+        tables.entry(op.table).or_default().push(i as u32);
     }
-    tables
+    tables.into_iter().map(|(table, of_table)| (table, Some(of_table))).collect()
 }
 
-/// For each operation of a table how many inserts came before, by index of the operation.
-fn insert_ranks(ops: &LocalBuffer, order: &[u32]) -> (Vec<u32>, u64) {
-    let mut ranks = vec![0; ops.ops.len()];
+/// For each operation of a table how many inserts came before, by index of the operation;
+/// `None`: all operations are inserts.
+fn insert_ranks(ops: &LocalBuffer, of_table: Option<&[u32]>) -> (Option<Vec<u32>>, u64) {
+    let n_ops = ops.ops.len();
+    let is_insert = |i: usize| ops.ops[i].kind == LocalKind::Insert;
+    if of_table.is_none() && (0..n_ops).all(is_insert) {
+        return (None, n_ops as u64);
+    }
+    let mut ranks = vec![0; n_ops];
     let mut n_inserts = 0u32;
-    for i in order {
-        ranks[*i as usize] = n_inserts;
-        n_inserts += u32::from(ops.ops[*i as usize].kind == LocalKind::Insert);
+    let mut rank = |i: usize| {
+        ranks[i] = n_inserts;
+        n_inserts += u32::from(is_insert(i));
+    };
+    match of_table {
+        None => (0..n_ops).for_each(rank),
+        Some(of_table) => of_table.iter().for_each(|i| rank(*i as usize)),
     }
-    (ranks, u64::from(n_inserts))
+    (Some(ranks), u64::from(n_inserts))
 }
 
-/// Sorts by key, then as they happened; tells where each key begins unless all differ.
-fn sort(ops: &LocalBuffer, order: Vec<u32>) -> (Vec<u32>, Option<Vec<u32>>) {
+/// Sorts by key, then as they happened.
+fn sort(ops: &LocalBuffer, of_table: Option<Vec<u32>>) -> Order {
     let key = |i: u32| ops.key(&ops.ops[i as usize]);
-    if order.windows(2).all(|pair| key(pair[0]) < key(pair[1])) {
-        return (order, None);
+    let is_sorted = match &of_table {
+        None => ops.is_sorted(),
+        Some(of_table) => of_table.windows(2).all(|pair| key(pair[0]) < key(pair[1])),
+    };
+    let n = of_table.as_ref().map_or(ops.ops.len(), Vec::len);
+    if is_sorted {
+        return Order { n, ops: of_table, starts: None };
     }
+    let order = of_table.unwrap_or_else(|| (0..n as u32).collect());
     // Keys often begin alike (a type, a length, a prefix): the eight bytes that come then
     // decide nearly always, without a look at the key.
     let common = order.iter().fold(key(order[0]).len(), |common, i| {
@@ -276,9 +353,16 @@ fn sort(ops: &LocalBuffer, order: Vec<u32>) -> (Vec<u32>, Option<Vec<u32>>) {
         u64::from_be_bytes(bytes)
     };
     let mut heads: Vec<(u64, u32)> = order.iter().map(|i| (head(*i), *i)).collect();
-    heads.sort_unstable_by(|a, b| {
+    let by_key = |a: &(u64, u32), b: &(u64, u32)| {
         a.0.cmp(&b.0).then_with(|| key(a.1).cmp(key(b.1))).then(a.1.cmp(&b.1))
-    });
+    };
+    if n < 1 << RADIX_BITS {
+        heads.sort_unstable_by(by_key);
+    } else {
+        by_high_bits(&mut heads);
+        let are_alike = |a: &(u64, u32), b: &(u64, u32)| a.0 >> LOW_BITS == b.0 >> LOW_BITS;
+        heads.chunk_by_mut(are_alike).for_each(|alike| alike.sort_unstable_by(by_key));
+    }
     let order: Vec<u32> = heads.into_iter().map(|(_, i)| i).collect();
     let mut starts = vec![0];
     for (at, pair) in order.windows(2).enumerate() {
@@ -287,5 +371,33 @@ fn sort(ops: &LocalBuffer, order: Vec<u32>) -> (Vec<u32>, Option<Vec<u32>>) {
         }
     }
     let all_differ = starts.len() == order.len();
-    (order, (!all_differ).then_some(starts))
+    Order { n, ops: Some(order), starts: (!all_differ).then_some(starts) }
+}
+
+/// Bits of a head that one pass looks at: as many as give counts that stay in the processor's
+/// nearest cache.
+const RADIX_BITS: u32 = 11;
+/// Bits of a head below those that the passes look at.
+const LOW_BITS: u32 = 64 - 3 * RADIX_BITS;
+
+/// Sorts by the high bits of heads, least significant first (Knuth, volume 3, 5.2.5): of keys in
+/// random order comparing costs four times as much.
+fn by_high_bits(heads: &mut Vec<(u64, u32)>) {
+    let mut sorted = vec![(0, 0); heads.len()];
+    for pass in 0..3 {
+        let digit =
+            |head: u64| (head >> (LOW_BITS + pass * RADIX_BITS)) as usize % (1 << RADIX_BITS);
+        let mut places = vec![0; 1 << RADIX_BITS];
+        heads.iter().for_each(|(head, _)| places[digit(*head)] += 1);
+        let mut start = 0;
+        for place in &mut places {
+            start += std::mem::replace(place, start);
+        }
+        for of in heads.iter() {
+            let place = &mut places[digit(of.0)];
+            sorted[*place] = *of;
+            *place += 1;
+        }
+        std::mem::swap(heads, &mut sorted);
+    }
 }

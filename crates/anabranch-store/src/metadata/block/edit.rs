@@ -2,7 +2,6 @@
 //! that no changed row has or had are copied as they are.
 
 use super::*;
-use crate::ids::Key;
 use crate::metadata::patterns::Patterns;
 use crate::metadata::rows::Slot;
 
@@ -177,36 +176,32 @@ impl Encoder {
         numbers: &[u64],
         out: &mut Vec<u8>,
     ) -> Decoded<()> {
-        let of_place = |places: &[u8], into: &mut Vec<u64>| {
-            into.clear();
-            let all = places.iter().zip(numbers).filter(|(other, _)| **other == place);
-            into.extend(all.map(|(_, number)| *number));
-        };
-        let mut former_numbers = Vec::new();
-        of_place(&moved.before, &mut former_numbers);
-        of_place(&moved.after, &mut self.beside);
-        let mut former = Vec::with_capacity(former_numbers.len());
+        // The rows that had the pattern, and where among them each row that changed comes.
+        let had: SmallVec<[u8; MAX_BLOCK_ROWS]> = rows_of(&moved.before[..numbers.len()], place);
+        let number = |row: &u8| numbers[usize::from(*row)];
+        let mut former = SmallVec::<[u64; MAX_BLOCK_ROWS]>::new();
+        self.beside.clear();
+        self.beside.extend(had.iter().map(number));
+        moved.change(&had, place, &mut self.beside, |changed| numbers[changed.row]);
         for group in 0..n_groups {
             former.clear();
             if let Some(old) = old {
-                let beside = |i: usize| former_numbers[i];
+                let beside = |i: usize| number(&had[i]);
                 old.streams[group].each(old.n_rows, beside, |_, value| former.push(value))?;
             }
             self.values.clear();
-            let (mut former, mut changed) = (former.iter(), moved.changed.iter().peekable());
-            for row in 0..numbers.len() {
-                let kept = if moved.before[row] == place { former.next().copied() } else { None };
-                let present = match changed.next_if(|changed| changed.row == row) {
-                    Some(changed) if moved.after[row] == place => Some(changed.at[group]),
-                    Some(_) => None,
-                    None => kept,
-                };
-                self.values.extend(present);
-            }
+            self.values.extend_from_slice(&former);
+            moved.change(&had, place, &mut self.values, |changed| changed.at[group]);
             put_stream(out, &self.values, Some(&self.beside));
         }
         Ok(())
     }
+}
+
+/// The rows that have a pattern.
+fn rows_of(places: &[u8], place: u8) -> SmallVec<[u8; MAX_BLOCK_ROWS]> {
+    let rows = places.iter().zip(0u8..).filter(|(other, _)| **other == place);
+    rows.map(|(_, row)| row).collect()
 }
 
 impl Streams<'_> {
@@ -227,6 +222,25 @@ impl Moved {
         self.changed.push(Changed { row, at: SmallVec::from_slice(&slot.at) });
     }
 
+    /// Makes of what the rows that had a pattern had what those have that have it, of which those
+    /// that changed have what `now` says.
+    fn change(&self, had: &[u8], place: u8, values: &mut Vec<u64>, now: impl Fn(&Changed) -> u64) {
+        debug_assert_eq!(had.len(), values.len());
+        // From the last on, so that what is inserted or removed moves none that is to come.
+        for changed in self.changed.iter().rev() {
+            let at = had.partition_point(|row| usize::from(*row) < changed.row);
+            let had_it = self.before[changed.row] == place;
+            match (had_it, self.after[changed.row] == place) {
+                (true, true) => values[at] = now(changed),
+                (true, false) => {
+                    values.remove(at);
+                }
+                (false, true) => values.insert(at, now(changed)),
+                (false, false) => {}
+            }
+        }
+    }
+
     /// Whether a changed row has the pattern.
     fn comes(&self, place: u8) -> bool {
         self.changed.iter().any(|changed| self.after[changed.row] == place)
@@ -244,19 +258,21 @@ impl Moved {
         patterns: &Patterns,
         out: &mut Vec<u8>,
     ) -> SmallVec<[u8; 8]> {
-        let mut is_used: SmallVec<[bool; 16]> = SmallVec::from_elem(false, self.names.len());
+        let mut is_used = [false; 2 * MAX_BLOCK_ROWS];
         self.after[..n_rows].iter().for_each(|place| is_used[usize::from(*place)] = true);
         let used = (0..self.names.len() as u8).filter(|place| is_used[usize::from(*place)]);
         let used: SmallVec<[u8; 8]> = used.collect();
         put(out, used.len() as u64);
-        let mut new_places: SmallVec<[u8; 16]> = SmallVec::from_elem(0, self.names.len());
+        let mut new_places = [0; 2 * MAX_BLOCK_ROWS];
         for (new, place) in used.iter().enumerate() {
             put_pattern(out, patterns.get(self.names[usize::from(*place)]));
             new_places[usize::from(*place)] = new as u8;
         }
         if used.len() > 1 {
-            let places = self.after.map(|place| new_places[usize::from(place)]);
-            put_places(out, &places[..n_rows], used.len());
+            let mut places = self.after;
+            let places = &mut places[..n_rows];
+            places.iter_mut().for_each(|place| *place = new_places[usize::from(*place)]);
+            put_places(out, places, used.len());
         }
         used
     }

@@ -6,7 +6,9 @@ use rand::{RngExt, SeedableRng};
 
 use super::*;
 use crate::ids::{ColumnId, Key};
-use crate::metadata::patterns::Patterns;
+use crate::metadata::local::{self, Newborn};
+use crate::metadata::patterns::{Op, Patterns};
+use crate::metadata::record::RecordKind;
 use crate::metadata::rows::Slot;
 
 fn mask(columns: &[u16]) -> Mask {
@@ -183,4 +185,74 @@ fn edited_rows_are_changed_and_others_stay() {
         let parts = Parts::read(&body).unwrap();
         assert_eq!(parts.find_all(&keys[0], 1, |_| &absent), Ok(None));
     }
+}
+
+/// What an operation makes of all rows over their bytes is what it makes of each.
+#[test]
+fn rows_changed_alike_are_changed_each() {
+    let mut rng = StdRng::seed_from_u64(12);
+    let (mut encoder, mut patterns) = (Encoder::default(), Patterns::default());
+    let (all_columns, mut n_edited) = (mask(&[1, 2, 3, 4]), 0);
+    let newborn = Newborn { number: 0, restart: 1 };
+    let ops = [
+        (RecordKind::Update, mask(&[2])),
+        (RecordKind::Update, mask(&[1, 3])),
+        (RecordKind::Delete, Mask::new()),
+        (RecordKind::Insert, all_columns),
+    ];
+    for case in 0..100 {
+        let mut keys: Vec<Key> = (0..rng.random_range(1..=128u64))
+            .map(|i| match case % 3 {
+                0 => Key::from_slice(&(i + 70).to_be_bytes()),
+                1 => Key::from_slice(&rng.random_range(0..5000u64).to_be_bytes()),
+                _ => Key::from_slice(&rng.random::<[u8; 16]>()),
+            })
+            .collect();
+        keys.sort_unstable();
+        keys.dedup();
+        let mut rows: Vec<BlockRow> = keys.iter().map(|key| fresh_row(key, 1, 1)).collect();
+        for (i, row) in rows.iter_mut().enumerate() {
+            row.1.number = i as u64 + 1;
+            row.1.groups[0].at = address(4096 + i as u64);
+        }
+        for round in 2..7 {
+            // Now and then some rows change by themselves, a few of them to what is no pattern.
+            for row in &mut rows {
+                if round < 4 || rng.random_range(0..9) > 0 {
+                    continue;
+                }
+                let at = address(4096 * round - rng.random_range(1..99));
+                local::apply_to(&mut row.1, RecordKind::Update, &mask(&[4]), at, newborn);
+            }
+            let body = encoded(&rows);
+            let parts = Parts::read(&body).unwrap();
+            let name = rng.random_range(0..ops.len());
+            let (kind, columns) = (ops[name].0, &ops[name].1);
+            let own = address(0);
+            let op = Op { kind, name: name as u32, columns, at: own, newborn };
+            let at: Vec<u64> = match rng.random() {
+                true => (0..rows.len() as u64).map(|i| 4096 * round + i).collect(),
+                false => (0..rows.len() as u64).map(|i| 4096 * round + i * 77 % 128).collect(),
+            };
+            let are_all = parts.are_all(&keys[0], keys.len(), |i| &keys[i]);
+            assert!(are_all.unwrap().is_some());
+            let mut edited = Vec::new();
+            let outcomes = encoder.edit_all(&parts, &mut patterns, &op, &at, &mut edited).unwrap();
+            let expected: Vec<_> = rows
+                .iter_mut()
+                .zip(&at)
+                .map(|(row, at)| local::apply_to(&mut row.1, kind, columns, address(*at), newborn))
+                .collect();
+            if let Some(outcomes) = outcomes {
+                assert_eq!(outcomes, expected);
+                assert_eq!(decode(&keys[0], &edited).unwrap(), rows);
+                n_edited += 1;
+            }
+        }
+        let parts = encoded(&rows);
+        let parts = Parts::read(&parts).unwrap();
+        keys[rows.len() - 1].push(1);
+        assert_eq!(parts.are_all(&rows[0].0, keys.len(), |i| &keys[i]), Ok(None));
+    }
+    assert!(n_edited > 200, "{n_edited}");
 }
