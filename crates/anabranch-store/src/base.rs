@@ -17,6 +17,7 @@ use crate::ids::ColumnId;
 use crate::limits::MAX_KEPT_STATEMENTS;
 use crate::registry::TableInfo;
 
+mod place;
 mod rows;
 mod sql;
 
@@ -49,6 +50,8 @@ struct TableStatements {
     kept: Vec<(Shape, Option<Statement>)>,
     /// Where the statement probably is that is wanted next: rows come alike.
     next: usize,
+    /// Where the row written last is.
+    place: place::LastPlace,
 }
 
 /// Columns in the order in which a statement binds them.
@@ -62,12 +65,18 @@ enum Shape {
     Read,
     /// The same of the row with a key of one column, or the first after it, and on from there.
     ReadFrom,
+    /// The rowid, of a table that has one beside its key.
+    Rowid,
+    /// What `Read` does, of the row with a rowid, or the first after it, and on from there.
+    ReadFromRowid,
     /// One column.
     ReadCell(ColumnId),
     Insert(Columns),
     /// So many rows at once, one behind the other.
     InsertRows(Columns, usize),
     Update(Columns),
+    /// As `Update`, of the row with a rowid, which comes last, if it has that key.
+    UpdateAt(Columns),
     Respell(Columns),
     Delete,
 }
@@ -118,7 +127,7 @@ impl BaseTables {
         let known = self.tables.iter().position(|known| Rc::ptr_eq(&known.table, table));
         let place = known.unwrap_or_else(|| {
             self.tables.retain(|known| known.table.id != table.id);
-            self.tables.push(TableStatements { table: table.clone(), kept: Vec::new(), next: 0 });
+            self.tables.push(TableStatements::new(table));
             self.tables.len() - 1
         });
         self.tables.swap(0, place);
@@ -127,6 +136,11 @@ impl BaseTables {
 }
 
 impl TableStatements {
+    fn new(table: &Rc<TableInfo>) -> TableStatements {
+        let place = place::LastPlace::default();
+        TableStatements { table: table.clone(), kept: Vec::new(), next: 0, place }
+    }
+
     fn find(&self, shape: &Shape) -> Option<usize> {
         let (before, after) = self.kept.split_at(self.next.min(self.kept.len()));
         let is_it = |(known, _): &(Shape, _)| known == shape;
@@ -249,6 +263,7 @@ pub(crate) fn insert(
     if !is_written && !is_there(cx, table, key)? {
         return Err(ignored(table, key));
     }
+    place::note_insert(cx, table, key);
     Ok(())
 }
 
@@ -287,6 +302,13 @@ pub(crate) fn update(
     key: &[ValueRef<'_>],
     cells: &[Cell<'_>],
 ) -> Result<bool> {
+    if let Some(rowid) = place::of(cx, table, key)? {
+        let rowid = [ValueRef::Integer(rowid)];
+        if write_keyed(cx, table, Shape::UpdateAt(columns_of(cells)), key, cells, &rowid)? {
+            return Ok(true);
+        }
+        // The row went to another place.
+    }
     write_row(cx, table, Shape::Update(columns_of(cells)), key, cells, &[])
 }
 
@@ -316,19 +338,31 @@ fn write_row(
     cells: &[Cell<'_>],
     spelled: &[ValueRef<'_>],
 ) -> Result<bool> {
+    let is_written = write_keyed(cx, table, shape, key, cells, spelled)?;
+    if !is_written && is_there(cx, table, key)? {
+        return Err(ignored(table, key));
+    }
+    Ok(is_written)
+}
+
+/// Runs a statement on one row, whose last parameters are `last`; whether it wrote the row.
+fn write_keyed(
+    cx: &Context,
+    table: &Rc<TableInfo>,
+    shape: Shape,
+    key: &[ValueRef<'_>],
+    cells: &[Cell<'_>],
+    last: &[ValueRef<'_>],
+) -> Result<bool> {
     let mut params: Params<'_> = SmallVec::from_slice(key);
     params.extend(cells.iter().map(|(_, value)| *value));
-    params.extend_from_slice(spelled);
+    params.extend_from_slice(last);
     let _bit = SyncBit::set(cx);
     let written = run(cx, table, shape, |statement| {
         statement.execute(&params)?;
         Ok(cx.db.changes() > 0)
     });
-    let is_written = written.map_err(|error| at_row(error, table, key))?;
-    if !is_written && is_there(cx, table, key)? {
-        return Err(ignored(table, key));
-    }
-    Ok(is_written)
+    written.map_err(|error| at_row(error, table, key))
 }
 
 fn is_there(cx: &Context, table: &Rc<TableInfo>, key: &[ValueRef<'_>]) -> Result<bool> {
@@ -388,15 +422,6 @@ impl<'k> KeyValues<'k> {
             Some(value) => KeyValues::Bytes(value),
             None => KeyValues::Values(table.unfold(key)?),
         })
-    }
-
-    /// The value, of keys that need no allocation: these have one.
-    fn one(&self) -> Option<ValueRef<'k>> {
-        match self {
-            KeyValues::Rowid(integer) => Some(ValueRef::Integer(*integer)),
-            KeyValues::Bytes(value) => Some(*value),
-            KeyValues::Values(_) => None,
-        }
     }
 
     fn params(&self) -> Params<'_> {

@@ -110,3 +110,6 @@ pub(crate) const MAX_ROWS_AT_ONCE: usize = 32;
 /// Values bound in such a statement: what every SQLite allows
 /// (SQLITE_MAX_VARIABLE_NUMBER before 3.32).
 pub(crate) const MAX_VALUES_AT_ONCE: usize = 999;
+/// Bytes of log rows after which a scan reads no further one ahead: small transactions are read
+/// many at a time, and a row of the largest kind is read alone.
+pub(crate) const MAX_LOG_BYTES_AHEAD: usize = 1 << 16;

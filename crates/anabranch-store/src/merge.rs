@@ -13,12 +13,14 @@ use crate::ids::{ColumnId, LocalDot};
 mod change;
 mod contest;
 mod edit;
+mod known;
 mod recent;
 mod records;
 mod row;
 mod stamp;
 
 pub(crate) use change::merge_change;
+pub(crate) use known::is_known;
 pub(crate) use recent::{Recent, RecentKey};
 pub(crate) use row::{is_fresh, merge_fresh_rows, merge_row_delta};
 

@@ -346,6 +346,13 @@ impl Metadata {
         Ok(clock)
     }
 
+    /// The clock of the row that was asked for last, if it is this one and has a clock.
+    pub(crate) fn recent_clock(&self, table: TableId, key: &[u8]) -> Option<&RowClock> {
+        let (recent_table, recent_key, clock) = self.recent.as_ref()?;
+        let is_it = (*recent_table, recent_key.as_slice()) == (table, key);
+        clock.as_ref().filter(|_| is_it && !self.is_stale)
+    }
+
     fn clock(&mut self, table: TableId, key: &[u8]) -> Result<Option<RowClock>> {
         match self.tail.row(table, key) {
             Some(clock) => Ok(Some(clock.clone())),

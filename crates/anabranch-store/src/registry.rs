@@ -46,6 +46,8 @@ pub(crate) struct TableInfo {
     pub(crate) mask: Mask,
     /// The stored spelling of a key may differ from its folded form.
     pub(crate) has_spellings: bool,
+    /// A name of its rowid; `None` where there is none, or it is the key.
+    pub(crate) rowid: Option<&'static str>,
     /// The table's columns are not those its triggers were made for.
     pub(crate) is_stale: bool,
     /// A trigger of somebody's that fires before ours and may skip them.

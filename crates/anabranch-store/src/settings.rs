@@ -45,6 +45,11 @@ impl Settings {
         }
     }
 
+    /// Whether equal versions with equal values are known to leave things as they are.
+    pub(crate) fn keeps_local(&self) -> bool {
+        self.ties.get() == Some(Ties::KeepLocal)
+    }
+
     /// Stores `merge-equal-values`, as part of the present transaction.
     pub(crate) fn set_ties(&self, db: &Db, value: i64) -> Result<()> {
         let sql = "INSERT OR REPLACE INTO main.crsql_master \

@@ -18,6 +18,8 @@ pub(crate) struct TableShape {
     pub(crate) columns: Vec<ColumnShape>,
     /// Key columns in PRIMARY KEY order.
     pub(crate) key: Vec<KeyShape>,
+    /// A name of the rowid; `None`: there is none, or columns took all its names.
+    pub(crate) rowid: Option<&'static str>,
 }
 
 /// An ordinary column.
@@ -46,9 +48,12 @@ impl TableShape {
     /// # Errors
     /// A key column with a collation that is not SQLite's own; SQLite's errors.
     pub(crate) fn read(db: &Db, name: &str) -> Result<TableShape> {
-        let columns = read_columns(db, name, is_strict(db, name)?)?;
+        let Kind { is_strict, has_rowid } = Kind::read(db, name)?;
+        let columns = read_columns(db, name, is_strict)?;
         let key = read_key(db, name, &columns)?;
-        Ok(TableShape { name: name.to_string(), columns, key })
+        let is_free = |rowid: &&str| columns.iter().all(|c| !c.name.eq_ignore_ascii_case(rowid));
+        let rowid = ROWID_NAMES.into_iter().find(is_free).filter(|_| has_rowid);
+        Ok(TableShape { name: name.to_string(), columns, key, rowid })
     }
 
     /// Columns that are not of the key, in declaration order.
@@ -57,10 +62,22 @@ impl TableShape {
     }
 }
 
-fn is_strict(db: &Db, name: &str) -> Result<bool> {
-    let sql = "SELECT strict FROM pragma_table_list(?1) WHERE schema = 'main'";
-    let strict = db.query_value(sql, &[ValueRef::Text(name.as_bytes())])?;
-    Ok(matches!(strict, Some(Value::Integer(1))))
+/// The names that SQLite gives a rowid, where no column has them.
+const ROWID_NAMES: [&str; 3] = ["_rowid_", "rowid", "oid"];
+
+/// What stands behind a table's columns.
+struct Kind {
+    is_strict: bool,
+    has_rowid: bool,
+}
+
+impl Kind {
+    fn read(db: &Db, name: &str) -> Result<Kind> {
+        let sql = "SELECT strict, wr FROM pragma_table_list(?1) WHERE schema = 'main'";
+        let rows = db.query_rows(sql, &[ValueRef::Text(name.as_bytes())])?;
+        let is = |column: usize| rows.first().map(|row| integer(&row[column]));
+        Ok(Kind { is_strict: is(0) == Some(1), has_rowid: is(1) == Some(0) })
+    }
 }
 
 fn read_columns(db: &Db, name: &str, is_strict: bool) -> Result<Vec<ColumnShape>> {

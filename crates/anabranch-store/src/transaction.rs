@@ -255,6 +255,12 @@ impl Transaction {
         self.failed.is_none() && self.merged.is_empty() && !self.local.is_full()
     }
 
+    /// Whether nothing that was captured waits before what is merged, and nothing failed.
+    #[inline]
+    pub(crate) fn takes_merged(&self) -> bool {
+        self.failed.is_none() && self.local.is_empty()
+    }
+
     fn check(&self) -> Result<()> {
         match &self.failed {
             None => Ok(()),

@@ -32,6 +32,11 @@ pub(super) fn text(table: &TableInfo, shape: &Shape) -> String {
             let key = key.join(", ");
             format!("SELECT {} FROM {name} WHERE {key} >= ?1 ORDER BY {key}", whole())
         }
+        Shape::Rowid => format!("SELECT {} FROM {name} WHERE {by_key}", rowid(table)),
+        Shape::ReadFromRowid => {
+            let (whole, rowid) = (whole(), rowid(table));
+            format!("SELECT {whole} FROM {name} WHERE {rowid} >= ?1 ORDER BY {rowid}")
+        }
         Shape::ReadCell(column) => {
             format!("SELECT {} FROM {name} WHERE {by_key}", column_name(table, *column))
         }
@@ -41,6 +46,11 @@ pub(super) fn text(table: &TableInfo, shape: &Shape) -> String {
             let set = assignments(names(table, columns), n_key + 1).join(", ");
             format!("UPDATE {name} SET {set} WHERE {by_key}")
         }
+        Shape::UpdateAt(columns) => {
+            let set = assignments(names(table, columns), n_key + 1).join(", ");
+            let at = format!("{} = +?{}", rowid(table), n_key + columns.len() + 1);
+            format!("UPDATE {name} SET {set} WHERE {at} AND {by_key}")
+        }
         Shape::Respell(columns) => {
             let mut set = assignments(names(table, columns), n_key + 1);
             set.extend(assignments(key_names(table), n_key + columns.len() + 1));
@@ -48,6 +58,10 @@ pub(super) fn text(table: &TableInfo, shape: &Shape) -> String {
         }
         Shape::Delete => format!("DELETE FROM {name} WHERE {by_key}"),
     }
+}
+
+fn rowid(table: &TableInfo) -> &'static str {
+    table.rowid.expect("only of tables that have one")
 }
 
 fn insert(table: &TableInfo, name: &str, columns: &Columns, n_rows: usize) -> String {

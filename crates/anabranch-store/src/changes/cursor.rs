@@ -76,6 +76,8 @@ impl ChangesCursor {
         self.load()
     }
 
+    /// The value of a column: each of each row is asked for here, so the ones at hand come first.
+    #[inline]
     fn value(&mut self, column: Column) -> Result<ValueRef<'_>> {
         let Some(item) = self.chunk.items.get(self.at) else { return Err(no_row()) };
         match (column, item.position()) {
@@ -83,6 +85,10 @@ impl ChangesCursor {
             // A cell whose base row is gone is shown as the row's.
             (Column::Cid, Some(_)) if !self.image(false)?.is_there() => {
                 Ok(ValueRef::Text(SENTINEL_NAME.as_bytes()))
+            }
+            (Column::Cid, _) => {
+                let item = &self.chunk.items[self.at];
+                Ok(ValueRef::Text(self.chunk.view(self.at).name(item).as_bytes()))
             }
             (Column::Val, Some(position)) => Ok(self.image(true)?.value(position)),
             _ => {

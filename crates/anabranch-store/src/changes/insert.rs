@@ -16,7 +16,7 @@ use smallvec::SmallVec;
 use super::{Column, SENTINEL_NAME, literal, rowid};
 use crate::context::Context;
 use crate::error::{Result, StoreError};
-use crate::merge::{IncomingChange, IncomingColumn, RecentKey, merge_change};
+use crate::merge::{self, IncomingChange, IncomingColumn, RecentKey, merge_change};
 use crate::registry::{Registry, TableInfo};
 use crate::transaction;
 
@@ -26,6 +26,9 @@ pub(super) fn insert(cx: &Context, values: &[ValueRef<'_>]) -> Result<i64> {
         return Err(refused("a trigger cannot merge changes while its table is merged"));
     }
     transaction::enrol(cx)?;
+    if let Some(rowid) = known(cx, values) {
+        return Ok(rowid);
+    }
     let value = |column: Column| values.get(column as usize).copied().unwrap_or(ValueRef::Null);
     let table_name = name(value(Column::Table), "table")?;
     let column_name = name(value(Column::Cid), "cid")?;
@@ -39,10 +42,15 @@ pub(super) fn insert(cx: &Context, values: &[ValueRef<'_>]) -> Result<i64> {
     let recent = cx.recent.take_key();
     let mut table = find_table(cx, recent.as_ref(), table_name)?;
     let column = find_column(cx, &mut table, column_name)?;
-    let sent = SentKey::read(&table, value(Column::Pk))?;
-    let spelled = sent.values();
+    let plain = plain_key(&table, value(Column::Pk))?;
+    let mut spelled: SmallVec<[ValueRef<'_>; 4]> = SmallVec::new();
+    match (&plain, value(Column::Pk)) {
+        (None, ValueRef::Blob(bytes)) => key::walk_packed(bytes, |part| spelled.push(part))
+            .map_err(|error| bad_key(&table, &error))?,
+        (plain, _) => spelled.extend(plain.iter().map(Value::as_ref)),
+    }
     let key = fold_key(cx, recent, &table, value(Column::Pk), &spelled)?;
-    let unquoted = sent.unquote(value(Column::Val));
+    let unquoted = plain.is_some().then(|| unquote(value(Column::Val))).flatten();
     let incoming = IncomingChange {
         key: &key.folded,
         spelled: &spelled,
@@ -58,6 +66,50 @@ pub(super) fn insert(cx: &Context, values: &[ValueRef<'_>]) -> Result<i64> {
     cx.recent.keep_key(key);
     cx.impacted.set(cx.impacted.get() + u64::from(impacted));
     Ok(rowid(&table, 0))
+}
+
+/// The rowid of a change that says nothing new of the row that the change before was about, and
+/// nothing that must be refused. `None`: it may, so look closely.
+fn known(cx: &Context, values: &[ValueRef<'_>]) -> Option<i64> {
+    use ValueRef::{Blob, Integer, Null, Text};
+    let &[
+        Text(table),
+        Blob(pk),
+        Text(name),
+        value,
+        Integer(version),
+        Integer(db_version),
+        site,
+        Integer(cl),
+        Integer(seq),
+    ] = values
+    else {
+        return None;
+    };
+    let is_site = match site {
+        Null => true,
+        Blob(site) => site.len() <= MAX_SITE_ID_BYTES,
+        _ => false,
+    };
+    let numbers = [
+        (version, MAX_COLUMN_VERSION),
+        (db_version, MAX_VERSION),
+        (cl, MAX_COLUMN_VERSION),
+        (seq, MAX_SEQ),
+    ];
+    let is_bounded = |(number, most)| u64::try_from(number).is_ok_and(|number| number <= most);
+    if !is_site || !numbers.into_iter().all(is_bounded) {
+        return None;
+    }
+    let is_cell = name != SENTINEL_NAME.as_bytes();
+    let cell = is_cell.then_some((name, value, version as u64));
+    let is_known = cx.recent.with_key(|key| {
+        let is_it = key.packed.as_slice() == pk
+            && key.table.name.as_bytes() == table
+            && key.generation == cx.registry.borrow().generation();
+        (is_it && merge::is_known(cx, key, cell, cl as u64)).then(|| rowid(&key.table, 0))
+    });
+    is_known.flatten()
 }
 
 fn refused(message: impl Into<String>) -> StoreError {
@@ -209,50 +261,27 @@ fn fold_key(
     })
 }
 
-/// A key as it was sent.
-enum SentKey<'v> {
-    Packed(SmallVec<[ValueRef<'v>; 4]>),
-    /// The form of an older README: the value of a one-column key, or a literal of it.
-    Plain(Value),
+/// A key that was not sent packed but in the form of an older README: the value of a one-column
+/// key, or a literal of it.
+fn plain_key(table: &TableInfo, pk: ValueRef<'_>) -> Result<Option<Value>> {
+    match pk {
+        ValueRef::Blob(_) => Ok(None),
+        ValueRef::Integer(integer) => Ok(Some(Value::Integer(integer))),
+        ValueRef::Text(text) => literal::parse(text).map(Some).ok_or_else(|| {
+            refused(format!("pk of a change to table {}: not one SQL literal", table.name))
+        }),
+        other => {
+            let (found, table) = (type_name(other), &table.name);
+            Err(refused(format!(
+                "pk of a change to table {table} must be a packed blob, it is {found}"
+            )))
+        }
+    }
 }
 
-impl<'v> SentKey<'v> {
-    fn read(table: &TableInfo, pk: ValueRef<'v>) -> Result<SentKey<'v>> {
-        match pk {
-            ValueRef::Blob(bytes) => {
-                let mut values = SmallVec::new();
-                key::walk_packed(bytes, |value| values.push(value))
-                    .map_err(|error| bad_key(table, &error))?;
-                Ok(SentKey::Packed(values))
-            }
-            ValueRef::Integer(integer) => Ok(SentKey::Plain(Value::Integer(integer))),
-            ValueRef::Text(text) => literal::parse(text).map(SentKey::Plain).ok_or_else(|| {
-                refused(format!("pk of a change to table {}: not one SQL literal", table.name))
-            }),
-            other => {
-                let (found, table) = (type_name(other), &table.name);
-                Err(refused(format!(
-                    "pk of a change to table {table} must be a packed blob, it is {found}"
-                )))
-            }
-        }
-    }
-
-    fn values(&self) -> SmallVec<[ValueRef<'_>; 4]> {
-        match self {
-            SentKey::Packed(values) => SmallVec::from_slice(values),
-            SentKey::Plain(value) => SmallVec::from_slice(&[value.as_ref()]),
-        }
-    }
-
-    /// The value of a change in the old form, if it is one quoted literal.
-    fn unquote(&self, value: ValueRef<'_>) -> Option<Value> {
-        match (self, value) {
-            (SentKey::Plain(_), ValueRef::Text(text)) => {
-                let text = std::str::from_utf8(text).ok()?;
-                literal::quoted(text).map(|text| Value::Text(text.into_bytes()))
-            }
-            _ => None,
-        }
-    }
+/// The value of a change in the old form, if it is one quoted literal.
+fn unquote(value: ValueRef<'_>) -> Option<Value> {
+    let ValueRef::Text(text) = value else { return None };
+    let text = std::str::from_utf8(text).ok()?;
+    literal::quoted(text).map(|text| Value::Text(text.into_bytes()))
 }

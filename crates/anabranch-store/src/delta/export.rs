@@ -279,7 +279,7 @@ impl<'a> Cut<'a> {
         let held = self.held_of(&info.name, &mut columns)?;
         self.encoder.table(&info.name, &columns).map_err(damaged)?;
         let places = info.columns.iter().map(|column| column.id).zip(0..).collect();
-        let (rows, reader) = (Vec::new(), RowReader::default());
+        let (rows, reader) = (Vec::new(), RowReader::by_key());
         Ok(Some(TableCut { info, places, rows, reader, columns, held }))
     }
 

@@ -71,6 +71,11 @@ impl Recent {
         self.key.take()
     }
 
+    /// Hands the key of the last change to `f`.
+    pub(crate) fn with_key<T>(&self, f: impl FnOnce(&RecentKey) -> T) -> Option<T> {
+        self.key.borrow().as_ref().map(f)
+    }
+
     /// Keeps the key of a change.
     pub(crate) fn keep_key(&self, key: RecentKey) {
         self.key.replace(Some(key));
@@ -95,16 +100,39 @@ pub(super) fn with_value<T>(
     let Some(position) = position.filter(|_| cx.recent.long.get() != Some(table.id)) else {
         return base::read_cell(cx, table, spelled, column, f);
     };
-    let seen = Seen::now(cx);
-    let is_it =
-        |row: &RecentRow| Rc::ptr_eq(&row.table, table) && *row.key == *key && row.seen.holds(seen);
-    if !cx.recent.row.borrow().as_ref().is_some_and(is_it) {
+    if !is_kept(cx, table, key) {
         read(cx, table, key, spelled)?;
     }
+    let row = cx.recent.row.borrow();
+    let values = row.as_ref().and_then(|row| row.values.as_ref());
+    Ok(values.map(|values| f(values[position].as_ref())))
+}
+
+/// As [`with_value`], of the column at `position`, if the row was read and stands as it was.
+pub(super) fn kept_value<T>(
+    cx: &Context,
+    key: &RecentKey,
+    position: usize,
+    f: impl FnOnce(ValueRef<'_>) -> T,
+) -> Option<T> {
+    if !is_kept(cx, &key.table, &key.folded) {
+        return None;
+    }
+    let row = cx.recent.row.borrow();
+    let values = row.as_ref()?.values.as_ref()?;
+    Some(f(values[position].as_ref()))
+}
+
+/// Whether the row that is kept is this one, and nothing was written since it was looked at.
+fn is_kept(cx: &Context, table: &Rc<TableInfo>, key: &[u8]) -> bool {
+    let seen = Seen::now(cx);
     let mut row = cx.recent.row.borrow_mut();
-    let Some(row) = row.as_mut() else { return Ok(None) };
+    let is_it = |row: &&mut RecentRow| {
+        Rc::ptr_eq(&row.table, table) && *row.key == *key && row.seen.holds(seen)
+    };
+    let Some(row) = row.as_mut().filter(is_it) else { return false };
     row.seen = seen;
-    Ok(row.values.as_ref().map(|values| f(values[position].as_ref())))
+    true
 }
 
 fn read(cx: &Context, table: &Rc<TableInfo>, key: &[u8], spelled: &[ValueRef<'_>]) -> Result<()> {

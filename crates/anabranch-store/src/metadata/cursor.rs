@@ -13,6 +13,8 @@ pub(crate) struct Cursor {
     table: TableId,
     /// `None`: nothing is read.
     block: Option<Rc<KeptBlock>>,
+    /// The row after the one found last: mostly the next one asked for.
+    next: usize,
 }
 
 /// A block, decoded, and which keys belong into it.
@@ -33,7 +35,7 @@ impl KeptBlock {
 
 impl Cursor {
     pub(crate) fn new(table: TableId) -> Cursor {
-        Cursor { table, block: None }
+        Cursor { table, block: None, next: 0 }
     }
 
     /// Whether `key` is or would be in the block last read.
@@ -52,9 +54,15 @@ impl Cursor {
 
     /// A row by key.
     pub(crate) fn row(&mut self, blocks: &mut Blocks, key: &[u8]) -> Result<Option<&BlockRow>> {
+        let next = self.next;
         let rows = &self.seek(blocks, key)?.rows;
-        let at = rows.binary_search_by(|row| row.0.as_slice().cmp(key));
-        Ok(at.ok().map(|at| &rows[at]))
+        let is_next = rows.get(next).is_some_and(|row| row.0.as_slice() == key);
+        let at = match is_next {
+            true => Ok(next),
+            false => rows.binary_search_by(|row| row.0.as_slice().cmp(key)),
+        };
+        self.next = at.map_or_else(|at| at, |at| at + 1);
+        Ok(at.ok().and_then(|at| self.block.as_ref()?.rows.get(at)))
     }
 
     /// The row whose key begins with `prefix` and whose clock names the record `at`.

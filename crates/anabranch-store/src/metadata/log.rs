@@ -1,5 +1,7 @@
 //! The statements on `ana_entry`.
 
+use std::collections::VecDeque;
+
 use anabranch_core::value::ValueRef;
 use anabranch_sqlite::Db;
 
@@ -10,6 +12,7 @@ use super::sql::{damaged, int, read_blob, read_u32, read_u64};
 use crate::error::Result;
 use crate::ids::{AuthorId, EntryId, LocalDot, TableId};
 use crate::kept::Kept;
+use crate::limits::MAX_LOG_BYTES_AHEAD;
 
 /// A row of the log, its body decoded.
 #[derive(Clone, Debug)]
@@ -121,8 +124,7 @@ impl Log {
             last: Kept::new("SELECT id, dbv FROM main.ana_entry ORDER BY id DESC LIMIT 1"),
             by_id: Kept::new("SELECT id, tbl, dbv, head, body FROM main.ana_entry WHERE id=?1"),
             next: Kept::new(
-                "SELECT id, tbl, dbv, head, body FROM main.ana_entry WHERE id>=?1
-                 ORDER BY id LIMIT 1",
+                "SELECT id, tbl, dbv, head, body FROM main.ana_entry WHERE id>=?1 ORDER BY id",
             ),
             next_id: Kept::new("SELECT id FROM main.ana_entry WHERE id>=?1 ORDER BY id LIMIT 1"),
             dbv_at: Kept::new(
@@ -182,6 +184,25 @@ impl Log {
     pub(crate) fn next(&mut self, id: EntryId) -> Result<Option<LogRow>> {
         let (formers, pending) = (&self.formers, self.pending_version);
         self.next.first(&self.db, &[int(id.0)], |row| read_row(row, formers, pending))
+    }
+
+    /// Appends rows from `id` on until they hold `n_records` or more, or many bytes; at least
+    /// one if there is one.
+    pub(crate) fn read_ahead(
+        &mut self,
+        id: EntryId,
+        n_records: usize,
+        rows: &mut VecDeque<LogRow>,
+    ) -> Result<()> {
+        let (formers, pending) = (&self.formers, self.pending_version);
+        let (mut n_found, mut n_bytes) = (0, 0);
+        self.next.each(&self.db, &[int(id.0)], |row| {
+            n_bytes += read_blob(row, 4, "ana_entry")?.len();
+            let row = read_row(row, formers, pending)?;
+            n_found += row.entry.as_ref().map_or(1, |entry| entry.len() as usize);
+            rows.push_back(row);
+            Ok(n_found < n_records && n_bytes < MAX_LOG_BYTES_AHEAD)
+        })
     }
 
     /// The id of the first row at or after `id`, whatever the row holds.

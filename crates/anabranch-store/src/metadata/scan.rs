@@ -1,5 +1,6 @@
 //! Scans over the log that yield only what still stands.
 
+use std::collections::VecDeque;
 use std::rc::Rc;
 
 use hashbrown::HashMap;
@@ -69,8 +70,8 @@ struct Since {
     /// Rows whose records may interleave, and how many records of a single one are done.
     cluster: Vec<LogRow>,
     done: u32,
-    /// The row after the cluster, if it was read.
-    peeked: Option<LogRow>,
+    /// Rows before `next` that were read and belong to no cluster yet.
+    ahead: VecDeque<LogRow>,
     /// Rows before this one are known to ascend.
     ascending: EntryId,
     /// Records to look at for the next batch.
@@ -85,7 +86,7 @@ pub(crate) struct Scan {
 
 /// Records looked at for the first batch: what is shown first is shown soon. Each further
 /// batch looks at twice as many, up to a whole entry.
-const FIRST_SLICE: u32 = 32;
+const FIRST_SLICE: u32 = 4;
 /// Records of a batch that need not be larger.
 const BATCH: usize = 4096;
 /// A log of which this part is new is read from there on; else the blocks are walked.
@@ -150,7 +151,7 @@ impl Since {
         self.slice = (self.slice * 2).min(BATCH as u32);
         while live.len() <= enough {
             if self.cluster.is_empty() {
-                self.read_cluster(metadata)?;
+                self.read_cluster(metadata, enough - live.len() + 1)?;
                 self.done = 0;
             }
             if self.cluster.is_empty() {
@@ -158,7 +159,23 @@ impl Since {
             }
             self.take_slice(metadata, &mut live)?;
         }
+        // What is undone before the next batch is asked for must not come in it.
+        self.ahead.truncate(1);
+        if let Some(peeked) = self.ahead.front() {
+            self.next = EntryId(peeked.id.0 + 1);
+        }
         Ok(live)
+    }
+
+    /// The next row of the log; if none was read ahead, several are that hold `n_records`.
+    fn row(&mut self, metadata: &mut Metadata, n_records: usize) -> Result<Option<LogRow>> {
+        if self.ahead.is_empty() {
+            metadata.log.read_ahead(self.next, n_records, &mut self.ahead)?;
+            if let Some(last) = self.ahead.back() {
+                self.next = EntryId(last.id.0 + 1);
+            }
+        }
+        Ok(self.ahead.pop_front())
     }
 
     /// What stands of the next records of the cluster. Only the records of one entry alone
@@ -184,27 +201,22 @@ impl Since {
     }
 
     /// Reads rows as long as their records may interleave in `(db_version, seq)` order.
-    fn read_cluster(&mut self, metadata: &mut Metadata) -> Result<()> {
+    fn read_cluster(&mut self, metadata: &mut Metadata, n_records: usize) -> Result<()> {
         let mut newest = (0, 0);
-        loop {
-            let row = match self.peeked.take() {
-                Some(row) => Some(row),
-                None => metadata.log.next(self.next)?,
-            };
-            let Some(row) = row else { return Ok(()) };
-            self.next = EntryId(row.id.0 + 1);
+        while let Some(row) = self.row(metadata, n_records)? {
             let Some(entry) = &row.entry else { continue };
             let (first, last) = entry.span();
             if !self.cluster.is_empty()
                 && first > newest
                 && self.ends_before(&row, newest, metadata)?
             {
-                self.peeked = Some(row);
+                self.ahead.push_front(row);
                 return Ok(());
             }
             newest = newest.max(last);
             self.cluster.push(row);
         }
+        Ok(())
     }
 
     /// Whether no row from `row` on belongs among records up to `newest`: a later row of
@@ -384,9 +396,9 @@ fn keep_uncovered(records: &mut Vec<LiveRecord>, covered: &Versions) {
 impl Metadata {
     pub(super) fn start_scan_since(&mut self, after: u64) -> Result<Scan> {
         let next = self.log.first_above(after)?;
-        let (cluster, done, peeked, slice) = (Vec::new(), 0, None, FIRST_SLICE);
+        let (cluster, done, ahead, slice) = (Vec::new(), 0, VecDeque::new(), FIRST_SLICE);
         let ascending = EntryId(0);
-        let since = Since { next, after, cluster, done, peeked, ascending, slice };
+        let since = Since { next, after, cluster, done, ahead, ascending, slice };
         Ok(Scan { mode: Mode::Since(Box::new(since)) })
     }
 

@@ -301,6 +301,7 @@ fn make(db: &Db, row: &Registered, definition: &Definition, order: u32) -> Resul
     columns.iter().for_each(|column| mask.insert(column.id));
     let key_columns: Vec<_> = shape.key.iter().map(|part| part.column).collect();
     let is_stale = texts != definition.triggers || columns.len() != shape.replicated().count();
+    let is_key = key_columns.iter().any(|column| column.is_rowid);
     Ok(TableInfo {
         id: row.id,
         name: definition.name.clone(),
@@ -312,6 +313,7 @@ fn make(db: &Db, row: &Registered, definition: &Definition, order: u32) -> Resul
             .map(|part| KeyPart { name: part.name, column: part.column })
             .collect(),
         has_spellings: !is_spelling_unique(&key_columns),
+        rowid: shape.rowid.filter(|_| !is_key),
         key_columns,
         columns,
         mask,
