@@ -76,9 +76,15 @@ impl ChangesCursor {
         self.load()
     }
 
-    /// The value of a column: each of each row is asked for here, so the ones at hand come first.
+    /// A column that needs no look at the user's table: most of each row.
     #[inline]
-    fn value(&mut self, column: Column) -> Result<ValueRef<'_>> {
+    fn at_hand(&self, column: Column) -> Option<ValueRef<'_>> {
+        let item = self.chunk.items.get(self.at)?;
+        Some(self.chunk.row(item).value(item, &[], column))
+    }
+
+    /// `pk`, `cid` or `val`.
+    fn looked_up(&mut self, column: Column) -> Result<ValueRef<'_>> {
         let Some(item) = self.chunk.items.get(self.at) else { return Err(no_row()) };
         match (column, item.position()) {
             (Column::Pk, _) => self.pk().map(ValueRef::Blob),
@@ -86,15 +92,8 @@ impl ChangesCursor {
             (Column::Cid, Some(_)) if !self.image(false)?.is_there() => {
                 Ok(ValueRef::Text(SENTINEL_NAME.as_bytes()))
             }
-            (Column::Cid, _) => {
-                let item = &self.chunk.items[self.at];
-                Ok(ValueRef::Text(self.chunk.view(self.at).name(item).as_bytes()))
-            }
             (Column::Val, Some(position)) => Ok(self.image(true)?.value(position)),
-            _ => {
-                let item = &self.chunk.items[self.at];
-                Ok(self.chunk.row(item).value(item, &[], column))
-            }
+            _ => self.at_hand(column).ok_or_else(no_row),
         }
     }
 
@@ -144,7 +143,8 @@ impl Cursor for ChangesCursor {
 
     fn column(&mut self, index: usize) -> SqlResult<ValueRef<'_>> {
         match Column::ALL.get(index) {
-            Some(column) => Ok(self.value(*column)?),
+            Some(column @ (Column::Pk | Column::Cid | Column::Val)) => Ok(self.looked_up(*column)?),
+            Some(column) => self.at_hand(*column).ok_or_else(|| no_row().into()),
             None => Ok(ValueRef::Null),
         }
     }

@@ -43,12 +43,7 @@ pub(super) fn insert(cx: &Context, values: &[ValueRef<'_>]) -> Result<i64> {
     let mut table = find_table(cx, recent.as_ref(), table_name)?;
     let column = find_column(cx, &mut table, column_name)?;
     let plain = plain_key(&table, value(Column::Pk))?;
-    let mut spelled: SmallVec<[ValueRef<'_>; 4]> = SmallVec::new();
-    match (&plain, value(Column::Pk)) {
-        (None, ValueRef::Blob(bytes)) => key::walk_packed(bytes, |part| spelled.push(part))
-            .map_err(|error| bad_key(&table, &error))?,
-        (plain, _) => spelled.extend(plain.iter().map(Value::as_ref)),
-    }
+    let spelled = spelled_key(&table, &plain, value(Column::Pk))?;
     let key = fold_key(cx, recent, &table, value(Column::Pk), &spelled)?;
     let unquoted = plain.is_some().then(|| unquote(value(Column::Val))).flatten();
     let incoming = IncomingChange {
@@ -214,7 +209,21 @@ fn find_column<'v>(
 }
 
 /// An integer from 0 to `most`. Hosts that bind every number as a real are understood.
+#[inline]
 fn bounded(value: ValueRef<'_>, what: &str, most: u64, absent: Option<u64>) -> Result<u64> {
+    match value {
+        ValueRef::Integer(integer) if integer >= 0 && integer as u64 <= most => Ok(integer as u64),
+        _ => bounded_otherwise(value, what, most, absent),
+    }
+}
+
+#[cold]
+fn bounded_otherwise(
+    value: ValueRef<'_>,
+    what: &str,
+    most: u64,
+    absent: Option<u64>,
+) -> Result<u64> {
     let integer = match (value, absent) {
         (ValueRef::Integer(integer), _) => integer,
         (ValueRef::Real(real), _) if real.fract() == 0.0 && real.abs() <= most as f64 => {
@@ -277,6 +286,21 @@ fn plain_key(table: &TableInfo, pk: ValueRef<'_>) -> Result<Option<Value>> {
             )))
         }
     }
+}
+
+/// The values of a key as it was sent.
+fn spelled_key<'v>(
+    table: &TableInfo,
+    plain: &'v Option<Value>,
+    pk: ValueRef<'v>,
+) -> Result<SmallVec<[ValueRef<'v>; 4]>> {
+    let mut spelled = SmallVec::new();
+    match (plain, pk) {
+        (None, ValueRef::Blob(bytes)) => key::walk_packed(bytes, |part| spelled.push(part))
+            .map_err(|error| bad_key(table, &error))?,
+        (plain, _) => spelled.extend(plain.iter().map(Value::as_ref)),
+    }
+    Ok(spelled)
 }
 
 /// The value of a change in the old form, if it is one quoted literal.
