@@ -18,6 +18,7 @@ mod local;
 mod memory;
 mod rebuilt;
 mod refusals;
+mod rowids;
 mod savepoints;
 mod shapes;
 mod spellings;
