@@ -62,6 +62,7 @@ use anabranch_core::vector::VersionVector;
 use anabranch_sqlite::Db;
 use hashbrown::HashMap;
 
+use crate::atomic::{Bracket, atomically};
 use crate::buffer::{LocalBuffer, MergedBuffer};
 use crate::error::Result;
 use crate::ids::{AuthorId, EntryId, Key, LocalDot, Ordinal, TableId};
@@ -277,13 +278,26 @@ impl Metadata {
         }
         let version = self.read_data_version()?;
         if version != self.data_version || self.is_commit_unread {
-            self.take_commits()?;
+            self.on_one_state(Metadata::take_commits)?;
             self.n_commits_noticed += 1;
             self.data_version = version;
             self.is_commit_unread = false;
         }
         self.n_commits = n_commits;
-        self.ensure()
+        if self.is_stale {
+            self.on_one_state(Metadata::ensure)?
+        }
+        Ok(())
+    }
+
+    /// Runs `read` on one state of the file: outside of a transaction each of its statements
+    /// would see another, if somebody commits in between.
+    fn on_one_state(&mut self, read: impl FnOnce(&mut Metadata) -> Result<()>) -> Result<()> {
+        if self.db.is_in_transaction() || !self.db.is_autocommit() {
+            return read(self);
+        }
+        let db = self.db.clone();
+        atomically(&db, Bracket::Reading, || read(self))
     }
 
     /// How often [`Metadata::refresh`] noticed commits.

@@ -350,3 +350,27 @@ fn a_merge_is_not_captured_and_counted_until_its_end() {
     store.run("SELECT crsql_internal_sync_bit(0); INSERT INTO t VALUES(6, 6)");
     store.expect("SELECT count(*) FROM crsql_changes", "2");
 }
+
+/// A program opened the file while another committed and folded: it read the vector of one
+/// state and the log of the next, and called the file damaged.
+#[test]
+fn what_is_read_at_once_is_of_one_state() {
+    let file = File::new("WAL");
+    let writing = std::sync::atomic::AtomicBool::new(true);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let store = file.open();
+            store.run("PRAGMA synchronous = OFF");
+            for n in 0..1500 {
+                store.run(&format!("INSERT INTO t VALUES({n}, 1)"));
+            }
+            writing.store(false, std::sync::atomic::Ordering::Relaxed);
+        });
+        let reader = file.open();
+        while writing.load(std::sync::atomic::Ordering::Relaxed) {
+            file.open().expect("SELECT typeof(crsql_db_version())", "integer");
+            reader.expect("SELECT typeof(ana_version_vector())", "text");
+        }
+        reader.expect("SELECT count(*) FROM t", "1500");
+    });
+}
