@@ -133,6 +133,7 @@ impl World<'_> {
         }
         self.note(|| format!("copy {site} becomes a clone of {other}"));
         self.drop_ends_of(site);
+        self.sites[other].has_shared_name = true;
         let from = self.sites[other].drive();
         self.sites[site].drive().become_copy_of(from);
         self.taken_over(site)

@@ -416,7 +416,8 @@ impl World<'_> {
         self.look_at_relay(relay)
     }
 
-    /// What a relay says of copies is true of those that still go by their name.
+    /// What a relay says of copies is true of those that still go by their name, and of a
+    /// name that only one of them went by.
     pub(super) fn check_receipts(&self) -> Result<(), String> {
         let changes = self.book.newest(16);
         for (number, node) in self.nodes.iter().enumerate() {
@@ -426,6 +427,7 @@ impl World<'_> {
                     let is_held = place.reach == Reach::Held || place.reach == Reach::Shown;
                     let holder = self.sites.iter().find(|site| {
                         !site.has_old_name
+                            && !site.has_shared_name
                             && site.name().is_ok_and(|name| name == place.site.as_bytes())
                     });
                     if let Some(site) = holder.filter(|_| is_held)
@@ -475,7 +477,11 @@ impl World<'_> {
         }
         self.rack.relays.iter().for_each(|drive| drive.disk.never_fail());
         self.files.fail_in(None);
-        // What was written in the future is welcome when its time has come.
+        // What was written in the future is welcome when its time has come. No frame is on its
+        // way for that long: one that says when to come back would be years late.
+        if ahead > 0 {
+            (0..self.sites.len()).for_each(|site| self.drop_ends_of(site));
+        }
         self.now_ms += ahead;
         self.tell_time();
         for relay in 0..self.nodes.len() {

@@ -80,6 +80,8 @@ pub(super) struct Site<'a> {
     generation: u64,
     /// Whether it may go by a name that it had before it was restored.
     pub(super) has_old_name: bool,
+    /// Whether a clone has gone by this copy's name too, as it does until it writes.
+    pub(super) has_shared_name: bool,
     pub(super) backup: Option<Image>,
 }
 
@@ -123,6 +125,7 @@ impl<'a> Site<'a> {
             n_drafts: 0,
             generation: 0,
             has_old_name: false,
+            has_shared_name: false,
             backup: None,
         };
         if habits.has_two {
@@ -241,7 +244,9 @@ impl<'a> Site<'a> {
         }
         let had_draft = self.draft.is_some();
         book.observe(&self.seen, &vector, &mut self.draft)?;
-        self.has_old_name &= !(had_draft && self.draft.is_none());
+        if had_draft && self.draft.is_none() && self.has_old_name {
+            (self.has_old_name, self.has_shared_name) = (false, false);
+        }
         self.draft = None;
         self.seen = vector;
         self.check_rows(book)?;
