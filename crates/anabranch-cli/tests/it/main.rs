@@ -13,6 +13,7 @@ mod examples;
 mod exchange;
 mod hosts;
 mod json;
+mod kill;
 mod merging;
 mod relay;
 mod serve;
