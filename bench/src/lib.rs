@@ -2,7 +2,8 @@
 //! alternating, with the same rows, pragmas and bound statements.
 //!
 //! [`side`] opens databases, [`measure`] takes times, [`workload`] has the SQL of local
-//! work, [`report`] prints; the other modules are the parts of the report.
+//! work, [`report`] prints; the other modules are the parts of the report. [`sync`] measures a
+//! relay instead.
 #![deny(unsafe_code)]
 
 pub mod options;
@@ -18,3 +19,5 @@ pub mod folding;
 pub mod local;
 pub mod seeks;
 pub mod sizes;
+
+pub mod sync;

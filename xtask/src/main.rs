@@ -20,7 +20,9 @@ cargo xtask <command>
                           With a crate: compiles the workspace, runs that crate's tests.
                           --ci: a skipped test is a failure.
   setup                   installs what tests need (npm and Debian packages), and says so
-  bench [tables] [args]   measures against plain SQLite in the same run; --help lists more
+  bench [tables|sync] [args]
+                          measures tables against plain SQLite, or a relay against the disk and
+                          Hocuspocus, in the same run; --help lists more
   fuzz [target] [--seconds N]
                           seeded fuzzing of decoders and SQL functions (default: all, 60 s each)
   histories [--seeds N] [--from S]
@@ -28,6 +30,8 @@ cargo xtask <command>
   sim [--seeds N] [--seed S] [--long]
                           simulated worlds: copies, relays, faults of all kinds, one seed each
   crash [--cycles N]      kill -9 of a writing process in a loop
+  kill [--cycles N] [--seed S]
+                          kill -9 of a relay, two copies that sync and their writers (500 cycles)
   dist                    libanabranch.* and crsqlite.* in target/dist-out
   tidy                    line width, stray marks, dead links in the docs
   help                    this text
@@ -49,6 +53,7 @@ fn main() -> ExitCode {
         "histories" => long_run::histories(rest),
         "sim" => long_run::worlds(rest),
         "crash" => long_run::crash(rest),
+        "kill" => long_run::kill(rest),
         "dist" => dist::dist(),
         "tidy" => tidy::tidy(),
         "help" | "--help" | "-h" => {

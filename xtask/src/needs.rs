@@ -80,6 +80,24 @@ fn node(missing: &mut Vec<String>) -> Result<()> {
     Ok(())
 }
 
+/// What a relay is measured against: the newest that runs on Node.js 20; version 4 needs 22.
+const HOCUSPOCUS: [&str; 4] =
+    ["@hocuspocus/server@3.4.4", "@hocuspocus/provider@3.4.4", "yjs@13", "ws@8"];
+
+/// Installs Hocuspocus and its client in the target folder, unless they are there; their
+/// `node_modules`.
+pub(crate) fn hocuspocus() -> Result<PathBuf> {
+    let folder = target_dir().join("hocuspocus");
+    let modules = folder.join("node_modules");
+    if !modules.join("@hocuspocus/server").is_dir() {
+        std::fs::create_dir_all(&folder)?;
+        let mut install = Command::new("npm");
+        install.args(["install", "--no-audit", "--no-fund", "--prefix"]).arg(&folder);
+        run(install.args(HOCUSPOCUS))?;
+    }
+    Ok(modules)
+}
+
 /// A local S3 server, in a Python environment of its own in the target folder.
 fn moto(missing: &mut Vec<String>) {
     let folder = target_dir().join("moto");
