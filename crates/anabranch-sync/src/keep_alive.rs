@@ -108,17 +108,19 @@ impl KeepAlive {
 mod tests {
     use super::*;
 
+    /// When it is looked, at what, and whether frames are being read.
+    type Look = (u64, Traffic, bool);
+
     /// Bytes that came, that left, and whether some wait.
     fn traffic(n_read: u64, n_written: u64, is_blocked: bool) -> Traffic {
         Traffic { n_read, n_written, is_blocked }
     }
 
     /// Looks at each time, as a driver with 30 s and 75 s does: what it is told.
-    fn told(looks: &[(u64, Traffic, bool)]) -> Vec<Sign> {
+    fn told(looks: &[Look]) -> Vec<Sign> {
         let mut alive = KeepAlive::new(Time(0), 30, 75);
-        let look = |(at, traffic, is_reading): &(u64, Traffic, bool)| {
-            alive.look(Time(*at), *traffic, *is_reading).1
-        };
+        let look =
+            |(at, traffic, is_reading): &Look| alive.look(Time(*at), *traffic, *is_reading).1;
         looks.iter().map(look).collect()
     }
 
@@ -126,7 +128,7 @@ mod tests {
     fn who_moves_lives_and_who_is_silent_is_asked() {
         use Sign::{Ask, Gone, Nothing};
         let still = |at| (at, traffic(0, 0, false), true);
-        let cases: [(&str, Vec<(u64, Traffic, bool)>, Vec<Sign>); 8] = [
+        let cases: [(&str, Vec<Look>, Vec<Sign>); 8] = [
             (
                 "nothing comes",
                 vec![still(29), still(30), still(31), still(74), still(75)],
