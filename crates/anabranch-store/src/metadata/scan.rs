@@ -393,6 +393,9 @@ fn keep_uncovered(records: &mut Vec<LiveRecord>, covered: &Versions) {
     });
 }
 
+/// Rows of a block with their clocks, and the first key of the next block.
+type BlockRows = (Vec<(Key, RowClock)>, Option<Key>);
+
 impl Metadata {
     pub(super) fn start_scan_since(&mut self, after: u64) -> Result<Scan> {
         let next = self.log.first_above(after)?;
@@ -443,7 +446,7 @@ impl Metadata {
         &mut self,
         table: TableId,
         from: &[u8],
-    ) -> Result<(Vec<(Key, RowClock)>, Option<Key>)> {
+    ) -> Result<BlockRows> {
         let block = match self.blocks.load(table, from)? {
             Some(block) => Some(block),
             None => self.blocks.load_from(table, from)?,
