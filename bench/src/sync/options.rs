@@ -1,6 +1,6 @@
 //! Options of the command line, and the sizes that follow from them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
@@ -68,7 +68,7 @@ pub fn options() -> Result<Options> {
             "--part" => options.parts.push(value()?),
             "--write" => options.write = Some(value()?.into()),
             "--ana" => options.ana = value()?.into(),
-            "--node-modules" => options.node_modules = Some(value()?.into()),
+            "--node-modules" => options.node_modules = Some(Path::new(&value()?).canonicalize()?),
             "--help" => {
                 print!("{HELP}");
                 std::process::exit(0);

@@ -192,6 +192,10 @@ impl Peer {
             if held.version > self.vector.version(site) {
                 self.came.push((site, held.version));
             }
+            if site == self.site {
+                // What the relay gives back it has on its disk, and acknowledges no more.
+                self.n_acked = self.n_acked.max(held.version);
+            }
         }
         self.vector.join(&to);
         self.tell(StoreEvent::Applied { delta, to: Arc::new(to), held: Vec::new() });
@@ -204,7 +208,8 @@ impl Peer {
         match event {
             Event::Acked { ack, .. } => {
                 let own = ack.entries.iter().find(|(site, _)| *site == self.site);
-                self.n_acked = own.map_or(self.n_acked, |(_, held)| held.version);
+                let n_acked = own.map_or(0, |(_, held)| held.version);
+                self.n_acked = self.n_acked.max(n_acked);
             }
             Event::Converged { .. } => self.has_converged = true,
             Event::Closed { error, .. } => bail!("closed: {}", error.text),

@@ -67,6 +67,7 @@ impl Writer {
             sites: vec![self.site],
             headers: vec![self.header(salt)],
             tables: vec![self.table()],
+            ..Delta::default()
         };
         let part = encode(&delta).pop().context("a delta has a part")?;
         let part = frame::Delta::new(part.into()).ok().context("a part that was just made")?;

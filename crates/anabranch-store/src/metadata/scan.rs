@@ -442,11 +442,7 @@ impl Metadata {
 
     /// The clocks of the block in which `from` is or would be, from there on, and of the
     /// unfolded rows that belong between; the first key of the next block.
-    pub(super) fn rows_of_block(
-        &mut self,
-        table: TableId,
-        from: &[u8],
-    ) -> Result<BlockRows> {
+    pub(super) fn rows_of_block(&mut self, table: TableId, from: &[u8]) -> Result<BlockRows> {
         let block = match self.blocks.load(table, from)? {
             Some(block) => Some(block),
             None => self.blocks.load_from(table, from)?,

@@ -21,7 +21,8 @@ impl Intake<'_> {
         clock: Option<&RowClock>,
     ) -> Result<bool> {
         let causal_length = row.row.causal_length;
-        if !self.doubts || causal_length.is_multiple_of(2) || clock.is_some_and(RowClock::is_alive) {
+        if !self.doubts || causal_length.is_multiple_of(2) || clock.is_some_and(RowClock::is_alive)
+        {
             return Ok(false);
         }
         Ok(causal_length < self.cx.metadata.borrow_mut().restart(target.info.id)?)
