@@ -10,11 +10,11 @@ use anabranch_sync::frame::{Delta, StoreName};
 use anabranch_sync::{ChannelId, Config, Event, Open, Request, Session, StoreEvent, Time};
 use anyhow::{Context, Result, anyhow, bail};
 use bytes::Bytes;
-use futures_util::{SinkExt, StreamExt};
+use futures_util::{FutureExt, SinkExt, StreamExt};
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::tungstenite::{self, Message};
 
 use super::relay::Relay;
 use super::writer::{Change, end_of};
@@ -127,6 +127,14 @@ impl Peer {
     /// As [`Peer::send`].
     pub async fn receive(&mut self) -> Result<()> {
         self.wait().await?;
+        self.answer()?;
+        // What has come meanwhile is answered together, as who reads a socket does.
+        while self.session.is_reading()
+            && let Some(message) = self.socket.next().now_or_never()
+        {
+            self.take_message(message)?;
+            self.answer()?;
+        }
         self.send().await
     }
 
@@ -135,8 +143,13 @@ impl Peer {
     /// # Errors
     /// The connection ended.
     pub async fn wait(&mut self) -> Result<()> {
-        let message = self.socket.next().await.context("the relay left")?;
-        if let Message::Binary(frame) = message.context("receive")? {
+        let message = self.socket.next().await;
+        self.take_message(message)
+    }
+
+    fn take_message(&mut self, message: Option<Result<Message, tungstenite::Error>>) -> Result<()> {
+        let message = message.context("the relay left")?.context("receive")?;
+        if let Message::Binary(frame) = message {
             self.session.handle_frame(self.now(), frame);
         }
         Ok(())
