@@ -2,13 +2,13 @@
 //! WebSocket, thousands of them on one thread.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anabranch_core::site::SiteId;
 use anabranch_core::vector::VersionVector;
 use anabranch_sync::frame::{Delta, StoreName};
 use anabranch_sync::{ChannelId, Config, Event, Open, Request, Session, StoreEvent, Time};
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use bytes::Bytes;
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use tokio::net::TcpStream;
@@ -23,12 +23,17 @@ use super::writer::{Change, end_of};
 /// them would fill this machine.
 const BUFFER_BYTES: usize = 2 << 10;
 
+/// How long an answer is waited for, so that no run hangs.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// A connection with one store on it.
 pub struct Peer {
     socket: WebSocketStream<TcpStream>,
     session: Session,
     channel: ChannelId,
     started: Instant,
+    /// When a frame came last, or one was first to be awaited.
+    heard: Instant,
     site: SiteId,
     /// What the store holds.
     vector: VersionVector,
@@ -66,6 +71,7 @@ impl Peer {
             session,
             channel,
             started: Instant::now(),
+            heard: Instant::now(),
             site,
             vector: VersionVector::new(),
             changes: Vec::new(),
@@ -89,6 +95,7 @@ impl Peer {
         };
         self.vector.join(&change.to);
         self.changes.push(change);
+        self.heard = Instant::now();
         self.tell(event);
     }
 
@@ -143,16 +150,25 @@ impl Peer {
     /// # Errors
     /// The connection ended.
     pub async fn wait(&mut self) -> Result<()> {
-        let message = self.socket.next().await;
+        let message = tokio::time::timeout(PATIENCE, self.socket.next());
+        let message = message.await.with_context(|| self.silence())?;
         self.take_message(message)
     }
 
     fn take_message(&mut self, message: Option<Result<Message, tungstenite::Error>>) -> Result<()> {
         let message = message.context("the relay left")?.context("receive")?;
         if let Message::Binary(frame) = message {
+            self.heard = Instant::now();
             self.session.handle_frame(self.now(), frame);
         }
+        // A sign of life that is asked for is no answer.
+        ensure!(self.heard.elapsed() < PATIENCE, self.silence());
         Ok(())
+    }
+
+    fn silence(&self) -> String {
+        let (n_open, n) = (self.n_open(), self.changes.len());
+        format!("no answer in {PATIENCE:?}; {n_open} of {n} changes are not acknowledged")
     }
 
     fn now(&self) -> Time {
