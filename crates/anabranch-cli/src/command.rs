@@ -3,6 +3,7 @@
 mod blob;
 mod changes;
 mod check;
+mod compact;
 mod crr;
 mod diverge;
 mod export;
@@ -58,6 +59,8 @@ pub(crate) enum Command {
     Export(export::Args),
     /// Take in a file that export wrote
     Import(import::Args),
+    /// Forget what is past and all peers have, to free space
+    Compact(compact::Args),
     /// Look for anything wrong in a database
     Check(check::Args),
 }
@@ -82,6 +85,7 @@ impl Command {
             Command::Changes(args) => changes::run(&args, console),
             Command::Export(args) => export::run(&args, console),
             Command::Import(args) => import::run(&args, console),
+            Command::Compact(args) => compact::run(&args, console),
             Command::Check(args) => check::run(&args, console),
         }
     }

@@ -9,8 +9,7 @@
 //! faults stop, and all copies must become equal and be found sound.
 //!
 //! The stores, sessions, the client's talk and directory and the relay's connections, storage
-//! and fan-out are those that ship; only sockets, threads and clocks are the world's. Left
-//! out, for it does not exist yet: compaction.
+//! and fan-out are those that ship; only sockets, threads and clocks are the world's.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -101,6 +100,8 @@ pub struct Report {
     pub n_copies: u64,
     /// Rounds with the directory.
     pub n_rounds: u64,
+    /// Compactions.
+    pub n_compactions: u64,
 }
 
 impl Report {
@@ -113,6 +114,7 @@ impl Report {
         self.n_clock_ahead += other.n_clock_ahead;
         self.n_copies += other.n_copies;
         self.n_rounds += other.n_rounds;
+        self.n_compactions += other.n_compactions;
     }
 }
 

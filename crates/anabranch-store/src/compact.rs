@@ -34,6 +34,12 @@ pub(crate) fn register(cx: &Rc<Context>) -> std::result::Result<(), SqlError> {
             Ok(Value::Integer(done.forgotten.n_bytes.cast_signed()))
         })?;
     }
+    let at = cx.clone();
+    cx.db.create_function("ana_internal_floor", 0, flags, move |_| {
+        at.refresh()?;
+        let floor = at.metadata.borrow_mut().floor()?;
+        Ok(Value::Text(floor.to_json().into_bytes()))
+    })?;
     // The same for programs: what went or, where the second argument is not 0, would go.
     let at = cx.clone();
     cx.db.create_function("ana_internal_compact", 2, flags, move |call| {

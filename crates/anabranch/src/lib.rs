@@ -26,6 +26,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod compact;
 mod error;
 mod identity;
 mod literal;
@@ -42,6 +43,7 @@ pub use anabranch_core::site::SiteId;
 pub use anabranch_core::value::Value;
 pub use anabranch_core::vector::{Held, VersionVector};
 pub use anabranch_core::wire::{HEAD_BYTES as PART_HEAD_BYTES, PartHead, WireError, part_head};
+pub use compact::Compaction;
 pub use error::{Error, Result};
 pub use merge::{ConcurrentCell, MergeReport, MergeSide, merge};
 pub use rusqlite;

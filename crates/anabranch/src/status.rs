@@ -6,6 +6,7 @@ use anabranch_core::vector::{Held, VersionVector};
 use rusqlite::OptionalExtension;
 use rusqlite::types::ValueRef;
 
+use crate::compact::Compaction;
 use crate::error::{Error, Result};
 use crate::literal::identifier;
 use crate::store::Store;
@@ -65,6 +66,10 @@ pub struct Status {
     pub quarantined: u64,
     /// Why the first of them is not.
     pub quarantine_reason: Option<String>,
+    /// At or below it the past may be missing here.
+    pub floor: VersionVector,
+    /// What [`Store::compact`] would drop; `None` where it needs a floor that is named.
+    pub compaction: Option<Compaction>,
     /// Those this store has synced with, and what each is known to hold.
     pub peers: Vec<Peer>,
     /// Bytes of the database file, without its journal.
@@ -117,6 +122,8 @@ impl Store {
             unsynced: vector.iter().map(missing).sum(),
             quarantined: self.quarantined()?,
             quarantine_reason: self.quarantine_reason()?,
+            floor: self.floor()?,
+            compaction: self.plan_compaction(None).ok(),
             peers: receipts.peers,
             vector,
             digest,

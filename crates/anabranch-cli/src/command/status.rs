@@ -63,6 +63,18 @@ fn print(store: &Store, status: &Status, console: &mut Console) -> Result<()> {
         n => console.paint(Style::Bad, &count(n, "change")),
     };
     console.line(format!("on no other disk yet  {unsynced}"))?;
+    match &status.compaction {
+        Some(compaction) if compaction.bytes > 0 => {
+            let n_bytes = bytes(compaction.bytes);
+            console
+                .line(format!("past, and on all peers  {n_bytes} (`ana compact` frees them)"))?;
+        }
+        _ => {}
+    }
+    if !status.floor.is_empty() {
+        let n_changes: u64 = status.floor.iter().map(|(_, held)| held.version).sum();
+        console.line(format!("forgotten below         {}", count(n_changes, "change")))?;
+    }
     if let Some(reason) = &status.quarantine_reason {
         let held = console.paint(Style::Bad, &count(status.quarantined, "change"));
         console.line(format!("held, not shown       {held}: {}", plain(reason)))?;
@@ -141,6 +153,8 @@ fn as_json(status: &Status) -> Value {
         "unsynced": status.unsynced,
         "quarantined": status.quarantined,
         "quarantine_reason": status.quarantine_reason,
+        "floor": vector_json(&status.floor),
+        "forgettable_bytes": status.compaction.as_ref().map(|compaction| compaction.bytes),
         "peers": peers,
         "file_bytes": status.file_bytes,
         "metadata_bytes": status.metadata_bytes,

@@ -31,7 +31,8 @@ fn every_command_answers_in_json() {
         (&["diverge", "a.db", "b.db"], 0, 1, "words"),
         (&["import", "b.db", "f"], 0, 1, "changes"),
         (&["check", "a.db"], 0, 1, "findings"),
-        (&["status", "a.db"], 0, 1, "vector"),
+        (&["compact", "a.db", "--dry-run", "--floor", "{}"], 0, 1, "tombstones"),
+        (&["status", "a.db"], 0, 1, "forgettable_bytes"),
         (&["try", "--dir", "t"], 0, 1, "met"),
     ] {
         let run = ana.run(&[&["--json"], args].concat());

@@ -9,6 +9,7 @@ mod ana;
 mod bad_input;
 #[cfg(feature = "s3")]
 mod bucket;
+mod compact;
 mod examples;
 mod exchange;
 mod hosts;

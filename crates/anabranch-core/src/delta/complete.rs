@@ -73,7 +73,7 @@ impl Complete {
             if name.len() > MAX_NAME_BYTES {
                 return Err(at("a name longer than 2048 bytes"));
             }
-            if restart_length % 2 == 0 || *restart_length > MAX_COLUMN_VERSION {
+            if restart_length.is_multiple_of(2) || *restart_length > MAX_COLUMN_VERSION {
                 return Err(at("its restart length is not odd, or above 2^53"));
             }
             previous = Some(name);

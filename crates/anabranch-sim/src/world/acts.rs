@@ -51,7 +51,8 @@ impl World<'_> {
             93..94 => self.restore_relay(relay),
             94..95 => self.clone_site(site),
             95..97 => self.meddle_with_files(),
-            97..98 => {
+            97..98 => self.compact(site),
+            98..99 => {
                 // Nobody looks for days.
                 self.now_ms += self.rng.random_range(0..20 * 24 * HOUR_MS.cast_unsigned());
                 self.tell_time();
@@ -91,6 +92,20 @@ impl World<'_> {
             Err(error) => self.settle(site, Err(error.to_string()))?,
         }
         self.settle(site, Ok(()))
+    }
+
+    /// A copy forgets what all peers have acknowledged; or, sometimes, all that it holds, as
+    /// who names a floor may.
+    fn compact(&mut self, site: usize) -> Result<(), String> {
+        self.note(|| format!("copy {site} forgets"));
+        self.book.may_rise();
+        let has_named = self.rng.random_ratio(1, 3);
+        let compacted = self.sites[site].compact(has_named);
+        self.report.n_compactions += u64::from(compacted.is_ok());
+        match compacted {
+            Err(why) if why.contains("ana_compact:") => self.settle(site, Ok(())),
+            other => self.settle(site, other),
+        }
     }
 
     /// A clock is set wrong, or right again.

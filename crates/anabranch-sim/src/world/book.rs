@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anabranch_core::clock::Chain;
 use anabranch_core::site::SiteId;
-use anabranch_core::vector::{Dot, VersionVector};
+use anabranch_core::vector::{Dot, Held, VersionVector};
 
 /// What a transaction is about to do, until it is known whether it was committed.
 #[derive(Clone, Debug, Default)]
@@ -39,6 +39,11 @@ struct Grave {
 pub(super) struct Book {
     commits: BTreeMap<Dot, Commit>,
     graves: BTreeMap<String, Grave>,
+    /// Somebody forgot: a copy that takes a complete delta may give rows new lives, in a change
+    /// that no application made.
+    may_rise: bool,
+    /// Those changes.
+    risen: BTreeSet<Dot>,
     /// What was acknowledged to an application and is on some disk that was not lost.
     kept: BTreeSet<Dot>,
 }
@@ -70,8 +75,11 @@ impl Book {
             for version in before.version(site) + 1..=held.version {
                 let dot = Dot { site, version };
                 if !self.commits.contains_key(&dot) {
-                    let draft = draft.take().ok_or(format!("{dot:?} was made by nobody"))?;
-                    self.add(dot, before, held.chain, draft);
+                    match draft.take() {
+                        Some(draft) => self.add(dot, before, held.chain, draft),
+                        None if self.may_rise => self.add_risen(dot, after, held.chain),
+                        None => return Err(format!("{dot:?} was made by nobody")),
+                    }
                 }
                 let commit = &self.commits[&dot];
                 if !commit.deps.is_at_or_below(after) {
@@ -97,9 +105,33 @@ impl Book {
         }
     }
 
-    /// How many rows of `mark` a copy of this vector shows: one for each change.
+    /// From here on copies forget.
+    pub(super) fn may_rise(&mut self) {
+        self.may_rise = true;
+    }
+
+    /// A change with which the copy that is at `after` gave rows new lives.
+    fn add_risen(&mut self, dot: Dot, after: &VersionVector, chain: Chain) {
+        let mut deps = after.clone();
+        if let Some(held) = after.get(dot.site) {
+            deps.set(dot.site, Held { version: dot.version - 1, ..held });
+        }
+        self.commits.insert(dot, Commit { deps, chain });
+        self.kept.insert(dot);
+        self.risen.insert(dot);
+    }
+
+    /// How many rows of `mark` a copy of this vector shows: one for each change that an
+    /// application made.
     pub(super) fn n_marks(&self, vector: &VersionVector) -> u64 {
-        vector.iter().map(|(_, held)| held.version).sum()
+        let n_changes: u64 = vector.iter().map(|(_, held)| held.version).sum();
+        n_changes - self.risen.iter().filter(|dot| vector.covers(**dot)).count() as u64
+    }
+
+    /// Whether a row may live though it was deleted: it rose where that was not known.
+    fn may_live(&self, grave: &Grave, vector: &VersionVector) -> bool {
+        let rose = self.risen.iter().filter(|dot| vector.covers(**dot));
+        rose.map(|dot| &self.commits[dot].deps).any(|deps| grave.is_alive(deps))
     }
 
     /// What is wrong with the rows of `grave` that a copy of this vector shows.
@@ -111,6 +143,7 @@ impl Book {
         for (row, grave) in &self.graves {
             match (grave.is_alive(vector), shown.contains(row)) {
                 (true, false) => return Err(format!("row {row} is missing")),
+                (false, true) if self.may_live(grave, vector) => {}
                 (false, true) if grave.died.iter().any(|dot| vector.covers(*dot)) => {
                     return Err(format!("row {row} came back from the dead"));
                 }

@@ -209,6 +209,12 @@ impl<'a> Site<'a> {
         run("COMMIT", &[])
     }
 
+    /// Drops what the default floor covers, or all that is past.
+    pub(super) fn compact(&self, has_named: bool) -> Result<(), String> {
+        let floor = if has_named { "ana_version_vector()" } else { "NULL" };
+        query(self.app, &format!("SELECT ana_compact({floor})"), &[]).map(drop)
+    }
+
     /// Undoes what a failed write left open.
     pub(super) fn roll_back(&self) {
         if !self.app.is_autocommit() {

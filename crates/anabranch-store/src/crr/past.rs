@@ -174,7 +174,7 @@ impl Carry<'_> {
         let longest = former.causal_length.max(known.as_ref().map_or(0, |row| row.causal_length));
         // Odd if the row is there, even if not.
         let mut causal_length = longest + u64::from((longest % 2 == 1) != written.is_some());
-        if longest % 2 == 0 && written.is_some() {
+        if longest.is_multiple_of(2) && written.is_some() {
             let restart = self.cx.metadata.borrow_mut().restart(self.table.id)?;
             causal_length = causal_length.max(restart);
         }

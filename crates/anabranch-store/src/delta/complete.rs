@@ -92,7 +92,7 @@ impl Lacking {
             let is_key = key::walk_packed(&row.key, |value| spelled.push(value)).is_ok();
             let folded = key::fold(&spelled, &info.key_columns);
             let (true, Ok(folded)) = (is_key, folded) else { continue };
-            if row.causal_length % 2 == 0 {
+            if row.causal_length.is_multiple_of(2) {
                 // Dead in a former life: of the present one its maker knows nothing.
                 let clock = transaction::row_clock(cx, info.id, &folded)?;
                 if clock.is_some_and(|clock| clock.causal_length > row.causal_length) {

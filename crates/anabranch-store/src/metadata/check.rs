@@ -63,7 +63,7 @@ impl Metadata {
             }
         }
         for (name, length) in self.restarts_by_name()? {
-            if length % 2 == 0 || length > MAX_COLUMN_VERSION {
+            if length.is_multiple_of(2) || length > MAX_COLUMN_VERSION {
                 let place = format!("ana_restart, table {name}");
                 error(report, place, "a restart length that is not odd, or out of bounds");
             }

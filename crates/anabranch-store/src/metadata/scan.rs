@@ -13,6 +13,7 @@ use super::cursor::Cursor;
 use super::entry::{Entry, KeyOf, Stamp};
 use super::log::LogRow;
 use super::row_clock::RowClock;
+use super::rows::BlockRow;
 use super::sql::damaged;
 use super::state::Versions;
 use super::varint::Corrupt;
