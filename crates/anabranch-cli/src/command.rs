@@ -12,6 +12,7 @@ mod init;
 mod log;
 mod merge;
 mod receipts;
+mod repair;
 mod serve;
 mod sql;
 mod status;
@@ -63,6 +64,8 @@ pub(crate) enum Command {
     Compact(compact::Args),
     /// Look for anything wrong in a database
     Check(check::Args),
+    /// Make good what went wrong outside of a database: a clock that ran ahead
+    Repair(repair::Args),
 }
 
 impl Command {
@@ -86,6 +89,7 @@ impl Command {
             Command::Export(args) => export::run(&args, console),
             Command::Import(args) => import::run(&args, console),
             Command::Compact(args) => compact::run(&args, console),
+            Command::Repair(args) => repair::run(&args, console),
             Command::Check(args) => check::run(&args, console),
         }
     }

@@ -152,6 +152,7 @@ fn register(cx: &Rc<Context>) -> Result<()> {
     crate::changes::register(cx)?;
     crate::delta::register(cx)?;
     crate::compact::register(cx)?;
+    crate::repair::register(cx)?;
     crate::digest::register(cx)?;
     crate::check::register(cx)?;
     crate::report::register(cx)?;

@@ -49,6 +49,7 @@ mod snapshot;
 mod check;
 mod digest;
 mod functions;
+mod repair;
 mod report;
 mod writers;
 

@@ -69,6 +69,13 @@ impl Head<'_> {
     }
 }
 
+impl Head<'_> {
+    /// The row it stands in, and that row's `dbv`.
+    pub(crate) fn row(&self) -> (EntryId, u64) {
+        (self.id, self.dbv)
+    }
+}
+
 /// The log.
 pub(crate) struct Log {
     db: Db,

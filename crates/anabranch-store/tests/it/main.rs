@@ -19,6 +19,7 @@ mod memory;
 mod rebuilt;
 mod refusals;
 mod rowids;
+mod repair;
 mod savepoints;
 mod shapes;
 mod spellings;
