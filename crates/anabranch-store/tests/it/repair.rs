@@ -58,7 +58,8 @@ fn what_somebody_has_seen_stays() {
     give(&a, &b);
     b.run("INSERT INTO t VALUES(2, 'knows')");
     give(&b, &a);
-    (clock.set(NOW), ahead_too.set(NOW));
+    clock.set(NOW);
+    ahead_too.set(NOW);
     let refused = a.refuse("SELECT ana_internal_retime(0)", vec![]);
     assert!(refused.contains("has it already"), "{refused}");
     let (c, clock) = at(NOW + DAY);
