@@ -395,7 +395,7 @@ fn keep_uncovered(records: &mut Vec<LiveRecord>, covered: &Versions) {
 }
 
 /// Rows of a block with their clocks, and the first key of the next block.
-type BlockRows = (Vec<(Key, RowClock)>, Option<Key>);
+type BlockRows = (Vec<BlockRow>, Option<Key>);
 
 impl Metadata {
     pub(super) fn start_scan_since(&mut self, after: u64) -> Result<Scan> {
