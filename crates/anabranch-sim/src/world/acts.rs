@@ -14,7 +14,8 @@ impl World<'_> {
         let site = self.rng.random_range(0..self.sites.len());
         let relay = self.rng.random_range(0..self.nodes.len());
         match self.rng.random_range(0..100) {
-            0..50 => self.write(site),
+            0..48 => self.write(site),
+            48..50 => self.compact(site),
             50..62 => {
                 let links: Vec<usize> = self.links.keys().copied().collect();
                 if !links.is_empty() {
@@ -51,8 +52,7 @@ impl World<'_> {
             93..94 => self.restore_relay(relay),
             94..95 => self.clone_site(site),
             95..97 => self.meddle_with_files(),
-            97..98 => self.compact(site),
-            98..99 => {
+            97..98 => {
                 // Nobody looks for days.
                 self.now_ms += self.rng.random_range(0..20 * 24 * HOUR_MS.cast_unsigned());
                 self.tell_time();
