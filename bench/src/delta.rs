@@ -88,6 +88,7 @@ fn delta(n_changes: u64, value: impl Fn(u64, u32) -> Value) -> Delta {
             author: None,
             message: None,
             kind: ChangeKind::Edit,
+            blobs: Vec::new(),
         });
     }
     delta.to.set(site, Held { version: n_changes, chain });

@@ -42,7 +42,7 @@ pub struct Options {
     /// What a relay wants to see; may be empty.
     pub token: String,
     /// Blobs that are to be on both sides, by BLAKE3 hash. A relay gives them; it takes those
-    /// that it asks for.
+    /// that changes name.
     pub blobs: Vec<[u8; 32]>,
 }
 

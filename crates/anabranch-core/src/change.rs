@@ -46,4 +46,6 @@ pub struct ChangeHeader {
     pub message: Option<String>,
     /// What kind of transaction it was.
     pub kind: ChangeKind,
+    /// The blobs that it names, by BLAKE3 hash: who has the change wants them too.
+    pub blobs: Vec<[u8; 32]>,
 }

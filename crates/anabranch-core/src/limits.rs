@@ -45,6 +45,9 @@ pub const MAX_COLUMNS: usize = 32_767;
 pub const MAX_ROW_BYTES: u64 = (1 << 31) - 1;
 /// Longest author of a change in bytes: a name and an address.
 pub const MAX_AUTHOR_BYTES: usize = 1 << 10;
+/// Most blobs that one change names: the pictures of an album; a transaction that puts more
+/// is refused the next one.
+pub const MAX_CHANGE_BLOBS: usize = 1 << 10;
 /// Longest message of a change in bytes: a page, not a document.
 pub const MAX_MESSAGE_BYTES: usize = 1 << 16;
 /// How far a change's time may lie ahead of the receiver's clock, in milliseconds.

@@ -13,6 +13,11 @@ use std::time::{Duration, SystemTime};
 
 use data_encoding::HEXLOWER;
 
+mod incoming;
+mod proofs;
+
+pub(crate) use proofs::Proofs;
+
 /// BLAKE3 of a blob's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct BlobHash(pub(crate) [u8; 32]);
@@ -54,6 +59,7 @@ impl BlobDir {
             fs::remove_dir_all(&staging)?;
         }
         fs::create_dir_all(&staging)?;
+        fs::create_dir_all(root.join("incoming"))?;
         Ok(BlobDir { root: root.to_path_buf(), names: Mutex::new(()) })
     }
 
@@ -75,7 +81,7 @@ impl BlobDir {
         let path = self.path(hash);
         let folder = path.parent().expect("a blob lies in a folder");
         self.make_folder(folder)?;
-        let _guard = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        let _guard = self.lock_names();
         fs::rename(&beside, &path)?;
         sync_folder(folder)?;
         Ok(hash)
@@ -115,13 +121,24 @@ impl BlobDir {
         Ok(old)
     }
 
+    /// The length of a blob that is here, in bytes; its time is renewed.
+    ///
+    /// # Errors
+    /// Of the file system.
+    pub(crate) fn hold(&self, hash: BlobHash) -> io::Result<Option<u64>> {
+        if !self.renew(hash)? {
+            return Ok(None);
+        }
+        fs::metadata(self.path(hash)).map(|facts| Some(facts.len()))
+    }
+
     /// Removes a blob that nothing names, unless it was put again within `age`.
     ///
     /// # Errors
     /// Of the file system.
     pub(crate) fn collect(&self, hash: BlobHash, age: Duration, now: SystemTime) -> io::Result<()> {
         let path = self.path(hash);
-        let _guard = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        let _guard = self.lock_names();
         match fs::metadata(&path) {
             Ok(facts) if is_older(&facts, age, now) => fs::remove_file(&path),
             Ok(_) => Ok(()),
@@ -132,12 +149,16 @@ impl BlobDir {
 
     /// Sets an existing blob's time to now; whether it exists.
     fn renew(&self, hash: BlobHash) -> io::Result<bool> {
-        let _guard = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        let _guard = self.lock_names();
         match File::options().write(true).open(self.path(hash)) {
             Ok(file) => file.set_modified(SystemTime::now()).map(|()| true),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    fn lock_names(&self) -> std::sync::MutexGuard<'_, ()> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn path(&self, hash: BlobHash) -> PathBuf {
@@ -179,44 +200,4 @@ fn folders(root: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-
-    #[test]
-    fn blobs_are_kept_read_and_collected() {
-        let folder = tempfile::tempdir().unwrap();
-        let blobs = BlobDir::open(folder.path()).unwrap();
-        let hash = blobs.put(b"bytes").unwrap();
-        assert_eq!(blobs.put(b"bytes").unwrap(), hash, "twice is once");
-        assert_eq!(blobs.get(hash).unwrap().as_deref(), Some(&b"bytes"[..]));
-        assert_eq!(blobs.get(BlobHash::of(b"other")).unwrap(), None);
-        let name = hash.to_string();
-        let path = folder.path().join(&name[..2]).join(&name[2..4]).join(&name);
-        assert!(path.is_file());
-
-        // Found by its age; who puts it again makes it young.
-        let later = SystemTime::now() + 8 * DAY;
-        assert_eq!(blobs.older_than(7 * DAY, SystemTime::now()).unwrap(), []);
-        assert_eq!(blobs.older_than(7 * DAY, later).unwrap(), [hash]);
-        let file = File::options().write(true).open(&path).unwrap();
-        file.set_modified(SystemTime::now() - 8 * DAY).unwrap();
-        blobs.put(b"bytes").unwrap();
-        blobs.collect(hash, 7 * DAY, SystemTime::now()).unwrap();
-        assert!(path.exists(), "put again meanwhile");
-        blobs.collect(hash, 7 * DAY, later).unwrap();
-        assert!(!path.exists());
-        blobs.collect(hash, 7 * DAY, later).unwrap();
-
-        // A damaged file is none, and what was half written goes at the next start.
-        let hash = blobs.put(b"good").unwrap();
-        let name = hash.to_string();
-        let path = folder.path().join(&name[..2]).join(&name[2..4]).join(&name);
-        fs::write(&path, b"bad").unwrap();
-        assert_eq!(blobs.get(hash).unwrap(), None);
-        fs::write(folder.path().join("staging/half"), b"x").unwrap();
-        BlobDir::open(folder.path()).unwrap();
-        assert!(!folder.path().join("staging/half").exists());
-    }
-}
+mod tests;

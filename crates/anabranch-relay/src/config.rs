@@ -29,6 +29,7 @@ pub struct Settings {
     pub max_connections: Option<u64>,
     pub max_store_connections: Option<u64>,
     pub max_store_bytes: Option<u64>,
+    pub max_store_blob_bytes: Option<u64>,
     pub max_changes_per_second: Option<u64>,
 }
 
@@ -103,6 +104,7 @@ impl Settings {
             max_connections: number("MAX_CONNECTIONS", "max-connections")?,
             max_store_connections: number("MAX_STORE_CONNECTIONS", "max-store-connections")?,
             max_store_bytes: number("MAX_STORE_BYTES", "max-store-bytes")?,
+            max_store_blob_bytes: number("MAX_STORE_BLOB_BYTES", "max-store-blob-bytes")?,
             max_changes_per_second: number("MAX_CHANGES_PER_SECOND", "max-changes-per-second")?,
         })
     }
@@ -123,6 +125,7 @@ impl Settings {
             max_connections: self.max_connections.or(weaker.max_connections),
             max_store_connections: self.max_store_connections.or(weaker.max_store_connections),
             max_store_bytes: self.max_store_bytes.or(weaker.max_store_bytes),
+            max_store_blob_bytes: self.max_store_blob_bytes.or(weaker.max_store_blob_bytes),
             max_changes_per_second: self.max_changes_per_second.or(weaker.max_changes_per_second),
         }
     }
@@ -155,6 +158,8 @@ pub struct Config {
     pub max_store_connections: u64,
     /// Bytes of deltas in one store.
     pub max_store_bytes: u64,
+    /// Most bytes of blobs that one store names.
+    pub max_store_blob_bytes: u64,
     /// Changes that one store takes in a second, on average.
     pub max_changes_per_second: u64,
 }
@@ -205,6 +210,9 @@ impl Config {
                 .max_store_connections
                 .unwrap_or(limits::MAX_STORE_CONNECTIONS),
             max_store_bytes: settings.max_store_bytes.unwrap_or(limits::MAX_STORE_BYTES),
+            max_store_blob_bytes: settings
+                .max_store_blob_bytes
+                .unwrap_or(limits::MAX_STORE_BLOB_BYTES),
             max_changes_per_second: settings
                 .max_changes_per_second
                 .unwrap_or(limits::MAX_CHANGES_PER_SECOND),

@@ -31,6 +31,7 @@ use crate::store_id::StoreId;
 use crate::token::Grant;
 use crate::websocket::{MessageReader, MessageWriter, Received, SocketError};
 
+mod blobs;
 mod lane;
 mod news;
 mod refusal;

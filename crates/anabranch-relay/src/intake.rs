@@ -1,6 +1,7 @@
 //! A delta on its way in: parts are checked as they come, large ones become files at once,
 //! and the last one commits the delta.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use anabranch_core::vector::VersionVector;
@@ -8,12 +9,14 @@ use anabranch_core::wire::{PartHead, WireError, part_head};
 use anabranch_sync::scope::Scope;
 use bytes::Bytes;
 
+use crate::absent::{Absence, Absent};
 use crate::blobs::{BlobDir, BlobHash};
 use crate::limits::{MAX_INLINE_BYTES, MAX_QUICK_PART_BYTES};
 use crate::outline::{OutlineReader, outline_of};
 use crate::relay::Relay;
 use crate::storage::{
-    Appended, Body, Incoming, LooseFile, Owners, Pending, StagedDelta, StagedPart, StorageError,
+    Appended, Body, Incoming, LooseFile, NamedBlob, Owners, Pending, StagedDelta, StagedPart,
+    StorageError,
 };
 use crate::store_id::StoreId;
 use crate::token::Grant;
@@ -24,6 +27,9 @@ pub(crate) struct Intake {
     store: StoreId,
     subject: Arc<str>,
     owners: Owners,
+    /// What its sender does not bring, where deltas wait for the blobs that they name; `None`:
+    /// nobody can be asked for them.
+    absent: Option<Arc<Absent>>,
     /// The delta whose parts are coming; boxed, for most of the time there is none.
     open: Option<Box<OpenDelta>>,
 }
@@ -34,6 +40,8 @@ struct OpenDelta {
     delta: Option<[u8; 16]>,
     reader: OutlineReader,
     parts: Vec<(BlobHash, u32)>,
+    /// Of how many blobs it is known that they are here.
+    n_blobs: usize,
 }
 
 /// What became of a part.
@@ -55,7 +63,13 @@ impl Intake {
     pub(crate) fn new(relay: &Relay, store: StoreId, grant: &Grant) -> Intake {
         let is_strict = relay.config().strict_sites && !grant.scopes.has(Scope::Admin);
         let owners = if is_strict { Owners::Strict } else { Owners::Any };
-        Intake { store, subject: Arc::clone(&grant.subject), owners, open: None }
+        let subject = Arc::clone(&grant.subject);
+        Intake { store, subject, owners, absent: None, open: None }
+    }
+
+    /// Deltas wait for the blobs that they name, but for those that are noted as absent.
+    pub(crate) fn waiting_for_blobs(self, absent: Arc<Absent>) -> Intake {
+        Intake { absent: Some(absent), ..self }
     }
 
     /// Takes the next part.
@@ -73,11 +87,15 @@ impl Intake {
             let outline = relay.work(part.len(), move || outline_of(&checked)).await?;
             // A copy: what came may be a small piece of a large buffer.
             let body = Body::Inline(Bytes::copy_from_slice(&part));
-            return self.append(relay, head.delta, outline?, body);
+            return self.append(relay, head.delta, outline?, body).await;
         }
         let open = self.unfinished(relay, &head).await?;
         let checked = part.clone();
-        let (open, hash) = relay.work(usize::MAX, move || open.take(&checked)).await??;
+        let (mut open, hash) = relay.work(usize::MAX, move || open.take(&checked)).await??;
+        if open.reader.blobs().len() > open.n_blobs {
+            // As early as possible: what follows would be sent in vain.
+            open.n_blobs = self.blobs(relay, open.reader.blobs()).await?.len();
+        }
         let (n_bytes, now_ms) = (part.len() as u32, crate::clock::now_ms());
         let max_store_bytes = relay.config().max_store_bytes;
         let file = LooseFile { hash, n_bytes, max_store_bytes, now_ms };
@@ -92,7 +110,38 @@ impl Intake {
             return Ok(Taken::Part);
         }
         let body = Body::Blobs(open.parts.into());
-        self.append(relay, head.delta, open.reader.finish()?, body)
+        self.append(relay, head.delta, open.reader.finish()?, body).await
+    }
+
+    /// The blobs that a delta names, each with its length if it is here.
+    async fn blobs(
+        &self,
+        relay: &Arc<Relay>,
+        named: &BTreeSet<BlobHash>,
+    ) -> Result<Vec<NamedBlob>, StorageError> {
+        if named.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (blobs, named) = (Arc::clone(relay.blobs()), named.clone());
+        let hold = move |blob| blobs.hold(blob).map(|n_bytes| NamedBlob { blob, n_bytes });
+        let hold_all = move || named.into_iter().map(hold).collect::<std::io::Result<Vec<_>>>();
+        let named = relay.work(usize::MAX, hold_all).await??;
+        let Some(absent) = &self.absent else { return Ok(named) };
+        let mut first = Vec::new();
+        for NamedBlob { blob, .. } in named.iter().filter(|named| named.n_bytes.is_none()) {
+            match absent.of(*blob) {
+                None => first.push(*blob),
+                Some(Absence::Nowhere) => {}
+                Some(Absence::Full) => {
+                    let limit = relay.config().max_store_blob_bytes;
+                    return Err(StorageError::BlobsFull { store: self.store.clone(), limit });
+                }
+                Some(Absence::Failed) => {
+                    return Err(std::io::Error::other("a blob could not be kept").into());
+                }
+            }
+        }
+        if first.is_empty() { Ok(named) } else { Err(StorageError::BlobsFirst { blobs: first }) }
     }
 
     /// The delta that a part goes on with: the one under way, or one that was staged when an
@@ -119,7 +168,7 @@ impl Intake {
         relay.work(usize::MAX, move || OpenDelta::again(&blobs, &staged, n_parts)).await?
     }
 
-    fn append(
+    async fn append(
         &self,
         relay: &Arc<Relay>,
         name: [u8; 16],
@@ -130,7 +179,10 @@ impl Intake {
             let (store, n) = (&self.store, outline.n_unread);
             tracing::warn!(%store, n, "a delta with sections of a later version, kept as it came");
         }
+        let blobs = self.blobs(relay, &outline.blobs).await?;
         let incoming = Incoming {
+            blobs,
+            max_store_blob_bytes: relay.config().max_store_blob_bytes,
             store: self.store.clone(),
             subject: Arc::clone(&self.subject),
             name,
@@ -147,7 +199,7 @@ impl Intake {
 
 impl OpenDelta {
     fn new() -> OpenDelta {
-        OpenDelta { delta: None, reader: OutlineReader::new(), parts: Vec::new() }
+        OpenDelta { delta: None, reader: OutlineReader::new(), parts: Vec::new(), n_blobs: 0 }
     }
 
     /// Checks a part, to be kept under this name; slow.

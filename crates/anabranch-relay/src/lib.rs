@@ -18,6 +18,7 @@ mod log;
 mod secret_file;
 mod store_id;
 
+mod absent;
 mod blobs;
 mod outline;
 mod patience;

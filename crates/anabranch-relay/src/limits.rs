@@ -60,6 +60,14 @@ pub(crate) const MAX_STORE_CONNECTIONS: u64 = 10_000;
 /// Bytes of deltas in one store, unless configured: what a SQLite database of some hundred
 /// million rows comes to.
 pub(crate) const MAX_STORE_BYTES: u64 = 16 << 30;
+/// Bytes of blobs that one store names, unless configured: some ten thousand pictures.
+pub(crate) const MAX_STORE_BLOB_BYTES: u64 = 64 << 30;
+/// Blobs that one delta may name: 32 MiB of hashes.
+pub(crate) const MAX_DELTA_BLOBS: usize = 1 << 20;
+/// Blobs that a channel is known not to bring: more are asked for again.
+pub(crate) const MAX_ABSENT_BLOBS: usize = 1 << 12;
+/// Bytes of what proves chunks of blobs that is kept in memory: of 64 GiB of blobs.
+pub(crate) const MAX_PROOF_BYTES: u64 = 64 << 20;
 /// Changes a second on one store, unless configured: more than a person or a program makes
 /// one by one; a run of changes is one delta, which waits until its share has passed.
 pub(crate) const MAX_CHANGES_PER_SECOND: u64 = 100_000;
@@ -104,8 +112,7 @@ pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How often blobs are collected and old deltas joined.
 pub(crate) const TEND_INTERVAL: Duration = Duration::from_secs(60 * 60);
 /// What a relay can do, of what the protocol knows.
-pub(crate) const CAPABILITIES: Capabilities =
-    Capabilities(Capabilities::PRESENCE.0 | Capabilities::RECEIPTS.0 | Capabilities::TICKETS.0);
+pub(crate) const CAPABILITIES: Capabilities = Capabilities::ALL;
 /// Bytes before a valid token, as the protocol has it; also the largest message then.
 pub(crate) const MAX_UNVERIFIED_BYTES: usize = anabranch_sync::limits::MAX_UNVERIFIED_BYTES;
 /// Bytes that wait for a socket before the session is asked for no more: enough for one

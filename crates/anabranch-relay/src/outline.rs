@@ -4,7 +4,7 @@
 //! it must refuse, and dropped at once. What only a later version can read is skipped, kept as
 //! it came, and said in the log.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anabranch_core::clock::{Chain, Hlc};
 use anabranch_core::delta::SaltRun;
@@ -12,6 +12,8 @@ use anabranch_core::site::SiteId;
 use anabranch_core::vector::VersionVector;
 use anabranch_core::wire::{Decoder, Piece, WireError};
 
+use crate::blobs::BlobHash;
+use crate::limits::MAX_DELTA_BLOBS;
 use crate::storage::Span;
 
 /// The vectors and headers of a delta, without its rows.
@@ -25,6 +27,8 @@ pub(crate) struct Outline {
     pub(crate) newest: Hlc,
     /// Sections that only a later version can read.
     pub(crate) n_unread: u64,
+    /// The blobs that its headers name.
+    pub(crate) blobs: BTreeSet<BlobHash>,
     /// For each site with changes in the delta their salts, from `from` + 1 on; of a complete
     /// delta from 1 on, for it tells those up to its floor too.
     salts: BTreeMap<SiteId, Vec<u64>>,
@@ -39,7 +43,7 @@ impl Outline {
         newest: Hlc,
         salts: BTreeMap<SiteId, Vec<u64>>,
     ) -> Outline {
-        Outline { from, to, newest, n_unread: 0, salts }
+        Outline { from, to, newest, salts, ..Outline::default() }
     }
 
     /// The salts of a site's versions above `from`, ascending.
@@ -89,6 +93,7 @@ impl Outline {
         for header in piece.headers {
             self.newest = self.newest.max(header.time);
             self.salts.entry(header.site).or_default().push(header.salt);
+            self.blobs.extend(header.blobs.into_iter().map(BlobHash));
         }
     }
 }
@@ -127,12 +132,21 @@ impl OutlineReader {
         OutlineReader { decoder, outline, floor: Floor::default() }
     }
 
+    /// The blobs that the headers so far name.
+    pub(crate) fn blobs(&self) -> &BTreeSet<BlobHash> {
+        &self.outline.blobs
+    }
+
     /// Checks the next part.
     ///
     /// # Errors
     /// [`WireError`]; the reader is of no more use.
     pub(crate) fn push(&mut self, part: &[u8]) -> Result<(), WireError> {
         self.outline.add(self.decoder.push(part)?, &mut self.floor);
+        let (found, limit) = (self.outline.blobs.len() as u64, MAX_DELTA_BLOBS as u64);
+        if found > limit {
+            return Err(WireError::OverLimit { what: "blobs of a delta", found, limit });
+        }
         Ok(())
     }
 

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use crate::blobs::BlobDir;
+use crate::blobs::{BlobDir, Proofs};
 use crate::clock;
 use crate::config::Config;
 use crate::hub::{Hub, OpenStore};
@@ -42,6 +42,7 @@ pub(crate) struct Relay {
     config: Config,
     storage: Arc<SqliteStorage>,
     blobs: Arc<BlobDir>,
+    proofs: Proofs,
     hub: Arc<Hub>,
     tokens: Tokens,
     tickets: Tickets,
@@ -133,6 +134,7 @@ impl Relay {
             config,
             storage: Arc::new(storage),
             blobs: Arc::new(blobs),
+            proofs: Proofs::default(),
             hub,
             tokens,
             tickets: Tickets::default(),
@@ -174,6 +176,10 @@ impl Relay {
 
     pub(crate) fn blobs(&self) -> &Arc<BlobDir> {
         &self.blobs
+    }
+
+    pub(crate) fn proofs(&self) -> &Proofs {
+        &self.proofs
     }
 
     pub(crate) fn hub(&self) -> &Arc<Hub> {

@@ -29,10 +29,10 @@ pub(crate) mod sqlite;
 /// What a backend answers later.
 pub(crate) type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T, StorageError>> + Send + 'a>>;
 
-/// A backend: both halves. All methods are safe to call at the same time.
-pub(crate) trait Storage: DeltaLog + Catalog {}
+/// A backend: its parts. All methods are safe to call at the same time.
+pub(crate) trait Storage: DeltaLog + Catalog + BlobNames {}
 
-impl<T: DeltaLog + Catalog> Storage for T {}
+impl<T: DeltaLog + Catalog + BlobNames> Storage for T {}
 
 /// The deltas of all stores.
 pub(crate) trait DeltaLog: Send + Sync {
@@ -114,6 +114,45 @@ pub(crate) trait Catalog: Send + Sync {
     fn unnamed(&self, blobs: Vec<BlobHash>) -> Pending<'_, Vec<BlobHash>>;
 }
 
+/// Which blobs the changes of a store name.
+pub(crate) trait BlobNames: Send + Sync {
+    /// Makes room for a blob that comes, within what the store may hold. What does not become
+    /// whole and named is forgotten with the parts of deltas that nobody goes on with.
+    fn make_room(&self, store: &StoreId, room: BlobRoom) -> Pending<'static, ()>;
+
+    /// A blob is whole, and on disk.
+    fn came(&self, store: &StoreId, blob: BlobHash) -> Pending<'static, ()>;
+
+    /// Blobs that changes of the store name and that never came, as many as may be wanted at
+    /// once.
+    fn missing(&self, store: &StoreId) -> Pending<'_, Vec<BlobHash>>;
+
+    /// Whether a change of the store names a blob.
+    fn names(&self, store: &StoreId, blob: BlobHash) -> Pending<'_, bool>;
+}
+
+/// Room for a blob that comes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BlobRoom {
+    /// Its name.
+    pub(crate) blob: BlobHash,
+    /// Its bytes.
+    pub(crate) n_bytes: u64,
+    /// Most bytes of blobs that the store may hold with it.
+    pub(crate) max_store_blob_bytes: u64,
+    /// When it began to come, Unix milliseconds.
+    pub(crate) now_ms: u64,
+}
+
+/// A blob that a delta names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NamedBlob {
+    /// Which.
+    pub(crate) blob: BlobHash,
+    /// Its bytes, if it is here.
+    pub(crate) n_bytes: Option<u64>,
+}
+
 /// A delta on its way to disk.
 #[derive(Debug)]
 pub(crate) struct Incoming {
@@ -127,6 +166,10 @@ pub(crate) struct Incoming {
     pub(crate) outline: Outline,
     /// Its bytes.
     pub(crate) body: Body,
+    /// The blobs that it names.
+    pub(crate) blobs: Vec<NamedBlob>,
+    /// Most bytes of blobs that the store may hold with them.
+    pub(crate) max_store_blob_bytes: u64,
     /// Whose changes are taken from whom.
     pub(crate) owners: Owners,
     /// Most bytes that the store may hold with it.
@@ -392,6 +435,20 @@ pub(crate) enum StorageError {
         store: StoreId,
         /// Its quota.
         limit: u64,
+    },
+    /// A quota of the store.
+    #[error("quota store-blob-bytes: store {store} may name blobs of {limit} bytes")]
+    BlobsFull {
+        /// Which.
+        store: StoreId,
+        /// Its quota.
+        limit: u64,
+    },
+    /// The delta names blobs that its sender must bring before.
+    #[error("blobs first: the delta names {} that are not here", blobs.len())]
+    BlobsFirst {
+        /// Which.
+        blobs: Vec<BlobHash>,
     },
     /// A quota of the store.
     #[error(

@@ -2,7 +2,8 @@
 //!
 //! A chunk of that size is what travels, and what BLAKE3's tree proves alone; so a blob that
 //! comes chunk by chunk is stored as it comes. A blob is no change: it has no author and no
-//! conflict, and only its hash belongs in a cell.
+//! conflict, and only its hash belongs in a cell. But the change that puts it names it, so that
+//! a relay that takes the change takes the blob too.
 //!
 //! Invariant: `whole` is 1 only if all chunks are there; what a reader is given has the hash
 //! it asked for.
@@ -29,14 +30,14 @@ CREATE TABLE IF NOT EXISTS ana_blob_chunk(
 pub(crate) fn register(cx: &Rc<Context>) -> std::result::Result<(), SqlError> {
     let at = cx.clone();
     let writes = Flags { direct_only: true, ..Flags::default() };
-    cx.db.create_function("ana_blob_put", 1, writes, move |call| Ok(put(&at.db, call)?))?;
+    cx.db.create_function("ana_blob_put", 1, writes, move |call| Ok(put(&at, call)?))?;
     let at = cx.clone();
     let reads = Flags { innocuous: true, ..Flags::default() };
     cx.db.create_function("ana_blob", 1, reads, move |call| Ok(get(&at.db, call)?))
 }
 
-/// Stores bytes; their hash.
-fn put(db: &Db, call: &Call<'_>) -> Result<Value> {
+/// Stores bytes, which the present change names; their hash.
+fn put(cx: &Context, call: &Call<'_>) -> Result<Value> {
     let bytes = match call.arg(0) {
         ValueRef::Blob(bytes) => bytes,
         ValueRef::Null => return Ok(Value::Null),
@@ -46,12 +47,18 @@ fn put(db: &Db, call: &Call<'_>) -> Result<Value> {
         let what = format!("ana_blob_put: the blob exceeds {MAX_BLOB_BYTES} bytes");
         return Err(StoreError::Refused(what));
     }
-    let hash = blake3::hash(bytes);
-    if is_whole(db, hash.as_bytes())? {
-        return Ok(Value::Blob(hash.as_bytes().to_vec()));
-    }
+    let (db, hash) = (&cx.db, blake3::hash(bytes));
+    let work = || {
+        crate::transaction::name_blob(cx, *hash.as_bytes())?;
+        if is_whole(db, hash.as_bytes())? { Ok(()) } else { store(db, hash.as_bytes(), bytes) }
+    };
     let rowid = db.last_insert_rowid();
-    let stored = atomically(db, Bracket::Savepoint, || store(db, hash.as_bytes(), bytes));
+    // Inside a statement that writes there can be no savepoint, and what stands with that
+    // statement is one change; of a blob that is stored in part nobody reads anything.
+    let stored = match db.is_autocommit() && !db.is_writing() {
+        true => atomically(db, Bracket::Savepoint, work),
+        false => work(),
+    };
     db.set_last_insert_rowid(rowid);
     stored?;
     Ok(Value::Blob(hash.as_bytes().to_vec()))

@@ -100,6 +100,8 @@ pub(crate) struct PendingChange {
     pub(crate) message: Option<Rc<str>>,
     /// `ana_author`.
     pub(crate) author: Option<Rc<str>>,
+    /// `ana_blob_put`: what the change names.
+    pub(crate) blobs: std::collections::BTreeSet<[u8; 32]>,
     /// What is being written ends the change, at this Unix time in milliseconds: its first
     /// entry takes the header with it.
     pub(crate) closes_at: Option<u64>,
@@ -422,6 +424,17 @@ impl Metadata {
     pub(crate) fn write_header(&mut self, change: &PendingChange, now_ms: u64) -> Result<()> {
         self.ensure()?;
         self.or_stale(|this| this.store_header(change, now_ms))
+    }
+
+    /// Writes an entry without operations, for a change that only names blobs.
+    pub(crate) fn write_nothing(&mut self, change: &mut PendingChange) -> Result<()> {
+        self.ensure()?;
+        self.written_head = None;
+        change.is_edit = true;
+        self.or_stale(|this| {
+            change.first_entry = Some(this.add_empty_entry()?);
+            Ok(())
+        })
     }
 
     /// Appends headers of foreign changes, in order, and moves the vector to them.

@@ -12,6 +12,7 @@ use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 
+use anabranch_core::limits::MAX_CHANGE_BLOBS;
 use anabranch_core::value::{Value, ValueRef};
 use anabranch_sqlite::{Db, SqlError, Statement};
 
@@ -120,6 +121,7 @@ impl Transaction {
         !self.local.ops.is_empty()
             || !self.merged.records.is_empty()
             || self.change.first_entry.is_some()
+            || !self.change.blobs.is_empty()
     }
 }
 
@@ -140,6 +142,23 @@ pub(crate) fn enrol(cx: &Context) -> Result<()> {
     // From here on nobody else can commit: what is read now holds until the end.
     cx.refresh()?;
     crate::identity::before_write(cx)
+}
+
+/// Notes that the present change names a blob.
+///
+/// # Errors
+/// As [`enrol`]; a change that names too many.
+pub(crate) fn name_blob(cx: &Context, blob: [u8; 32]) -> Result<()> {
+    enrol(cx)?;
+    let mut transaction = cx.transaction.borrow_mut();
+    transaction.check()?;
+    let blobs = &mut transaction.change.blobs;
+    if blobs.len() >= MAX_CHANGE_BLOBS && !blobs.contains(&blob) {
+        let what = format!("ana_blob_put: one change names at most {MAX_CHANGE_BLOBS} blobs");
+        return Err(StoreError::Refused(what));
+    }
+    blobs.insert(blob);
+    Ok(())
 }
 
 /// Writes all that is buffered to the log (early flush, or at commit).

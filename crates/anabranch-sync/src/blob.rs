@@ -118,27 +118,39 @@ impl Outline {
     /// If a chunk follows a shorter one, or is longer.
     pub fn of<'a>(chunks: impl IntoIterator<Item = &'a [u8]>) -> Outline {
         let mut outline = Outline::default();
-        let mut hashes = Vec::new();
-        for chunk in chunks {
-            let index = hashes.len() as u64;
-            assert_eq!(outline.n_bytes, index * CHUNK_BYTES as u64, "a chunk after a shorter one");
-            assert!(chunk.len() <= CHUNK_BYTES);
-            outline.n_bytes += chunk.len() as u64;
-            outline.only = (index == 0).then(|| BlobId(*blake3::hash(chunk).as_bytes()));
-            hashes.push(subtree_hash(chunk, index));
+        chunks.into_iter().for_each(|chunk| outline.push(chunk));
+        outline.finish();
+        outline
+    }
+
+    /// Reads the next chunk.
+    ///
+    /// # Panics
+    /// As [`Outline::of`]; after [`Outline::finish`].
+    pub fn push(&mut self, chunk: &[u8]) {
+        assert!(self.levels.len() <= 1, "a chunk after the last");
+        let index = self.levels.first().map_or(0, |chunks| chunks.len() as u64);
+        assert_eq!(self.n_bytes, index * CHUNK_BYTES as u64, "a chunk after a shorter one");
+        assert!(chunk.len() <= CHUNK_BYTES);
+        self.n_bytes += chunk.len() as u64;
+        self.only = (index == 0).then(|| BlobId(*blake3::hash(chunk).as_bytes()));
+        if self.levels.is_empty() {
+            self.levels.push(Vec::new());
         }
-        if hashes.is_empty() {
-            outline.only = Some(BlobId(*blake3::hash(b"").as_bytes()));
-        }
+        self.levels[0].push(subtree_hash(chunk, index));
+    }
+
+    /// The last chunk was read.
+    pub fn finish(&mut self) {
+        let Some(mut hashes) = self.levels.pop() else { return };
         while hashes.len() > 1 {
             let above = hashes.chunks(2).map(|pair| match pair {
                 [left, right] => merge_subtrees_non_root(left, right, Mode::Hash),
                 _ => pair[0],
             });
             let above = above.collect();
-            outline.levels.push(std::mem::replace(&mut hashes, above));
+            self.levels.push(std::mem::replace(&mut hashes, above));
         }
-        outline
     }
 
     /// The blob's name.

@@ -68,6 +68,7 @@
 //! #             cut.headers.extend((low + 1..=salts.len() as u64).map(|version| ChangeHeader {
 //! #                 site: *site, version, salt: salts[version as usize - 1], time: Hlc(1 << 16),
 //! #                 deps: vec![], author: None, message: None, kind: ChangeKind::Edit,
+//! #                 blobs: vec![],
 //! #             }));
 //! #         }
 //! #         if cut.headers.is_empty() { return StoreEvent::NothingAbove }

@@ -4,8 +4,8 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
-use anabranch::Store;
 use anabranch::rusqlite::OptionalExtension;
+use anabranch::{End, Store, Sync};
 use serde_json::json;
 
 use crate::console::Console;
@@ -19,11 +19,13 @@ const AFTER_HELP: &str = "\
 Examples:
   ana blob put notes.db photo.jpg
   ana blob get notes.db HASH --output photo.jpg
+  ana blob get notes.db HASH --from wss://relay.example/sync/notes
   ana sync notes.db dir:/media/stick --blob HASH
 
 A blob is named by the BLAKE3 hash of its bytes, 64 hexadecimal digits, and kept
 in the database beside the tables; ana_blob_put(bytes) and ana_blob(hash) in SQL
-do the same. Put the hash into a cell; the bytes travel where asked for.";
+do the same. Put the hash into a cell. The next sync gives the bytes to a relay;
+from there they come where they are asked for.";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
@@ -50,13 +52,24 @@ enum What {
         /// The file to write, which must not exist; default: standard output
         #[arg(long, short)]
         output: Option<PathBuf>,
+        /// Where to bring it from if it is not here, as for `ana sync`
+        #[arg(long, value_name = "URL")]
+        from: Option<String>,
+        /// What the relay wants to see; default: the variable ANABRANCH_TOKEN
+        #[arg(long, requires = "from")]
+        token: Option<String>,
     },
 }
 
 pub(crate) fn run(args: &Args, console: &mut Console) -> Result<Exit> {
     match &args.what {
         What::Put { db, file } => put(db, file, console),
-        What::Get { db, hash, output } => get(db, hash, output.as_deref(), console),
+        What::Get { db, hash, output, from, token } => {
+            if let Some(url) = from {
+                bring(db, hash, url, token.as_deref())?;
+            }
+            get(db, hash, output.as_deref(), console)
+        }
     }
 }
 
@@ -78,6 +91,22 @@ fn put(db: &Path, file: &Path, console: &mut Console) -> Result<Exit> {
         console.line(hex(&hash))?;
     }
     Ok(Exit::Ok)
+}
+
+/// Syncs with a peer that may have the blob, unless it is here.
+fn bring(db: &Path, hash: &str, url: &str, token: Option<&str>) -> Result<()> {
+    let (store, blob) = (open::writable(db)?, hash_of(hash)?);
+    let is_here = "SELECT ana_blob(?1) IS NOT NULL";
+    if store.sql().query_row(is_here, [&blob[..]], |row| row.get(0))? {
+        return Ok(());
+    }
+    let sync = Sync::to(url)?.token(super::sync::token(token)).blob(blob);
+    match sync.run(&store, &mut |_| ())?.end {
+        End::Offline(why) => Err(Failure::new(Exit::Io, format!("offline: {why}"))),
+        End::Refused(why) => Err(Failure::new(Exit::Refused, why)),
+        // What is missing in the end is said by who looks for it.
+        _ => Ok(()),
+    }
 }
 
 fn get(db: &Path, hash: &str, output: Option<&Path>, console: &mut Console) -> Result<Exit> {
@@ -107,6 +136,6 @@ fn content(store: &Store, hash: &str, db: &Path) -> Result<Vec<u8>> {
     content.flatten().ok_or_else(|| {
         let db = db.display().to_string();
         Failure::new(Exit::No, format!("{db} has no blob {hash}"))
-            .hint(format!("`ana sync {} URL --blob {hash}` brings it from where it is", word(&db)))
+            .hint(format!("`ana blob get {} {hash} --from URL` brings it", word(&db)))
     })
 }

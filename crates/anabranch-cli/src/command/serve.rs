@@ -70,6 +70,9 @@ pub(crate) struct Args {
     /// Bytes of changes in one store
     #[arg(long, value_name = "BYTES")]
     max_store_bytes: Option<u64>,
+    /// Bytes of blobs that one store names
+    #[arg(long, value_name = "BYTES")]
+    max_store_blob_bytes: Option<u64>,
     /// Changes a second on one store
     #[arg(long, value_name = "N")]
     max_changes_per_second: Option<u64>,
@@ -110,6 +113,7 @@ fn config(args: &Args) -> Result<Config> {
         max_connections: args.max_connections,
         max_store_connections: args.max_store_connections,
         max_store_bytes: args.max_store_bytes,
+        max_store_blob_bytes: args.max_store_blob_bytes,
         max_changes_per_second: args.max_changes_per_second,
     };
     let variables = Settings::from_environment(|name| std::env::var(name).ok());

@@ -59,9 +59,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, console: &mut Console) -> Result<Exit> {
-    let variable = || std::env::var(TOKEN_VARIABLE).ok();
-    let token = args.token.clone().or_else(variable).unwrap_or_default();
-    let mut sync = Sync::to(&args.url)?.token(token);
+    let mut sync = Sync::to(&args.url)?.token(token(args.token.as_deref()));
     for hash in &args.blobs {
         sync = sync.blob(hash_of(hash)?);
     }
@@ -87,6 +85,12 @@ pub(crate) fn run(args: &Args, console: &mut Console) -> Result<Exit> {
         print(&report, args, &sync.peer(), console)?;
     }
     finish(&report, args)
+}
+
+/// What the relay wants to see: as given, or as the variable says.
+pub(super) fn token(given: Option<&str>) -> String {
+    let variable = || std::env::var(TOKEN_VARIABLE).ok();
+    given.map(str::to_string).or_else(variable).unwrap_or_default()
 }
 
 /// `1,200 changes (3.1 MB, 1.2 MB/s), 300 changes left (4.0 MB)`.

@@ -159,6 +159,37 @@ fn watches_are_live_and_survive() {
     }
 }
 
+/// A blob goes to the relay with the change that put it, and comes from there when it is asked
+/// for.
+#[test]
+fn blobs_go_with_their_change() {
+    let ana = Ana::with_notes();
+    ana.copy("a.db", "b.db");
+    let relay = Relay::start(&ana);
+    let (url, token) = (relay.store("notes"), relay.token.clone());
+    let bytes: Vec<u8> = (0..300_000_u32).map(|n| (n.wrapping_mul(n) >> 8) as u8).collect();
+    ana.write("photo", &bytes);
+    let hash = ana.ok(&["blob", "put", "a.db", "photo"]);
+    let hash = hash.trim();
+    ana.ok(&["sql", "a.db", &format!("INSERT INTO note VALUES('n', '{hash}')")]);
+    let missing = ana.run(&["blob", "get", "b.db", hash, "--from", &url, "--token", &token]);
+    assert_eq!(missing.status, 1, "{}", missing.err);
+    let run = ana.run(&["sync", "a.db", &url, "--token", &token]);
+    assert_eq!((run.status, run.out.contains("holds the same")), (0, true), "{}", run.out);
+    assert!(ana.path("relay/blobs").join(&hash[..2]).join(&hash[2..4]).join(hash).is_file());
+    let status = json(&ana.ok(&["status", "a.db", "--json"]));
+    assert_eq!(status["unsynced"], 0);
+    let get = ["blob", "get", "b.db", hash, "--from", &url, "--token", &token, "--output", "got"];
+    ana.ok(&get);
+    assert_eq!(std::fs::read(ana.path("got")).unwrap(), bytes);
+    assert_eq!(ana.one("b.db", "SELECT body FROM note"), hash);
+    drop(relay);
+    // It is here now: nobody is asked.
+    std::fs::remove_file(ana.path("got")).unwrap();
+    ana.ok(&get);
+    assert_eq!(ana.run(&["blob", "get", "b.db", &"1".repeat(64), "--from", &url]).status, 3);
+}
+
 /// A relay that is killed and comes back on the same data: nothing acknowledged is lost.
 #[test]
 fn a_relay_that_died_is_made_whole() {

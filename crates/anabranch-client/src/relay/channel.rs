@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anabranch_core::limits::MAX_PART_BYTES;
 use anabranch_core::vector::VersionVector;
-use anabranch_sync::frame::{BlobId, ErrorFrame, Partial, Retry, Role, StoreName};
+use anabranch_sync::frame::{BlobId, ErrorCode, ErrorFrame, Partial, Retry, Role, StoreName};
 use anabranch_sync::ticket::Ticket;
 use anabranch_sync::{
     ChannelId, Event as SessionEvent, Open, Progress as SessionProgress, Request, StoreEvent,
@@ -241,6 +241,8 @@ impl<'a> Channel<'a> {
                 self.state = State::Converged;
                 self.converged(told);
             }
+            // It asks for them, and says when it has them.
+            SessionEvent::PeerRefused { error, .. } if error.code == ErrorCode::BlobsFirst => {}
             SessionEvent::PeerRefused { error, .. } => {
                 self.refuse("the relay", &words(&error), error.retry, told);
             }

@@ -8,7 +8,7 @@ use super::long::LongRow;
 use super::part::{self, PartHead};
 use super::rows::{self, Counts};
 use super::section::{
-    BOUNDS, CHUNK, COMPLETE, HEADERS, LONG_ROW, ROWS, SALTS, check_kind, next_section,
+    BLOBS, BOUNDS, CHUNK, COMPLETE, HEADERS, LONG_ROW, ROWS, SALTS, check_kind, next_section,
 };
 use super::varint::Reader;
 use crate::change::ChangeHeader;
@@ -146,6 +146,8 @@ impl Decoder {
         let mut piece = Piece::default();
         let mut counts = Counts::default();
         let mut budget = MAX_PART_DECODED_BYTES;
+        // Headers whose blobs were read, or that were followed by none.
+        let mut n_named = 0;
         if self.frame.is_none() {
             let (kind, section) = next_section(&mut reader)?;
             check_kind(kind)?;
@@ -168,7 +170,14 @@ impl Decoder {
             }
             match kind {
                 SALTS => piece.salts.extend(self.read_salts(section)?),
-                HEADERS => piece.headers.extend(self.read_headers(section, &mut budget)?),
+                HEADERS => {
+                    n_named = piece.headers.len();
+                    piece.headers.extend(self.read_headers(section, &mut budget)?);
+                }
+                BLOBS => {
+                    headers::read_blobs(section, &mut piece.headers[n_named..])?;
+                    n_named = piece.headers.len();
+                }
                 ROWS => {
                     let table = rows::read(section, &mut counts, &mut budget)?;
                     self.check_rows(&table)?;

@@ -7,7 +7,7 @@ use super::headers::HeaderWriter;
 use super::part::{self, Seal};
 use super::rows::{Counts, RowWriter, content_bytes, row_bytes, table_bytes};
 use super::section::{
-    BOUNDS, CHUNK, COMPLETE, HEADERS, LONG_ROW, OVERHEAD_BYTES, ROWS, SALTS, put_section,
+    BLOBS, BOUNDS, CHUNK, COMPLETE, HEADERS, LONG_ROW, OVERHEAD_BYTES, ROWS, SALTS, put_section,
 };
 use super::{bounds, long};
 use crate::change::ChangeHeader;
@@ -267,9 +267,13 @@ impl Encoder {
             put_section(&mut self.body, SALTS, &salts.finish());
         }
         if self.headers.n_headers() > 0 {
-            let headers = std::mem::take(&mut self.headers);
+            let mut headers = std::mem::take(&mut self.headers);
             self.n_grown_bytes += headers.n_text_bytes();
+            let blobs = headers.take_blobs();
             put_section(&mut self.body, HEADERS, &headers.finish());
+            if let Some(blobs) = blobs {
+                put_section(&mut self.body, BLOBS, &blobs);
+            }
         }
         if !self.rows.is_empty() {
             let (name, columns) = self.table.as_ref().expect("rows come after their table");
@@ -352,8 +356,9 @@ impl Encoder {
 /// Most bytes of a run of salts.
 const MAX_RUN_BYTES: usize = 24;
 
-/// Room that a part keeps for one more header: its texts and a dependency on every site.
+/// Room that a part keeps for one more header: its texts, a dependency on every site, blobs.
 const MAX_HEADER_BYTES: usize = crate::limits::MAX_AUTHOR_BYTES
     + crate::limits::MAX_MESSAGE_BYTES
     + 32 * crate::limits::MAX_SITES
+    + 32 * crate::limits::MAX_CHANGE_BLOBS
     + 64;

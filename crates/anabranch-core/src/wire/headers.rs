@@ -9,7 +9,13 @@
 //! ```
 //!
 //! Each column but the salts and dependencies is as long as there are headers; the kinds
-//! stand in a stretch with a length.
+//! stand in a stretch with a length. The blobs that headers name are a section of their own,
+//! which most parts do without:
+//!
+//! ```text
+//! how many headers name some, then each: distance from the one before (from the first), how
+//! many blobs, hashes (32 each)
+//! ```
 
 use std::collections::BTreeMap;
 
@@ -18,7 +24,9 @@ use super::runs::{RunReader, RunWriter};
 use super::varint::{Reader, copied_text, put_varint, room, unzigzag, zigzag};
 use crate::change::{ChangeHeader, ChangeKind, Dep};
 use crate::clock::{Chain, Hlc};
-use crate::limits::{MAX_AUTHOR_BYTES, MAX_MESSAGE_BYTES, MAX_PART_HEADERS, MAX_VERSION};
+use crate::limits::{
+    MAX_AUTHOR_BYTES, MAX_CHANGE_BLOBS, MAX_MESSAGE_BYTES, MAX_PART_HEADERS, MAX_VERSION,
+};
 use crate::site::SiteId;
 
 /// Fewest bytes of a dependency: site, version, chain.
@@ -37,6 +45,10 @@ pub(super) struct HeaderWriter {
     authors: TextWriter,
     messages: TextWriter,
     deps: Vec<u8>,
+    /// Headers that name blobs, the number of the last of them and one, and what they name.
+    n_naming: u64,
+    named_end: usize,
+    blobs: Vec<u8>,
 }
 
 impl HeaderWriter {
@@ -60,6 +72,12 @@ impl HeaderWriter {
             put_varint(&mut self.deps, dep.version);
             self.deps.extend_from_slice(&dep.chain.0);
         }
+        if !header.blobs.is_empty() {
+            put_varint(&mut self.blobs, (self.n_headers - 1 - self.named_end) as u64);
+            put_varint(&mut self.blobs, header.blobs.len() as u64);
+            header.blobs.iter().for_each(|blob| self.blobs.extend_from_slice(blob));
+            (self.n_naming, self.named_end) = (self.n_naming + 1, self.n_headers);
+        }
     }
 
     pub(super) fn n_headers(&self) -> usize {
@@ -69,13 +87,21 @@ impl HeaderWriter {
     /// Bytes that [`HeaderWriter::finish`] will give, at most.
     pub(super) fn len(&self) -> usize {
         let texts = self.authors.out.len() + self.messages.out.len();
-        let fixed = self.salts.len() + self.times.len() + self.deps.len();
+        let fixed = self.salts.len() + self.times.len() + self.deps.len() + self.blobs.len();
         64 + 24 * self.spans.len() + self.kinds.len() + fixed + texts
     }
 
     /// Bytes that the texts grow to when they are read.
     pub(super) fn n_text_bytes(&self) -> usize {
         self.authors.n_full_bytes + self.messages.n_full_bytes
+    }
+
+    /// The content of the section of blobs, if any are named.
+    pub(super) fn take_blobs(&mut self) -> Option<Vec<u8>> {
+        let mut out = Vec::with_capacity(self.blobs.len() + 4);
+        put_varint(&mut out, self.n_naming);
+        out.append(&mut self.blobs);
+        (self.n_naming > 0).then_some(out)
     }
 
     /// The section's content.
@@ -173,6 +199,7 @@ fn read_spans(section: &mut Reader<'_>, to: &[SiteId]) -> Result<Vec<ChangeHeade
             author: None,
             message: None,
             kind: ChangeKind::Edit,
+            blobs: Vec::new(),
         }));
     }
     Ok(headers)
@@ -211,6 +238,31 @@ fn read_deps(section: &mut Reader<'_>, to: &[SiteId]) -> Result<Vec<Dep>, WireEr
         deps.push(Dep { site, version, chain });
     }
     Ok(deps)
+}
+
+/// Reads the section of blobs into the headers that stand before it.
+pub(super) fn read_blobs(
+    mut section: Reader<'_>,
+    headers: &mut [ChangeHeader],
+) -> Result<(), WireError> {
+    let n_naming = section.count("headers that name blobs", headers.len())?;
+    let mut rest = headers.iter_mut();
+    for _ in 0..n_naming {
+        let distance = section.count("distance to a header", rest.len())?;
+        let header = rest.nth(distance).ok_or_else(|| section.malformed("a header's number"))?;
+        let n_blobs = section.count("blobs of a change", MAX_CHANGE_BLOBS)?;
+        if n_blobs == 0 || !header.blobs.is_empty() {
+            return Err(section.malformed("blobs of a change"));
+        }
+        header.blobs = room(n_blobs.min(section.len() / 32 + 1))?;
+        for _ in 0..n_blobs {
+            header.blobs.push(section.array("hash of a blob")?);
+        }
+        if !header.blobs.is_sorted_by(|a, b| a < b) {
+            return Err(section.malformed("blobs out of order"));
+        }
+    }
+    section.finish("bytes after the blobs")
 }
 
 /// Takes `n_bytes` from what a part may grow to beyond its own bytes.

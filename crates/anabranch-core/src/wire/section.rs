@@ -15,6 +15,8 @@ pub(super) const LONG_ROW: u64 = 4;
 pub(super) const CHUNK: u64 = 5;
 /// Salts up to the floor of a complete delta.
 pub(super) const SALTS: u64 = 6;
+/// Blobs that the headers directly before name.
+pub(super) const BLOBS: u64 = 7;
 /// Bounds of a complete delta, in the place of [`BOUNDS`].
 pub(super) const COMPLETE: u64 = 21;
 
@@ -46,7 +48,7 @@ pub(super) fn check_kind(kind: u64) -> Result<(), WireError> {
     if let Some((_, what)) = RESERVED.iter().find(|(reserved, _)| *reserved == kind) {
         return Err(WireError::Unsupported { what });
     }
-    if !(BOUNDS..=SALTS).contains(&kind) && kind != COMPLETE {
+    if !(BOUNDS..=BLOBS).contains(&kind) && kind != COMPLETE {
         return Err(WireError::UnknownSection { kind });
     }
     Ok(())

@@ -62,7 +62,17 @@ fn run(from: u64, changes: &[(u64, &str, u64)]) -> Delta {
 
 fn header(site: SiteId, version: u64, salt: u64) -> ChangeHeader {
     let (time, kind) = (Hlc(version), ChangeKind::Edit);
-    ChangeHeader { site, version, salt, time, deps: vec![], author: None, message: None, kind }
+    ChangeHeader {
+        site,
+        version,
+        salt,
+        time,
+        deps: vec![],
+        author: None,
+        message: None,
+        kind,
+        blobs: vec![],
+    }
 }
 
 #[test]

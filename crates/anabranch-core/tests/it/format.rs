@@ -94,6 +94,7 @@ fn drawn() -> Delta {
         author: Some("Ada".to_owned()),
         message: None,
         kind: ChangeKind::Edit,
+        blobs: Vec::new(),
     });
     let dot = DeltaDot { site: SiteIdx(0), version: 1 };
     let births = vec![Birth { dot, origin: SiteIdx(0) }];
@@ -156,6 +157,39 @@ fn complete_deltas() {
     );
     assert_eq!(piece.bounds.unwrap().complete, delta.complete);
     assert_eq!(examples("body").len(), 2, "an example that no test checks");
+}
+
+/// A section of blobs, as it stands in a body.
+#[test]
+fn named_blobs() {
+    let mut delta = Delta::default();
+    let chain = |version| {
+        (1..=version).fold(Chain::default(), |chain, version| chain.next(site(), version, 9))
+    };
+    delta.to.set(site(), Held { version: 2, chain: chain(2) });
+    let header = |version, blobs| ChangeHeader { version, blobs, ..drawn().headers.remove(0) };
+    delta.headers = vec![header(1, Vec::new()), header(2, vec![[0xbb; 32]])];
+    let parts = encode(&delta);
+    let section = example("section", "the second of two headers names a blob");
+    let written = body(&parts[0]).unwrap();
+    assert!(hex(&written).contains(&hex(&section)), "{}", hex(&written));
+    assert_eq!(decode(&[&parts[0]]).unwrap(), delta);
+    assert_eq!(examples("section").len(), 1, "an example that no test checks");
+    // The same section with what it may not say.
+    let at = written.len() - section.len();
+    assert_eq!(written[at..], section);
+    for (offset, byte, what) in [
+        (2, 3, "more headers than there are"),
+        (3, 2, "a header behind the last"),
+        (4, 0, "no blob"),
+        (4, 2, "a blob that is not there"),
+    ] {
+        let mut broken = written.clone();
+        broken[at + offset] = byte;
+        assert!(decode_body(&broken).is_err(), "{what}");
+    }
+    let twice = [&written[..], &section[..]].concat();
+    assert!(decode_body(&twice).is_err(), "named again");
 }
 
 /// The drawn body with one stretch of bytes replaced: what the decoder says of it.

@@ -160,6 +160,10 @@ fn header(
         author: rng.random::<bool>().then(|| text(rng)),
         message: rng.random::<bool>().then(|| text(rng)),
         kind: *kinds.choose(rng).expect("there are kinds"),
+        blobs: match rng.random_range(0..4) {
+            0 => (0..rng.random_range(1..5_u8)).map(|n| [n; 32]).collect(),
+            _ => Vec::new(),
+        },
     }
 }
 

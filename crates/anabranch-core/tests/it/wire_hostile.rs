@@ -96,7 +96,7 @@ fn what_later_versions_write_is_refused_by_name() {
     check(18, "an undo image, which this version cannot read");
     check(19, "a kind state, which this version cannot read");
     check(20, "a document update, which this version cannot read");
-    check(7, "a section of kind 7, which this version does not know");
+    check(8, "a section of kind 8, which this version does not know");
     check(22, "a section of kind 22, which this version does not know");
     check(0, "a section of kind 0, which this version does not know");
     let mut part = encode(&Default::default()).remove(0);

@@ -13,8 +13,10 @@ use anabranch_sync::frame::{Delta, DeltaName, ErrorCode, Partial, Participant, R
 use anabranch_sync::{Refusal, Request, StoreEvent};
 use bytes::Bytes;
 
-use super::refusal;
 use super::work::{Job, Outcome, Took};
+use super::{blobs, refusal};
+use crate::absent::Absent;
+use crate::blobs::BlobHash;
 use crate::hub::{Next, OpenStore, Seat, Shown};
 use crate::intake::Intake;
 use crate::relay::Relay;
@@ -44,6 +46,12 @@ pub(super) struct Lane {
     told: u64,
     /// Who is shown to others through this channel.
     present: BTreeSet<Participant>,
+    /// Blobs that the peer is asked for, and whether there is room for them.
+    pub(super) wanted: BTreeMap<BlobHash, bool>,
+    /// Blobs that it did not bring.
+    pub(super) absent: Arc<Absent>,
+    /// Whether the peer waits for a Have: a delta was refused until its blobs have come.
+    pub(super) owes_have: bool,
 }
 
 #[derive(Default)]
@@ -68,6 +76,9 @@ impl Lane {
             export: ExportPosition::default(),
             told: 0,
             present: BTreeSet::new(),
+            wanted: BTreeMap::new(),
+            absent: Arc::default(),
+            owes_have: false,
         }
     }
 
@@ -89,7 +100,8 @@ impl Lane {
 
     /// The store is open.
     pub(super) fn opened(&mut self, relay: &Relay, seat: Seat) {
-        self.intake = Some(Intake::new(relay, seat.store().name().clone(), &self.grant));
+        let intake = Intake::new(relay, seat.store().name().clone(), &self.grant);
+        self.intake = Some(intake.waiting_for_blobs(Arc::clone(&self.absent)));
         self.seat = Some(seat);
     }
 
@@ -169,6 +181,11 @@ impl Lane {
         self.tell()
     }
 
+    /// Whether something is known, or about to be, that the peer was not told.
+    pub(super) fn has_untold(&self) -> bool {
+        !self.commits.is_empty()
+    }
+
     /// Goes on with parts that wait.
     pub(super) fn next_take(&mut self, relay: &Arc<Relay>) -> Option<Job> {
         let mut intake = self.intake.take()?;
@@ -214,6 +231,19 @@ impl Lane {
                 let event = StoreEvent::Chains { question, chains };
                 Outcome::Read { serial, event: Box::new(event), exported: None }
             })),
+            Request::ReadChunk { blob, index, .. } => Some(Box::pin(async move {
+                let event = blobs::read_chunk(&relay, store.name(), blob, index).await;
+                Outcome::Read { serial, event: Box::new(event), exported: None }
+            })),
+            Request::StoreChunk { blob, chunk, .. } => {
+                let room = self.wanted.get_mut(&BlobHash(blob.0));
+                let has_room = room.is_some_and(|room| std::mem::replace(room, true));
+                Some(Box::pin(async move {
+                    let name = store.name();
+                    let event = blobs::store_chunk(&relay, name, blob, chunk, has_room).await;
+                    Outcome::Read { serial, event: Box::new(event), exported: None }
+                }))
+            }
             _ => {
                 self.is_reading = false;
                 None

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use super::lane::Lane;
 use super::work::{Opened, Outcome};
 use super::{Connection, refusal};
+use crate::storage::StorageError;
 
 impl Connection {
     pub(super) fn done(&mut self, outcome: Outcome) {
@@ -26,11 +27,13 @@ impl Connection {
         // Its channel may have closed meanwhile.
         let Some((channel, lane)) = lane else { return };
         let channel = *channel;
+        let (mut wanted, mut is_first) = (Vec::new(), false);
         let events = match outcome {
             Outcome::Opened { seat, opened: Ok(opened), .. } => {
                 lane.opened(&relay, seat);
                 let site = relay.site();
-                let Opened { vector, partials, resumed } = opened;
+                let Opened { vector, partials, resumed, missing } = opened;
+                wanted = missing;
                 vec![StoreEvent::Opened { site, vector, partials, resumed }]
             }
             Outcome::Opened { opened: Err(error), .. } => {
@@ -42,6 +45,9 @@ impl Connection {
                 vec![event]
             }
             Outcome::Took { delta, intake, took, .. } => {
+                if let Err(StorageError::BlobsFirst { blobs }) = &took {
+                    (wanted, is_first) = (blobs.clone(), true);
+                }
                 let (job, events) = lane.took(delta, intake, took);
                 self.jobs.extend(job);
                 self.jobs.extend(lane.next_take(&relay));
@@ -52,6 +58,7 @@ impl Connection {
         for event in events {
             self.answer(channel, event);
         }
+        self.want_blobs(channel, &wanted, is_first);
     }
 
     /// Others committed something, or show themselves.
@@ -82,6 +89,10 @@ impl Connection {
             }
             Event::Acked { channel, ack } => {
                 self.note_receipt(channel, ack.entries, ack.held, ack.shown, ack.replicas);
+            }
+            Event::BlobDone { channel, blob } => self.blob_ended(channel, blob, None),
+            Event::BlobFailed { channel, blob, refusal } => {
+                self.blob_ended(channel, blob, Some(&refusal));
             }
             Event::Presence { channel, from, state } => self.show(channel, from, state),
             Event::Forked { channel, site, common } => {

@@ -20,6 +20,9 @@ pub(super) fn of_storage(error: &StorageError) -> Refusal {
             (ErrorCode::ClockAhead, Retry::AfterMs(wait_ms))
         }
         StorageError::StoreFull { .. } => (ErrorCode::OverQuota, Retry::Never),
+        StorageError::BlobsFull { .. } => (ErrorCode::OverQuota, Retry::Never),
+        // Until the Have that follows.
+        StorageError::BlobsFirst { .. } => (ErrorCode::BlobsFirst, Retry::Never),
         StorageError::TooFast { retry_ms, .. } => (ErrorCode::OverQuota, Retry::AfterMs(*retry_ms)),
         StorageError::Wire(WireError::Unsupported { .. } | WireError::UnknownSection { .. }) => {
             (ErrorCode::Unsupported, Retry::Never)

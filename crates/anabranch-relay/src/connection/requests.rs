@@ -33,7 +33,9 @@ impl Connection {
             }),
             Request::Export { channel, .. }
             | Request::ReadPart { channel, .. }
-            | Request::Chains { channel, .. } => {
+            | Request::Chains { channel, .. }
+            | Request::ReadChunk { channel, .. }
+            | Request::StoreChunk { channel, .. } => {
                 self.with_lane(channel, |lane, relay| lane.ask(relay, request));
             }
             Request::Split { channel, site, .. } => {
@@ -41,15 +43,6 @@ impl Connection {
                 let text = format!("SiteReused: this relay holds another history of {site}");
                 let refusal = Refusal::new(ErrorCode::SiteReused, Retry::Never, text);
                 self.answer(channel, StoreEvent::ForkRefused(refusal));
-            }
-            Request::ReadChunk { channel, blob, .. } => {
-                self.answer(channel, StoreEvent::Chunk { blob, chunk: None });
-            }
-            Request::StoreChunk { channel, blob, chunk } => {
-                let text = "this relay takes no blobs";
-                let refusal = Some(Refusal::new(ErrorCode::Unsupported, Retry::Never, text));
-                let event = StoreEvent::ChunkStored { blob, index: chunk.index, refusal };
-                self.answer(channel, event);
             }
             Request::IssueTicket { channel, basis } => self.issue_ticket(channel, &basis),
             Request::Receipts { channel, changes } => {
@@ -152,6 +145,7 @@ impl Connection {
         let shown =
             peer.and_then(|(site, _)| self.relay.tokens().resume().open(&name, site, ticket));
         let (serial, subject) = (lane.serial, Arc::clone(&lane.grant.subject));
+        let may_bring = lane.grant.scopes.has(Scope::Write);
         tracing::debug!(store = %name, %subject, "opened");
         let relay = Arc::clone(&self.relay);
         self.jobs.push(Box::pin(async move {
@@ -166,7 +160,11 @@ impl Connection {
                     _ => None,
                 };
                 let partials = staged.iter().map(partial).collect();
-                Ok(Opened { vector, partials, resumed })
+                let missing = match may_bring {
+                    true => relay.storage().missing(&name).await?,
+                    false => Vec::new(),
+                };
+                Ok(Opened { vector, partials, resumed, missing })
             };
             let opened = opened.await;
             Outcome::Opened { serial, seat, opened }

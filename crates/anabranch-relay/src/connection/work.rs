@@ -10,6 +10,7 @@ use anabranch_sync::frame::{DeltaName, Partial};
 use anabranch_sync::ticket::Basis;
 
 use super::lane::Exported;
+use crate::blobs::BlobHash;
 use crate::hub::Seat;
 use crate::intake::Intake;
 pub(super) use crate::intake::Taken as Took;
@@ -24,6 +25,8 @@ pub(super) struct Opened {
     pub(super) partials: Vec<Partial>,
     /// What the shown ticket stands for, if it does.
     pub(super) resumed: Option<Basis>,
+    /// Blobs that the peer is asked for, if it may bring some.
+    pub(super) missing: Vec<BlobHash>,
 }
 
 /// What came of it, for the lane of this serial number.

@@ -77,7 +77,10 @@ impl From<StorageError> for Problem {
             StorageError::SiteReused { .. } => (StatusCode::CONFLICT, "site-reused"),
             StorageError::NotOwner { .. } => (StatusCode::FORBIDDEN, "not-owner"),
             StorageError::ClockAhead(_) => (StatusCode::CONFLICT, "clock-ahead"),
-            StorageError::StoreFull { .. } => (StatusCode::INSUFFICIENT_STORAGE, "quota"),
+            StorageError::StoreFull { .. } | StorageError::BlobsFull { .. } => {
+                (StatusCode::INSUFFICIENT_STORAGE, "quota")
+            }
+            StorageError::BlobsFirst { .. } => (StatusCode::CONFLICT, "blobs"),
             StorageError::TooFast { .. } => (StatusCode::TOO_MANY_REQUESTS, "quota"),
             StorageError::Wire(_) => (StatusCode::BAD_REQUEST, "delta"),
             StorageError::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),

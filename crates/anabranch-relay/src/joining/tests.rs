@@ -33,6 +33,7 @@ fn delta(name: u8, first: u64, last: u64) -> Delta {
         author: None,
         message: None,
         kind: ChangeKind::Edit,
+        blobs: Vec::new(),
     };
     let row = |version: u64| {
         let (dot, origin) = (DeltaDot { site: SiteIdx(0), version }, SiteIdx(0));

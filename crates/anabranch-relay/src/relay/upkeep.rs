@@ -18,7 +18,11 @@ impl Relay {
     pub(crate) async fn collect_blobs(&self, grace: Duration) -> Result<u64, StorageError> {
         let blobs = Arc::clone(&self.blobs);
         let now = SystemTime::now();
-        let old = self.work(usize::MAX, move || blobs.older_than(grace, now)).await??;
+        let look = move || {
+            blobs.forget_incoming(grace, now)?;
+            blobs.older_than(grace, now)
+        };
+        let old = self.work(usize::MAX, look).await??;
         let mut n_removed = 0;
         for some in old.chunks(1024) {
             let unnamed = self.storage.unnamed(some.to_vec()).await?;

@@ -13,14 +13,16 @@ use rusqlite::Connection;
 use tokio::sync::Semaphore;
 
 use super::{
-    Appended, Catalog, Delivered, DeltaLog, Incoming, Listed, LooseFile, Observer, Pending,
-    Revoked, StagedDelta, StagedPart, StorageError, StoreFacts, StoredDelta, Wanted,
+    Appended, BlobNames, BlobRoom, Catalog, Delivered, DeltaLog, Incoming, Listed, LooseFile,
+    Observer, Pending, Revoked, StagedDelta, StagedPart, StorageError, StoreFacts, StoredDelta,
+    Wanted,
 };
 use crate::blobs::BlobHash;
 use crate::limits::MAX_READERS;
 use crate::store_id::StoreId;
 
 mod ledger;
+mod named;
 mod queue;
 mod read;
 mod rows;
@@ -159,7 +161,10 @@ impl DeltaLog for SqliteStorage {
     }
 
     fn unstage(&self, before_ms: u64) -> Pending<'_, ()> {
-        self.queue.submit(move |ledger| staging::expire(ledger.db(), before_ms))
+        self.queue.submit(move |ledger| {
+            staging::expire(ledger.db(), before_ms)?;
+            named::expire(ledger.db(), before_ms)
+        })
     }
 
     fn vector(&self, store: &StoreId) -> Pending<'_, VersionVector> {
@@ -242,6 +247,28 @@ impl Catalog for SqliteStorage {
 
     fn unnamed(&self, blobs: Vec<BlobHash>) -> Pending<'_, Vec<BlobHash>> {
         self.ask(move |db| read::unnamed(db, blobs))
+    }
+}
+
+impl BlobNames for SqliteStorage {
+    fn make_room(&self, store: &StoreId, room: BlobRoom) -> Pending<'static, ()> {
+        let store = store.clone();
+        self.queue.submit(move |ledger| named::make_room(ledger.db(), &store, &room))
+    }
+
+    fn came(&self, store: &StoreId, blob: BlobHash) -> Pending<'static, ()> {
+        let store = store.clone();
+        self.queue.submit(move |ledger| named::came(ledger.db(), &store, blob))
+    }
+
+    fn missing(&self, store: &StoreId) -> Pending<'_, Vec<BlobHash>> {
+        let store = store.clone();
+        self.ask(move |db| named::missing(db, &store))
+    }
+
+    fn names(&self, store: &StoreId, blob: BlobHash) -> Pending<'_, bool> {
+        let store = store.clone();
+        self.ask(move |db| named::names(db, &store, blob))
     }
 }
 

@@ -10,10 +10,12 @@ use anabranch_core::clock::Chain;
 use anabranch_core::site::SiteId;
 use anabranch_core::vector::VersionVector;
 use anabranch_core::wire::{Decoder, decode};
+use anabranch_sync::blob::Outline;
 use anabranch_sync::frame::{
-    Decoded, Delta, DeltaName, ErrorCode, ErrorFrame, Frame, Have, Retry, StoreName,
+    BlobId, Chunk, Decoded, Delta, DeltaName, ErrorCode, ErrorFrame, Frame, Have, Retry, StoreName,
     decode as decode_frame, encode,
 };
+use anabranch_sync::limits::CHUNK_BYTES;
 use anabranch_sync::ticket::Ticket;
 use anabranch_sync::{ChannelId, Config, Event, Open, Refusal, Request, Session, StoreEvent, Time};
 use bytes::Bytes;
@@ -38,19 +40,48 @@ pub(crate) struct Copy {
     pub(crate) writer: Site,
     pub(crate) deltas: Vec<Vec<Bytes>>,
     staged: Vec<Bytes>,
+    /// Blobs that it has.
+    pub(crate) blobs: BTreeMap<BlobId, Vec<u8>>,
+    /// The chunks of them that were asked for.
+    pub(crate) chunks_read: Vec<u64>,
     /// How many parts the session asked for.
     pub(crate) n_parts_read: usize,
 }
 
 impl Copy {
     pub(crate) fn new(writer: Site) -> Copy {
-        Copy { writer, deltas: Vec::new(), staged: Vec::new(), n_parts_read: 0 }
+        Copy {
+            writer,
+            deltas: Vec::new(),
+            staged: Vec::new(),
+            blobs: BTreeMap::new(),
+            chunks_read: Vec::new(),
+            n_parts_read: 0,
+        }
     }
 
     /// Writes `n` changes as one delta.
     pub(crate) fn write(&mut self, n: u64, text_bytes: usize) {
         let parts = self.writer.write(n, text_bytes);
         self.deltas.push(parts.into_iter().map(Bytes::from).collect());
+    }
+
+    /// Has a blob; what is written from here on names it.
+    pub(crate) fn put(&mut self, bytes: &[u8]) -> BlobId {
+        let blob = BlobId(*blake3::hash(bytes).as_bytes());
+        self.blobs.insert(blob, bytes.to_vec());
+        self.writer.blobs.push(blob.0);
+        blob
+    }
+
+    fn chunk(&mut self, blob: BlobId, index: u64) -> Option<Chunk> {
+        let bytes = self.blobs.get(&blob)?;
+        self.chunks_read.push(index);
+        let path = Outline::of(bytes.chunks(CHUNK_BYTES)).path(index);
+        let empty = (index == 0 && bytes.is_empty()).then_some(&[][..]);
+        let bytes = bytes.chunks(CHUNK_BYTES).nth(index as usize).or(empty)?;
+        let blob_bytes = self.blobs[&blob].len() as u64;
+        Some(Chunk { blob_bytes, index, path, bytes: Bytes::copy_from_slice(bytes) })
     }
 
     /// Every delta that is not covered by `above`, in order of arrival.
@@ -315,6 +346,18 @@ impl Client {
                 let copy = &self.stores[&channel];
                 let chains = asked.into_iter().map(|at| copy.chain_at(at)).collect();
                 let event = StoreEvent::Chains { question, chains };
+                self.session.handle_store_event(now, channel, event);
+            }
+            Request::ReadChunk { channel, blob, index } => {
+                let chunk = self.copy(channel).chunk(blob, index);
+                self.session.handle_store_event(now, channel, StoreEvent::Chunk { blob, chunk });
+            }
+            Request::StoreChunk { channel, blob, chunk } => {
+                let index = chunk.index;
+                let kept = self.copy(channel).blobs.entry(blob).or_default();
+                assert_eq!(kept.len() as u64, index * CHUNK_BYTES as u64);
+                kept.extend_from_slice(&chunk.bytes);
+                let event = StoreEvent::ChunkStored { blob, index, refusal: None };
                 self.session.handle_store_event(now, channel, event);
             }
             Request::Split { channel, .. } => {

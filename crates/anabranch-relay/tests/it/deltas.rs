@@ -17,12 +17,14 @@ pub(crate) struct Site {
     /// What it holds.
     pub(crate) vector: VersionVector,
     pub(crate) time_ms: u64,
+    /// Blobs that each change names from here on.
+    pub(crate) blobs: Vec<[u8; 32]>,
 }
 
 impl Site {
     pub(crate) fn new(name: u8) -> Site {
         let site = SiteId::new(&[name; 16]).unwrap();
-        Site { site, salt: 7, vector: VersionVector::new(), time_ms: 1_000 }
+        Site { site, salt: 7, vector: VersionVector::new(), time_ms: 1_000, blobs: Vec::new() }
     }
 
     pub(crate) fn version(&self) -> u64 {
@@ -78,6 +80,7 @@ impl Site {
             author: None,
             message: None,
             kind: ChangeKind::Edit,
+            blobs: self.blobs.clone(),
         }
     }
 }

@@ -95,6 +95,19 @@ impl World {
         World { data, settings: Settings::default(), running: Some(running) }
     }
 
+    /// Kills the process with -9, and starts another on the same data.
+    pub(crate) fn kill(&mut self) {
+        self.stop();
+        let (child, address) = crate::kill::spawn(self.data.path());
+        self.running = Some(Running { address, relay: Relay::Process(child) });
+    }
+
+    /// Whether a blob has come whole.
+    pub(crate) fn has_blob(&self, blob: &[u8; 32]) -> bool {
+        let name = data_encoding::HEXLOWER.encode(blob);
+        self.path().join("blobs").join(&name[..2]).join(&name[2..4]).join(&name).is_file()
+    }
+
     /// Resident memory of the relay's process in bytes; 0 where it cannot be told.
     pub(crate) fn memory_bytes(&self) -> u64 {
         let Some(Running { relay: Relay::Process(child), .. }) = &self.running else { return 0 };

@@ -1,7 +1,7 @@
 //! The head of a log row: the header of a change, with authors by local id.
 //!
-//! `[flags][version][time ms] (time counter) (author id) (author text) (message text) (deps)`,
-//! numbers as varints. Flags: bits 0-1 kind, 2 author id present (absent: this copy),
+//! `[flags][version][time ms] (time counter) (author id) (author text) (message text) (deps)
+//! (blobs: how many, hashes)`, numbers as varints; what follows the rest is the blobs. Flags: bits 0-1 kind, 2 author id present (absent: this copy),
 //! 3 author text, 4 message, 5 deps, 6 time counter (absent: 0), 7 short: this copy's, its
 //! version is the row's `dbv` and absent, and its time is five bytes from 2020 on. The salt is
 //! not here: `ana_salt` keeps it, also when headers are dropped.
@@ -42,6 +42,8 @@ pub(crate) struct StoredHeader {
     pub(crate) deps: Vec<StoredDep>,
     pub(crate) author_text: Option<String>,
     pub(crate) message: Option<String>,
+    /// Blobs that the change names, by hash.
+    pub(crate) blobs: Vec<[u8; 32]>,
 }
 
 /// The time of a head that can be short, if its row has this `dbv`.
@@ -98,6 +100,10 @@ pub(crate) fn encode(header: &StoredHeader, dbv: Option<u64>) -> Vec<u8> {
             out.extend_from_slice(&dep.chain.0);
         }
     }
+    if !header.blobs.is_empty() {
+        put(&mut out, header.blobs.len() as u64);
+        header.blobs.iter().for_each(|blob| out.extend_from_slice(blob));
+    }
     out
 }
 
@@ -124,6 +130,12 @@ pub(crate) fn decode(head: &[u8], dbv: u64) -> Decoded<StoredHeader> {
             deps.push(StoredDep { author, version, chain: Chain(reader.array()?) });
         }
     }
+    let mut blobs = Vec::new();
+    if reader.len() > 0 {
+        for _ in 0..reader.count()? {
+            blobs.push(reader.array()?);
+        }
+    }
     reader.end()?;
     let kind = match flags & 3 {
         0 => ChangeKind::Edit,
@@ -131,7 +143,7 @@ pub(crate) fn decode(head: &[u8], dbv: u64) -> Decoded<StoredHeader> {
         2 => ChangeKind::Schema,
         _ => ChangeKind::Restore,
     };
-    Ok(StoredHeader { author, version, kind, time, deps, author_text, message })
+    Ok(StoredHeader { author, version, kind, time, deps, author_text, message, blobs })
 }
 
 /// Flags, version and time.

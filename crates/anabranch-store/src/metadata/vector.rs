@@ -61,6 +61,7 @@ impl Metadata {
             deps,
             author_text: change.author.as_deref().map(str::to_owned),
             message: change.message.as_deref().map(str::to_owned),
+            blobs: change.blobs.iter().copied().collect(),
         }
     }
 
@@ -130,6 +131,16 @@ impl Metadata {
         }
     }
 
+    /// A row of the log that gets a header and nothing else.
+    pub(super) fn add_empty_entry(&mut self) -> Result<EntryId> {
+        self.fold_tail()?;
+        let id = EntryId(self.state.last.0 + 1);
+        self.log.insert(id, None, self.state.dbv, None, None)?;
+        self.state.last = id;
+        self.set_folded(id)?;
+        Ok(id)
+    }
+
     pub(super) fn add_headers(&mut self, headers: &[ChangeHeader]) -> Result<()> {
         self.fold_tail()?;
         let start = EntryId(self.committed.last.0 + 1);
@@ -182,6 +193,7 @@ impl Metadata {
             deps,
             author_text: header.author.clone(),
             message: header.message.clone(),
+            blobs: header.blobs.clone(),
         };
         let id = EntryId(self.state.last.0 + 1);
         self.log.insert(id, None, self.state.dbv, Some(&header::encode(&stored, None)), None)?;
@@ -400,6 +412,7 @@ impl Metadata {
             author: head.author_text,
             message: head.message,
             kind: head.kind,
+            blobs: head.blobs,
         })
     }
 

@@ -78,10 +78,18 @@ impl Fate {
     fn write_change(&self) -> Result<()> {
         let now_ms = (self.cx.clock)();
         write_buffer(&self.cx, Some(now_ms))?;
-        let transaction = self.cx.transaction.borrow();
+        let mut transaction = self.cx.transaction.borrow_mut();
         transaction.check()?;
         if transaction.change.first_entry.is_none() {
-            return Ok(());
+            if transaction.change.blobs.is_empty() {
+                return Ok(());
+            }
+            let mut change = transaction.change.clone();
+            drop(transaction);
+            change.author = self.cx.author.borrow().clone();
+            self.cx.metadata.borrow_mut().write_nothing(&mut change)?;
+            transaction = self.cx.transaction.borrow_mut();
+            transaction.change = change;
         }
         drop(transaction);
         crate::crr::outrun_again(&self.cx)?;

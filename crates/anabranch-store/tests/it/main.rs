@@ -5,6 +5,7 @@ mod support;
 mod survivors;
 
 mod altered;
+mod blobs;
 mod changes_doors;
 mod changes_insert;
 mod changes_scan;

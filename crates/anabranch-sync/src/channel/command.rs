@@ -8,7 +8,7 @@ use super::{Channel, Fault, Outputs};
 use crate::frame::{BlobId, Capabilities, Frame, Participant, Receipt, Receipts, Turn};
 use crate::limits::{MAX_FRAME_DOTS, MAX_PLACES, MAX_QUEUED_ANSWERS};
 use crate::scope::Action;
-use crate::session::{Side, Time};
+use crate::session::{CommandError, Side, Time};
 
 impl Channel {
     /// Shows a new token, in place.
@@ -31,10 +31,14 @@ impl Channel {
         blob: BlobId,
         first: u64,
         out: &mut Outputs,
-    ) -> bool {
+    ) -> Result<(), CommandError> {
+        let may = self.door.may_send(Action::BlobWant) && self.door.both_have(Capabilities::BLOBS);
+        if self.door.phase == Phase::Live && !may {
+            return Err(CommandError::NotAllowed);
+        }
         let is_wanted = self.blobs.want(blob, first);
         self.advance(now, out);
-        is_wanted
+        is_wanted.then_some(()).ok_or(CommandError::Busy)
     }
 
     pub(crate) fn set_presence(&mut self, state: Option<Bytes>) {

@@ -61,12 +61,14 @@ pub enum ErrorCode {
     Storage,
     /// A fault of the sender's.
     Internal,
+    /// The delta names blobs that are wanted first: a Have follows when they have come.
+    BlobsFirst,
     /// A code of a later version.
     Other(u64),
 }
 
 /// Codes by number.
-const CODES: [ErrorCode; 23] = [
+const CODES: [ErrorCode; 24] = [
     ErrorCode::Closing,
     ErrorCode::Malformed,
     ErrorCode::UnknownType,
@@ -90,6 +92,7 @@ const CODES: [ErrorCode; 23] = [
     ErrorCode::Busy,
     ErrorCode::Storage,
     ErrorCode::Internal,
+    ErrorCode::BlobsFirst,
 ];
 
 impl ErrorCode {

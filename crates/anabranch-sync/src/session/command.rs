@@ -129,15 +129,14 @@ impl Session {
     ///
     /// # Errors
     /// [`CommandError::Busy`] if too many are wanted; ask again after [`crate::Event::BlobDone`].
+    /// [`CommandError::NotAllowed`] if the token or the peer does not allow it.
     pub fn want_blob(
         &mut self,
         channel: ChannelId,
         blob: BlobId,
         first: u64,
     ) -> Result<(), CommandError> {
-        self.command(channel, |channel, now, out| {
-            channel.want_blob(now, blob, first, out).then_some(()).ok_or(CommandError::Busy)
-        })
+        self.command(channel, |channel, now, out| channel.want_blob(now, blob, first, out))
     }
 
     /// Shows this end's presence until it is taken back by `None`; repeats it by itself.

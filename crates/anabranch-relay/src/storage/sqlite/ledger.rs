@@ -11,7 +11,7 @@ use anabranch_core::clock::Chain;
 use anabranch_core::site::SiteId;
 use rusqlite::{Connection, OptionalExtension};
 
-use super::{rows, staging};
+use super::{named, rows, staging};
 use crate::limits::{MAX_SPAN_SALTS, MAX_WARM_STORES};
 use crate::storage::{Appended, Body, Incoming, Observer, Owners, Span, StorageError, StoredDelta};
 use crate::store_id::StoreId;
@@ -128,6 +128,7 @@ impl Ledger {
             let limit = incoming.max_store_bytes;
             return Err(StorageError::StoreFull { store: incoming.store, limit });
         }
+        named::check(&self.db, &incoming.store, &incoming.blobs, incoming.max_store_blob_bytes)?;
         // From here on only the database can refuse, and then undoes everything.
         let row = self.store_row(&incoming.store, incoming.now_ms)?;
         let id = self.insert_delta(row, subject, &incoming, &fresh, n_bytes)?;
@@ -135,6 +136,7 @@ impl Ledger {
         if let Body::Blobs(parts) = &incoming.body {
             staging::settle(&self.db, &incoming.store, parts)?;
         }
+        named::name(&self.db, &incoming.store, &incoming.blobs, incoming.now_ms)?;
         for span in &fresh {
             self.advance(&incoming, *span, id, subject)?;
         }
@@ -237,6 +239,7 @@ impl Ledger {
             .query_row("SELECT id FROM store WHERE name = ?1", [store.as_str()], |row| row.get(0))
             .optional()?;
         self.db.execute("DELETE FROM staged WHERE store = ?1", [store.as_str()])?;
+        self.db.execute("DELETE FROM named WHERE store = ?1", [store.as_str()])?;
         let Some(id) = id else { return Ok(false) };
         for statement in [
             "DELETE FROM span WHERE site IN (SELECT id FROM site WHERE store = ?1)",

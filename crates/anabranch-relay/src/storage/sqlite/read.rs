@@ -210,7 +210,7 @@ pub(super) fn revoked(db: &Connection) -> Result<Vec<Revoked>> {
 pub(super) fn unnamed(db: &Connection, blobs: Vec<BlobHash>) -> Result<Vec<BlobHash>> {
     let mut statement = db.prepare_cached(
         "SELECT 1 FROM blob WHERE hash = ?1 UNION ALL SELECT 1 FROM staged WHERE hash = ?1 \
-         LIMIT 1",
+         UNION ALL SELECT 1 FROM named WHERE hash = ?1 LIMIT 1",
     )?;
     let mut unnamed = Vec::new();
     for blob in blobs {

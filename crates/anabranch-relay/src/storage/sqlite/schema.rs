@@ -17,6 +17,9 @@
 //!                                                  `store` is the name, for it may not exist yet
 //! loose(store, hash, n_bytes, at_ms)               files that a store sent and no stored delta
 //!                                                  of it names; `store` is the name
+//! named(store, hash, n_bytes, state, at_ms)        blobs; `store` is the name. state 0: coming, no
+//!                                                  change names it yet; 1: named and here; 2: named,
+//!                                                  and never came
 //! revoked(kind, name, until_s)                     tokens (0) and subjects (1)
 //! ```
 //!
@@ -62,6 +65,10 @@ CREATE INDEX staged_hash ON staged(hash);
 CREATE TABLE loose(
     store TEXT NOT NULL, hash BLOB NOT NULL, n_bytes INTEGER NOT NULL,
     at_ms INTEGER NOT NULL, PRIMARY KEY(store, hash)) WITHOUT ROWID;
+CREATE TABLE named(
+    store TEXT NOT NULL, hash BLOB NOT NULL, n_bytes INTEGER NOT NULL, state INTEGER NOT NULL,
+    at_ms INTEGER NOT NULL, PRIMARY KEY(store, hash)) WITHOUT ROWID;
+CREATE INDEX named_hash ON named(hash);
 CREATE TABLE revoked(
     kind INTEGER NOT NULL, name TEXT NOT NULL, until_s INTEGER NOT NULL,
     PRIMARY KEY(kind, name)) WITHOUT ROWID;

@@ -76,6 +76,8 @@ fn to_salts(
 
 fn incoming_of(outline: Outline) -> Incoming {
     Incoming {
+        blobs: Vec::new(),
+        max_store_blob_bytes: u64::MAX,
         store: StoreId::new("s").unwrap(),
         subject: "ann".into(),
         name: [1; 16],

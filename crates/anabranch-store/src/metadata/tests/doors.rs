@@ -19,7 +19,17 @@ fn site(byte: u8) -> SiteId {
 
 fn header(from: SiteId, version: u64, deps: Vec<Dep>) -> ChangeHeader {
     let (salt, time, kind) = (u64::from(from.as_bytes()[0]), Hlc(version << 16), ChangeKind::Edit);
-    ChangeHeader { site: from, version, salt, time, deps, author: None, message: None, kind }
+    ChangeHeader {
+        site: from,
+        version,
+        salt,
+        time,
+        deps,
+        author: None,
+        message: None,
+        kind,
+        blobs: vec![],
+    }
 }
 
 /// A row born with one foreign cell.

@@ -52,7 +52,9 @@ fn heads() {
         deps: Vec::new(),
         author_text: None,
         message: None,
+        blobs: Vec::new(),
     };
+    let naming = StoredHeader { blobs: vec![[0xbb; 32]], ..own.clone() };
     let dep = StoredDep { author: AuthorId(0), version: 300, chain: Chain([0xcc; 16]) };
     let foreign = StoredHeader {
         author: AuthorId(2),
@@ -62,6 +64,7 @@ fn heads() {
         deps: vec![dep],
         author_text: None,
         message: Some("hi".into()),
+        blobs: Vec::new(),
     };
     check(
         "head",
@@ -69,9 +72,10 @@ fn heads() {
             ("an edit of this copy", header::encode(&own, Some(301))),
             ("the same in a row whose dbv is its version", header::encode(&own, Some(300))),
             ("an import of author 2", header::encode(&foreign, Some(1))),
+            ("an edit that names a blob", header::encode(&naming, Some(300))),
         ],
     );
-    for (head, dbv) in [(&own, 301), (&own, 300), (&foreign, 1)] {
+    for (head, dbv) in [(&own, 301), (&own, 300), (&foreign, 1), (&naming, 300)] {
         let bytes = header::encode(head, Some(dbv));
         assert_eq!(header::decode(&bytes, dbv).as_ref(), Ok(head));
         assert_eq!(header::decode_dot(&bytes, dbv), Ok((head.author, head.version)));
