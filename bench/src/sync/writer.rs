@@ -93,6 +93,7 @@ impl Writer {
             author: None,
             message: None,
             kind: ChangeKind::Edit,
+            blobs: Vec::new(),
         }
     }
 

@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use anabranch_core::vector::Dot;
 use anabranch_sync::frame::{Retry, StoreName};
 use anabranch_sync::limits::MAX_TOKEN_BYTES;
 use rusqlite::Connection;
 
 use crate::address::{Address, Target};
-use crate::clock::now_ms;
 use crate::directory::Directory;
 use crate::limits::{MAX_CONNECTIONS_ONCE, REFUSED_QUIET_MS};
 use crate::peer::{self, Peer};
@@ -15,6 +15,7 @@ use crate::relay::{Channel, Relay, State};
 use crate::replica::{Replica, StoreError};
 use crate::report::{End, Event, Report};
 use crate::storage::{Folder, Storage};
+use anabranch_clock::now_ms;
 
 /// What is wrong on this side; what went wrong with the peer is in the [`Report`].
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +45,8 @@ pub struct Options {
     /// Blobs that are to be on both sides, by BLAKE3 hash. A relay gives them; it takes those
     /// that changes name.
     pub blobs: Vec<[u8; 32]>,
+    /// Changes that a relay is asked about once both hold the same: how far they got.
+    pub receipts: Vec<Dot>,
 }
 
 /// Brings a store and a peer to the same state, as far as it goes now.
@@ -72,6 +75,15 @@ pub fn once(
 /// What SQLite says.
 pub fn peers(connection: &Connection) -> Result<Vec<Peer>, StoreError> {
     peer::all(Replica::new(connection))
+}
+
+/// Forgets a peer that is not synced with any more, or never was; whether it was known.
+///
+/// # Errors
+/// What SQLite says.
+pub fn forget_peer(connection: &Connection, url: &str) -> Result<bool, StoreError> {
+    let replica = Replica::new(connection);
+    replica.atomically(|| peer::forget(replica, url))
 }
 
 /// The files of a directory.
@@ -113,7 +125,8 @@ pub(crate) fn relay<'a>(
         };
         let name = name.ok_or_else(|| wrong(address, "the name of the store is missing"))?;
         let url = format!("{base}/{}", name.as_str());
-        channels.push(Channel::new(*replica, name, url).with_blobs(&options.blobs));
+        let channel = Channel::new(*replica, name, url).with_blobs(&options.blobs);
+        channels.push(channel.with_questions(&options.receipts));
     }
     let failed = |error: std::io::Error| ClientError::Setup(error.to_string());
     Relay::new(address.to_string(), options.token.clone(), channels).map_err(failed)
@@ -135,6 +148,8 @@ fn relay_once(relay: &mut Relay<'_>, tell: &mut dyn FnMut(Event)) -> Result<Repo
             match &told.event {
                 Event::Skipped(skipped) => report.skip(skipped.clone()),
                 Event::Offline { why, .. } | Event::Refused(why) => last_word.clone_from(why),
+                Event::HeldThere(held) => report.held_there.clone_from(held),
+                Event::Receipts(receipts) => report.receipts.extend_from_slice(receipts),
                 _ => {}
             }
             tell(told.event);
@@ -143,7 +158,9 @@ fn relay_once(relay: &mut Relay<'_>, tell: &mut dyn FnMut(Event)) -> Result<Repo
         let progress = channel.progress();
         (report.took, report.gave) = (progress.took, progress.gave);
         let has_moved = report.took.changes + report.gave.changes + report.took.bytes;
-        let is_quiet = *channel.state() == State::Converged && !channel.wants_blobs();
+        let is_quiet = *channel.state() == State::Converged
+            && !channel.wants_blobs()
+            && !channel.has_questions();
         if is_quiet && channel.refused().is_none() {
             // Refusals on the way were overcome; blobs that the relay lacks were not.
             (report.skipped, report.n_skipped) = (Vec::new(), 0);

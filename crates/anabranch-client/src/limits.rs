@@ -62,6 +62,8 @@ pub(crate) const NOTE_PEER_MS: u64 = 1_000;
 pub(crate) const SEEN_MS: u64 = 60_000;
 /// Deltas staged in part that are offered to be gone on with.
 pub(crate) const MAX_PARTIALS: usize = 16;
+/// Changes held here and not shown that a relay is told of: as many as it remembers.
+pub(crate) const MAX_TOLD_HELD: usize = anabranch_sync::limits::MAX_RECEIPT_HELD;
 /// Events that wait for the application: beyond, it is asked to take some first.
 pub(crate) const MAX_TOLD: usize = 1 << 12;
 /// Reasons for leaving files out that one report lists; the others are only counted.

@@ -122,6 +122,16 @@ pub(crate) fn note_held(
     Ok(())
 }
 
+/// Forgets a peer; whether it was known. What it was known to hold counts no more.
+pub(crate) fn forget(replica: Replica<'_>, url: &str) -> Result<bool, StoreError> {
+    let sql = replica.sql();
+    if !has_table(replica)? {
+        return Ok(false);
+    }
+    sql.execute("DELETE FROM main.ana_peer_file WHERE url = ?1", [url])?;
+    Ok(sql.execute("DELETE FROM main.ana_peer WHERE url = ?1", [url])? > 0)
+}
+
 /// The resume ticket that a peer gave last, if any.
 pub(crate) fn ticket(replica: Replica<'_>, url: &str) -> Result<Option<Vec<u8>>, StoreError> {
     let sql = "SELECT ticket FROM main.ana_peer WHERE url = ?1";

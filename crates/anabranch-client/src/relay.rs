@@ -12,6 +12,7 @@ mod tests;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use anabranch_core::vector::Dot;
 use anabranch_sync::frame::{ErrorCode, ErrorFrame, Retry};
 use anabranch_sync::{Refusal, Time};
 use bytes::Bytes;
@@ -197,6 +198,26 @@ impl<'a> Relay<'a> {
         }
     }
 
+    /// Shows this to others on a store, or nothing any more.
+    pub(crate) fn set_presence(&mut self, store: &str, state: Option<Bytes>) {
+        let is_it = |channel: &Channel<'_>| channel.name() == store || store.is_empty();
+        let Some(place) = self.channels.iter().position(is_it) else { return };
+        self.channels[place].set_presence(state.clone());
+        if let Link::Live(live) = &mut self.link {
+            let id = live.talk.places.iter().find(|(_, at)| **at == place).map(|(id, _)| *id);
+            // A channel that is gone shows it when it is opened again.
+            let _ = id.map(|id| live.talk.session.set_presence(id, state));
+        }
+    }
+
+    /// Asks how far changes of a store got, once both ends hold the same.
+    pub(crate) fn ask_receipts(&mut self, store: &str, changes: &[Dot]) {
+        let is_it = |channel: &&mut Channel<'_>| channel.name() == store || store.is_empty();
+        if let Some(channel) = self.channels.iter_mut().find(is_it) {
+            channel.ask(changes);
+        }
+    }
+
     /// Closes all channels politely. What was to be said and is not sent is lost, which
     /// loses nothing.
     ///
@@ -238,6 +259,7 @@ impl<'a> Relay<'a> {
         self.link = Link::Waiting(Instant::now() + Duration::from_millis(wait_ms));
         for channel in &mut self.channels {
             channel.lost(&why)?;
+            self.told.extend(channel.everybody_left());
             let event = Event::Offline { why: why.clone(), retry_in_ms: Some(wait_ms) };
             self.told.push_back(channel.told(event));
         }
@@ -248,6 +270,7 @@ impl<'a> Relay<'a> {
         self.link = Link::GivenUp;
         for channel in &mut self.channels {
             channel.lost(&why)?;
+            self.told.extend(channel.everybody_left());
             self.told.push_back(channel.told(Event::Refused(why.clone())));
         }
         Ok(())

@@ -2,12 +2,16 @@
 //!
 //! All of it is SQL on a connection that `anabranch-store` was installed on.
 
+use std::collections::BTreeSet;
+
 use anabranch_core::clock::Chain;
 use anabranch_core::site::SiteId;
-use anabranch_core::vector::VersionVector;
+use anabranch_core::vector::{Dot, VersionVector};
 use anabranch_store::error::code;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, ErrorCode};
+
+use crate::limits::MAX_TOLD_HELD;
 
 /// A store, through its connection.
 #[derive(Clone, Copy)]
@@ -140,6 +144,20 @@ impl<'a> Replica<'a> {
         let chain: Option<Vec<u8>> =
             statement.query_row((site.as_bytes(), version), |row| row.get(0))?;
         Ok(chain.and_then(|chain| chain.try_into().ok()).map(Chain))
+    }
+
+    /// Changes that are held here and not shown, the first of them by site and version.
+    pub(crate) fn held(&self) -> Result<BTreeSet<Dot>, StoreError> {
+        let sql = format!("SELECT site, version FROM main.ana_held LIMIT {MAX_TOLD_HELD}");
+        let mut statement = self.connection.prepare_cached(&sql)?;
+        let mut rows = statement.query([])?;
+        let mut held = BTreeSet::new();
+        while let Some(row) = rows.next()? {
+            let site = row.get_ref(0)?.as_blob().ok().and_then(SiteId::new);
+            let site = site.ok_or(StoreError::Answer("ana_held"))?;
+            held.insert(Dot { site, version: row.get::<_, i64>(1)?.cast_unsigned() });
+        }
+        Ok(held)
     }
 
     /// A number that changes when another connection or process has committed.

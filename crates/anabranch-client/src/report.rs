@@ -1,5 +1,9 @@
 //! What a sync tells: events while it runs, and a report at its end.
 
+use anabranch_core::site::SiteId;
+use anabranch_core::vector::Dot;
+use anabranch_sync::frame::{self, Reach, Receipt, Role};
+
 use crate::limits::MAX_SKIPPED_LISTED;
 
 /// Something that happened during a sync.
@@ -25,6 +29,20 @@ pub enum Event {
     Skipped(Skipped),
     /// Nothing is left to move in either direction.
     Converged,
+    /// The relay says that other copies hold these changes of this one and do not show them:
+    /// a constraint there refuses them.
+    HeldThere(Vec<Reached>),
+    /// What the relay says of the changes that it was asked about.
+    Receipts(Vec<Reached>),
+    /// Somebody else on this store shows something, or has left: what the relay says of whom.
+    Present {
+        /// Whose copy.
+        site: SiteId,
+        /// Which of its connections.
+        instance: u64,
+        /// What; `None`: has left, or was not heard of for 30 s.
+        state: Option<Vec<u8>>,
+    },
     /// The peer does not go on before somebody does something: why.
     Refused(String),
     /// The token ends soon, and no other is at hand.
@@ -36,6 +54,40 @@ pub enum Event {
         /// `None`: there will be none.
         retry_in_ms: Option<u64>,
     },
+}
+
+/// How far a change is known to have got.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reached {
+    /// Who made it.
+    pub site: SiteId,
+    /// Its version there.
+    pub version: u64,
+    /// Who has it on disk, relays first.
+    pub places: Vec<Place>,
+}
+
+/// Who has a change on its disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Which copy, or relay.
+    pub site: SiteId,
+    /// Whether it is a relay, which keeps and forwards, and shows nothing to anybody.
+    pub is_relay: bool,
+    /// Whether it is visible there; else it is held.
+    pub is_shown: bool,
+}
+
+impl From<Receipt> for Reached {
+    fn from(receipt: Receipt) -> Reached {
+        let place = |place: frame::Place| Place {
+            site: place.site,
+            is_relay: place.role == Role::Relay,
+            is_shown: place.reach == Reach::Shown,
+        };
+        let Dot { site, version } = receipt.change;
+        Reached { site, version, places: receipt.places.into_iter().map(place).collect() }
+    }
 }
 
 /// An event, and the store it is about.
@@ -114,6 +166,10 @@ pub struct Report {
     pub skipped: Vec<Skipped>,
     /// How many were left out.
     pub n_skipped: u64,
+    /// Changes of this copy that others hold and do not show, as a relay says.
+    pub held_there: Vec<Reached>,
+    /// What the relay says of the changes that it was asked about.
+    pub receipts: Vec<Reached>,
 }
 
 impl Report {
@@ -124,6 +180,8 @@ impl Report {
             end: End::Converged,
             skipped: Vec::new(),
             n_skipped: 0,
+            held_there: Vec::new(),
+            receipts: Vec::new(),
         }
     }
 

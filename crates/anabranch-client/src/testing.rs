@@ -21,12 +21,6 @@ use crate::replica::{Replica, StoreError};
 use crate::report::{Event, Report, Told};
 use crate::storage::{Entry, Storage, StorageError};
 
-/// Tells this thread what time it is: the wall clock (Unix milliseconds), and how many have
-/// passed since whatever began.
-pub fn tell_time(wall_ms: u64, since_ms: u64) {
-    crate::clock::tell(wall_ms, since_ms);
-}
-
 /// One store's connection to a relay.
 pub struct Client<'a> {
     channels: [Channel<'a>; 1],

@@ -8,16 +8,19 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use anabranch_core::vector::Dot;
+use anabranch_sync::limits::MAX_PRESENCE_BYTES;
+use bytes::Bytes;
 use rusqlite::Connection;
 
 use crate::address::{Address, Target};
 use crate::client::{ClientError, Options, relay, storage};
-use crate::clock::now_ms;
 use crate::directory::Directory;
 use crate::limits::{COMMIT_POLL_MS, DIRECTORY_GATHER_MS, DIRECTORY_POLL_MS, MAX_TOLD};
 use crate::relay::Relay;
 use crate::replica::{Replica, StoreError};
 use crate::report::{End, Event, Told};
+use anabranch_clock::now_ms;
 
 /// A sync that stays until it is dropped.
 pub struct Watch<'a> {
@@ -100,6 +103,32 @@ impl<'a> Watch<'a> {
     pub fn renew_token(&mut self, token: &str) {
         if let Link::Relay(relay) = &mut self.link {
             relay.renew_token(token);
+        }
+    }
+
+    /// Shows this to others on a store for as long as this is connected, and again whenever it is;
+    /// `None`: nothing any more. It is stored nowhere; of many in short order the last gets
+    /// through. What others show is [`Event::Present`]. A directory passes nothing on.
+    ///
+    /// # Errors
+    /// [`ClientError::Setup`] for more than 4 KiB.
+    pub fn set_presence(&mut self, store: &str, state: Option<&[u8]>) -> Result<(), ClientError> {
+        if state.is_some_and(|state| state.len() > MAX_PRESENCE_BYTES) {
+            let what = format!("presence is at most {MAX_PRESENCE_BYTES} bytes");
+            return Err(ClientError::Setup(what));
+        }
+        if let Link::Relay(relay) = &mut self.link {
+            relay.set_presence(store, state.map(Bytes::copy_from_slice));
+        }
+        Ok(())
+    }
+
+    /// Asks a relay how far changes got, once both hold the same; the answer is
+    /// [`Event::Receipts`]. `store` is its name at the relay; the only one may be left empty.
+    /// A directory answers nothing.
+    pub fn ask_receipts(&mut self, store: &str, changes: &[Dot]) {
+        if let Link::Relay(relay) = &mut self.link {
+            relay.ask_receipts(store, changes);
         }
     }
 

@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use crate::limits;
 use crate::log::LogFormat;
+use crate::token::{JwksPlace, JwksUrl};
 
 /// Settings as they are written, from one source; what is not given is `None`.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -18,7 +19,7 @@ use crate::log::LogFormat;
 pub struct Settings {
     pub listen: Option<String>,
     pub data: Option<PathBuf>,
-    pub jwks: Option<PathBuf>,
+    pub jwks: Option<String>,
     pub jwt_secret: Option<String>,
     pub strict_sites: Option<bool>,
     pub origins: Option<Vec<String>>,
@@ -27,6 +28,7 @@ pub struct Settings {
     pub log_format: Option<String>,
     pub log_level: Option<String>,
     pub max_connections: Option<u64>,
+    pub max_address_connections: Option<u64>,
     pub max_store_connections: Option<u64>,
     pub max_store_bytes: Option<u64>,
     pub max_store_blob_bytes: Option<u64>,
@@ -93,7 +95,7 @@ impl Settings {
         Ok(Settings {
             listen: text("LISTEN"),
             data: path("DATA"),
-            jwks: path("JWKS"),
+            jwks: text("JWKS"),
             jwt_secret: text("JWT_SECRET"),
             strict_sites: text("STRICT_SITES").map(flag_of).transpose()?,
             origins: text("ORIGINS").map(|list| words(&list)),
@@ -102,6 +104,7 @@ impl Settings {
             log_format: text("LOG_FORMAT"),
             log_level: text("LOG_LEVEL"),
             max_connections: number("MAX_CONNECTIONS", "max-connections")?,
+            max_address_connections: number("MAX_ADDRESS_CONNECTIONS", "max-address-connections")?,
             max_store_connections: number("MAX_STORE_CONNECTIONS", "max-store-connections")?,
             max_store_bytes: number("MAX_STORE_BYTES", "max-store-bytes")?,
             max_store_blob_bytes: number("MAX_STORE_BLOB_BYTES", "max-store-blob-bytes")?,
@@ -123,6 +126,9 @@ impl Settings {
             log_format: self.log_format.or(weaker.log_format),
             log_level: self.log_level.or(weaker.log_level),
             max_connections: self.max_connections.or(weaker.max_connections),
+            max_address_connections: self
+                .max_address_connections
+                .or(weaker.max_address_connections),
             max_store_connections: self.max_store_connections.or(weaker.max_store_connections),
             max_store_bytes: self.max_store_bytes.or(weaker.max_store_bytes),
             max_store_blob_bytes: self.max_store_blob_bytes.or(weaker.max_store_blob_bytes),
@@ -138,8 +144,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// The data directory: database, blobs, keys. Made if it is missing.
     pub data: PathBuf,
-    /// A file of public keys (JWKS) whose tokens are taken too.
-    pub jwks: Option<PathBuf>,
+    /// Where public keys are (JWKS) whose tokens are taken too.
+    pub jwks: Option<JwksPlace>,
     /// The secret of HS256 tokens, at least 32 bytes.
     pub jwt_secret: Option<String>,
     /// Take a site's changes from its owner only.
@@ -154,6 +160,8 @@ pub struct Config {
     pub log_level: tracing::level_filters::LevelFilter,
     /// Connections at a time.
     pub max_connections: u64,
+    /// Most connections of one address that have shown no valid token yet.
+    pub max_address_connections: u64,
     /// Connections at a time on one store.
     pub max_store_connections: u64,
     /// Bytes of deltas in one store.
@@ -198,7 +206,7 @@ impl Config {
         Ok(Config {
             listen: address(settings.listen.as_deref().unwrap_or(DEFAULT_LISTEN))?,
             data: settings.data.unwrap_or_else(|| DEFAULT_DATA.into()),
-            jwks: settings.jwks,
+            jwks: settings.jwks.map(jwks).transpose()?,
             jwt_secret: settings.jwt_secret,
             strict_sites: settings.strict_sites.unwrap_or(false),
             origins: origins(settings.origins.unwrap_or_default())?,
@@ -206,6 +214,9 @@ impl Config {
             log_format: log_format(settings.log_format.as_deref().unwrap_or("text"))?,
             log_level: log_level(settings.log_level.as_deref().unwrap_or("info"))?,
             max_connections: settings.max_connections.unwrap_or(limits::MAX_CONNECTIONS),
+            max_address_connections: settings
+                .max_address_connections
+                .unwrap_or(limits::MAX_ADDRESS_CONNECTIONS),
             max_store_connections: settings
                 .max_store_connections
                 .unwrap_or(limits::MAX_STORE_CONNECTIONS),
@@ -251,6 +262,14 @@ fn address(text: &str) -> Result<SocketAddr, ConfigError> {
         found: text,
         expected: "an address and a port, as 127.0.0.1:7440 or [::1]:7440",
     })
+}
+
+fn jwks(place: String) -> Result<JwksPlace, ConfigError> {
+    if !place.contains("://") {
+        return Ok(JwksPlace::File(place.into()));
+    }
+    let value = |expected| ConfigError::Value { setting: "jwks", found: place.clone(), expected };
+    JwksUrl::parse(&place).map(JwksPlace::Url).map_err(value)
 }
 
 fn origins(origins: Vec<String>) -> Result<Vec<String>, ConfigError> {

@@ -20,7 +20,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 use tracing::Instrument;
 
-use crate::clock;
+use crate::doorstep::Waiting;
 use crate::hub::Wake;
 use crate::limits::{
     CLOSE_TIMEOUT, MAX_UNVERIFIED_BYTES, MAX_WRITE_BYTES, PING_INTERVAL, SILENCE_TIMEOUT,
@@ -30,6 +30,7 @@ use crate::relay::Relay;
 use crate::store_id::StoreId;
 use crate::token::Grant;
 use crate::websocket::{MessageReader, MessageWriter, Received, SocketError};
+use anabranch_clock as clock;
 
 mod blobs;
 mod lane;
@@ -48,10 +49,11 @@ pub(crate) async fn run(
     relay: Arc<Relay>,
     io: Upgraded,
     store: Option<StoreId>,
-    grant: Option<Grant>,
+    (grant, waiting): (Option<Grant>, Option<Arc<Waiting>>),
 ) {
     let _counted = relay.metrics().sockets.enter();
-    let connection = Connection::new(relay, store, grant);
+    let mut connection = Connection::new(relay, store, grant);
+    connection.waiting = waiting;
     let span = tracing::debug_span!("connection", instance = connection.instance);
     // The socket itself where it can be had: what hyper needed for HTTP goes.
     match io.downcast::<TokioIo<Patient<TcpStream>>>() {
@@ -92,6 +94,8 @@ struct Connection {
     instance: u64,
     /// Whether a token was found valid.
     is_verified: bool,
+    /// Its place among those of its address that have shown none.
+    waiting: Option<Arc<Waiting>>,
     /// Whether the peer is there.
     alive: KeepAlive,
 }
@@ -105,6 +109,14 @@ enum Flow {
     On,
     /// With this code in the Close frame, the last one that is sent.
     End(u16),
+}
+
+impl Drop for Connection {
+    /// However it ends.
+    fn drop(&mut self) {
+        let channels: Vec<ChannelId> = self.lanes.keys().copied().collect();
+        channels.into_iter().for_each(|channel| self.save_receipts(channel));
+    }
 }
 
 impl Connection {
@@ -125,6 +137,7 @@ impl Connection {
             wake: Arc::default(),
             next_serial: 0,
             is_verified: false,
+            waiting: None,
             alive: KeepAlive::new(
                 now,
                 PING_INTERVAL.as_millis() as u64,

@@ -16,12 +16,13 @@ use hyper::header::{
 use hyper::{Method, Request, Response, StatusCode};
 use serde_json::Value;
 
-use crate::clock;
+use crate::doorstep::Waiting;
 use crate::limits::BODY_TIMEOUT;
 use crate::metrics;
 use crate::relay::Relay;
 use crate::store_id::StoreId;
 use crate::token::{Grant, TokenError};
+use anabranch_clock as clock;
 use anabranch_sync::scope::Scope;
 
 mod body;
@@ -138,7 +139,16 @@ fn grant<B>(relay: &Relay, request: &Request<B>) -> Result<Grant, Problem> {
         let detail = "a token is needed, as `Authorization: Bearer TOKEN`";
         return Err(Problem::new(StatusCode::UNAUTHORIZED, "token", detail));
     };
-    checked(relay, token).map_err(Problem::from)
+    let grant = checked(relay, token)?;
+    admit(request);
+    Ok(grant)
+}
+
+/// The connection has shown a valid token.
+fn admit<B>(request: &Request<B>) {
+    if let Some(waiting) = request.extensions().get::<Arc<Waiting>>() {
+        waiting.admit();
+    }
 }
 
 /// Checks a token, and counts it where it is refused.

@@ -7,6 +7,7 @@
 //! the stores that are open; the last reader that leaves closes its store.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use anabranch_core::site::SiteId;
@@ -17,7 +18,7 @@ use tokio::sync::Notify;
 
 use crate::limits::{MAX_RING_BYTES, MAX_RING_DELTAS};
 use crate::relay::Relay;
-use crate::storage::{Body, Observer, StoredDelta};
+use crate::storage::{Body, Observer, Remembered, StoredDelta};
 use crate::store_id::StoreId;
 
 /// All open stores.
@@ -34,6 +35,8 @@ pub(crate) struct OpenStore {
     state: Mutex<State>,
     readers: Mutex<HashMap<u64, Reader>>,
     receipts: Mutex<ReceiptBook>,
+    /// Whether what was kept of them was asked for.
+    is_recalled: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -111,6 +114,7 @@ impl Hub {
             state: Mutex::default(),
             readers: Mutex::default(),
             receipts: Mutex::default(),
+            is_recalled: AtomicBool::new(false),
         });
         open.insert(name.clone(), Arc::downgrade(&store));
         store
@@ -220,6 +224,31 @@ impl OpenStore {
     /// Notes how far a peer says to be.
     pub(crate) fn note_receipt(&self, now: Time, site: SiteId, role: Role, ack: &Ack) {
         lock(&self.receipts).note(now, site, role, ack);
+    }
+
+    /// Whether what was kept of receipts is to be recalled: once.
+    pub(crate) fn must_recall(&self) -> bool {
+        !self.is_recalled.swap(true, Ordering::Relaxed)
+    }
+
+    /// Takes back what was kept of receipts.
+    pub(crate) fn recall(&self, now: Time, places: &[Remembered]) {
+        let mut book = lock(&self.receipts);
+        for Remembered { site, bytes, .. } in places {
+            if let Err(error) = book.recall(now, *site, bytes) {
+                tracing::warn!(store = %self.name, %site, %error, "receipts not recalled");
+            }
+        }
+    }
+
+    /// What is to be kept of what a place has said.
+    pub(crate) fn remember(&self, site: SiteId) -> Option<Vec<u8>> {
+        lock(&self.receipts).remember(site)
+    }
+
+    /// The newest changes of a site that some copy holds and does not show.
+    pub(crate) fn held_of(&self, site: SiteId) -> Vec<Dot> {
+        lock(&self.receipts).held_of(site)
     }
 
     /// How far changes got: on the relay's own disk, and as its peers have said.

@@ -96,7 +96,7 @@ impl Intake {
             // As early as possible: what follows would be sent in vain.
             open.n_blobs = self.blobs(relay, open.reader.blobs()).await?.len();
         }
-        let (n_bytes, now_ms) = (part.len() as u32, crate::clock::now_ms());
+        let (n_bytes, now_ms) = (part.len() as u32, anabranch_clock::now_ms());
         let max_store_bytes = relay.config().max_store_bytes;
         let file = LooseFile { hash, n_bytes, max_store_bytes, now_ms };
         relay.storage().reserve(&self.store, file).await?;
@@ -190,7 +190,7 @@ impl Intake {
             body,
             owners: self.owners,
             max_store_bytes: relay.config().max_store_bytes,
-            now_ms: crate::clock::now_ms(),
+            now_ms: anabranch_clock::now_ms(),
         };
         let to = Arc::new(incoming.outline.to.clone());
         Ok(Taken::Delta { to, committing: relay.append(incoming)? })

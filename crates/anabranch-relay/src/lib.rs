@@ -12,7 +12,6 @@
 
 mod limits;
 
-mod clock;
 mod config;
 mod log;
 mod secret_file;
@@ -27,6 +26,7 @@ mod storage;
 mod make_token;
 mod token;
 
+mod doorstep;
 mod hub;
 mod intake;
 mod joining;
@@ -49,4 +49,4 @@ pub use log::{LogFormat, start_log};
 pub use make_token::{MadeToken, TokenOrder, TokenOrderError, make_token};
 pub use relay::StartError;
 pub use server::{Server, bind, serve};
-pub use token::KeyError;
+pub use token::{JwksPlace, JwksUrl, KeyError};

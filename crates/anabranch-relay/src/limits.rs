@@ -45,6 +45,12 @@ pub(crate) const MAX_KEYS: usize = 256;
 pub(crate) const MAX_KID_BYTES: usize = 256;
 /// Seconds between two looks at the key file: what a new key waits at most.
 pub(crate) const JWKS_REREAD_S: u64 = 10;
+/// How often keys are fetched by URL: what a key that was taken back may still be used for.
+pub(crate) const JWKS_REFETCH: Duration = Duration::from_secs(5 * 60);
+/// The first pause after they could not be fetched, and the shortest between two fetches.
+pub(crate) const JWKS_RETRY: Duration = Duration::from_secs(5);
+/// How long one fetch may take.
+pub(crate) const JWKS_TIMEOUT: Duration = Duration::from_secs(10);
 /// Seconds in which a ticket must be used.
 pub(crate) const TICKET_LIFE_S: u64 = 30;
 /// Most tickets that wait for their use: each is some hundred bytes.
@@ -55,6 +61,9 @@ pub(crate) const MAX_SUBJECT_TICKETS: usize = 100;
 /// Connections at a time, unless configured: 16 KiB each, and below what a process may have
 /// open on most systems.
 pub(crate) const MAX_CONNECTIONS: u64 = 16_384;
+/// Connections of one address that have shown no valid token yet, unless configured: each has
+/// five seconds for it, so these are 50 new ones a second, from behind one proxy or router too.
+pub(crate) const MAX_ADDRESS_CONNECTIONS: u64 = 256;
 /// Connections at a time on one store, unless configured.
 pub(crate) const MAX_STORE_CONNECTIONS: u64 = 10_000;
 /// Bytes of deltas in one store, unless configured: what a SQLite database of some hundred
@@ -91,6 +100,9 @@ pub(crate) const MAX_JSON_BYTES: usize = 64 << 10;
 pub(crate) const DEFAULT_TOKEN_LIFE_S: u64 = 30 * 24 * 60 * 60;
 /// How long a token may live: ten years.
 pub(crate) const MAX_TOKEN_LIFE_S: u64 = 10 * 365 * 24 * 60 * 60;
+/// How often what a peer has is written down while it acknowledges, in milliseconds: each time is
+/// a row of its vector; what is lost with a crash it says again in its next Have.
+pub(crate) const REMEMBER_MS: u64 = 10_000;
 /// Stores of one answer.
 pub(crate) const MAX_LISTED_STORES: u32 = 1000;
 /// Runs of deliverers of one answer.

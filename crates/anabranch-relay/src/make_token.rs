@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use anabranch_sync::scope::Scope;
 
-use crate::clock;
 use crate::limits::{MAX_AUDIENCES, MAX_SUBJECT_BYTES, MAX_TOKEN_LIFE_S};
 use crate::token::{Audience, KeyError, Order, Revocations, Tokens};
+use anabranch_clock as clock;
 
 /// A token to be made.
 #[derive(Clone, Debug)]

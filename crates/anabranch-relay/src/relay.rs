@@ -14,8 +14,8 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::blobs::{BlobDir, Proofs};
-use crate::clock;
 use crate::config::Config;
+use crate::doorstep::Doorstep;
 use crate::hub::{Hub, OpenStore};
 use crate::limits::MAX_QUICK_PART_BYTES;
 use crate::metrics::Metrics;
@@ -28,6 +28,7 @@ use crate::storage::{
 use crate::store_id::StoreId;
 use crate::tasks::Tasks;
 use crate::token::{Revocations, Tickets, Tokens};
+use anabranch_clock as clock;
 
 mod start;
 mod upkeep;
@@ -48,6 +49,7 @@ pub(crate) struct Relay {
     tickets: Tickets,
     revocations: Arc<Revocations>,
     metrics: Metrics,
+    doorstep: Arc<Doorstep>,
     rates: Rates,
     /// Deltas that came since a store's were joined.
     unjoined: Mutex<HashMap<StoreId, u64>>,
@@ -114,7 +116,7 @@ impl Relay {
         let (tokens, is_new) = Tokens::open(
             &data.join(KEY_FILE),
             secret,
-            config.jwks.as_deref(),
+            config.jwks.as_ref(),
             Arc::clone(&revocations),
         )?;
         let hub = Arc::new(Hub::default());
@@ -135,6 +137,7 @@ impl Relay {
             storage: Arc::new(storage),
             blobs: Arc::new(blobs),
             proofs: Proofs::default(),
+            doorstep: Arc::default(),
             hub,
             tokens,
             tickets: Tickets::default(),
@@ -178,6 +181,10 @@ impl Relay {
         &self.blobs
     }
 
+    pub(crate) fn doorstep(&self) -> &Arc<Doorstep> {
+        &self.doorstep
+    }
+
     pub(crate) fn proofs(&self) -> &Proofs {
         &self.proofs
     }
@@ -204,7 +211,7 @@ impl Relay {
 
     /// Milliseconds since the start: the time of all sessions.
     pub(crate) fn now(&self) -> Time {
-        Time(clock::since_ms(self.started))
+        Time(clock::since_ms(|| self.started.elapsed()))
     }
 
     /// The instant of a session's time.

@@ -15,6 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
 use crate::config::Config;
+use crate::doorstep::Waiting;
 use crate::http;
 #[cfg(any(target_os = "android", target_os = "linux"))]
 use crate::limits::MAX_UNSENT_BYTES;
@@ -79,6 +80,8 @@ impl Server {
         let tending = tokio::spawn(tend(Arc::clone(&self.relay)));
         let relay = Arc::clone(&self.relay);
         let joining = tokio::spawn(async move { relay.join_stores().await });
+        let keys = Arc::clone(&self.relay);
+        let keys = tokio::spawn(async move { keys.tokens().tend().await });
         let accepting = accept_all(&self.relay, &self.listener, self.tls.as_ref());
         tokio::select! {
             () = accepting => {}
@@ -87,6 +90,7 @@ impl Server {
         drop(self.listener);
         tending.abort();
         joining.abort();
+        keys.abort();
         tracing::info!("stopping");
         self.relay.stop();
         if tokio::time::timeout(STOP_TIMEOUT, self.relay.tasks().all_ended()).await.is_err() {
@@ -111,7 +115,12 @@ async fn accept_all(relay: &Arc<Relay>, listener: &TcpListener, tls: Option<&Tls
                     tracing::warn!(%address, "too many connections");
                     continue;
                 }
-                spawn_connection(Arc::clone(relay), stream, address, tls.cloned());
+                let limit = relay.config().max_address_connections;
+                let Some(waiting) = relay.doorstep().enter(address.ip(), limit) else {
+                    tracing::warn!(%address, "too many connections without a token");
+                    continue;
+                };
+                spawn_connection(Arc::clone(relay), stream, (address, waiting), tls.cloned());
             }
             // Out of descriptors, mostly: others must leave first.
             Err(error) => {
@@ -125,10 +134,11 @@ async fn accept_all(relay: &Arc<Relay>, listener: &TcpListener, tls: Option<&Tls
 fn spawn_connection(
     relay: Arc<Relay>,
     stream: TcpStream,
-    address: SocketAddr,
+    (address, waiting): (SocketAddr, Waiting),
     tls: Option<TlsAcceptor>,
 ) {
     let task = relay.tasks().enter();
+    let waiting = Arc::new(waiting);
     // Here and not in the task: the next one that is accepted must see it.
     let counted = Arc::new(relay.metrics().connections.enter());
     tokio::spawn(async move {
@@ -137,9 +147,9 @@ fn spawn_connection(
         #[cfg(any(target_os = "android", target_os = "linux"))]
         let _ = socket2::SockRef::from(&stream).set_tcp_notsent_lowat(MAX_UNSENT_BYTES);
         match tls {
-            None => speak_http(&relay, stream, address, counted).await,
+            None => speak_http(&relay, stream, address, (counted, waiting)).await,
             Some(tls) => match tokio::time::timeout(HEAD_TIMEOUT, tls.accept(stream)).await {
-                Ok(Ok(stream)) => speak_http(&relay, stream, address, counted).await,
+                Ok(Ok(stream)) => speak_http(&relay, stream, address, (counted, waiting)).await,
                 Ok(Err(error)) => tracing::debug!(%address, %error, "no TLS"),
                 Err(_) => tracing::debug!(%address, "no TLS in time"),
             },
@@ -148,8 +158,12 @@ fn spawn_connection(
     });
 }
 
-async fn speak_http<S>(relay: &Arc<Relay>, stream: S, address: SocketAddr, counted: Arc<Counted>)
-where
+async fn speak_http<S>(
+    relay: &Arc<Relay>,
+    stream: S,
+    address: SocketAddr,
+    (counted, waiting): (Arc<Counted>, Arc<Waiting>),
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let answering = Arc::clone(relay);
@@ -157,6 +171,7 @@ where
         let relay = Arc::clone(&answering);
         // A WebSocket outlives this service, and is a connection all the while.
         request.extensions_mut().insert(Arc::clone(&counted));
+        request.extensions_mut().insert(Arc::clone(&waiting));
         async move { Ok::<_, std::convert::Infallible>(http::answer(relay, request).await) }
     });
     let connection = http1::Builder::new()

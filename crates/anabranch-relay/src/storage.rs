@@ -110,8 +110,22 @@ pub(crate) trait Catalog: Send + Sync {
     /// All that is revoked.
     fn revoked(&self) -> Pending<'_, Vec<Revoked>>;
 
-    /// Those of `blobs` that nothing stored names.
-    fn unnamed(&self, blobs: Vec<BlobHash>) -> Pending<'_, Vec<BlobHash>>;
+    /// Keeps what is known of a place of a store (`ReceiptBook::remember`), as of `now_ms`.
+    fn remember(&self, store: &StoreId, place: Remembered) -> Pending<'static, ()>;
+
+    /// What was kept of the places of a store.
+    fn remembered(&self, store: &StoreId) -> Pending<'_, Vec<Remembered>>;
+}
+
+/// What is known of one place: bytes that only `ReceiptBook` reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Remembered {
+    /// Which.
+    pub(crate) site: SiteId,
+    /// What.
+    pub(crate) bytes: Vec<u8>,
+    /// As of when, Unix milliseconds.
+    pub(crate) now_ms: u64,
 }
 
 /// Which blobs the changes of a store name.
@@ -126,6 +140,9 @@ pub(crate) trait BlobNames: Send + Sync {
     /// Blobs that changes of the store name and that never came, as many as may be wanted at
     /// once.
     fn missing(&self, store: &StoreId) -> Pending<'_, Vec<BlobHash>>;
+
+    /// Those of `blobs` that nothing stored names.
+    fn unnamed(&self, blobs: Vec<BlobHash>) -> Pending<'_, Vec<BlobHash>>;
 
     /// Whether a change of the store names a blob.
     fn names(&self, store: &StoreId, blob: BlobHash) -> Pending<'_, bool>;

@@ -16,12 +16,6 @@ use crate::config::{Config, Settings};
 use crate::connection::stepped::Stepped;
 use crate::store_id::StoreId;
 
-/// Tells this thread what time it is: the wall clock (Unix milliseconds), and how many have
-/// passed since whatever began.
-pub fn tell_time(wall_ms: u64, since_ms: u64) {
-    crate::clock::tell(wall_ms, since_ms);
-}
-
 /// A relay that runs when it is told to.
 pub struct Relay(Arc<crate::relay::Relay>);
 

@@ -21,7 +21,7 @@ mod revoked;
 mod ticket;
 
 pub(crate) use claims::Audience;
-pub use keys::KeyError;
+pub use keys::{JwksPlace, JwksUrl, KeyError};
 pub(crate) use revoked::Revocations;
 pub(crate) use ticket::Tickets;
 
@@ -123,12 +123,17 @@ impl Tokens {
     pub(crate) fn open(
         own_key: &Path,
         secret: Option<&[u8]>,
-        jwks: Option<&Path>,
+        jwks: Option<&JwksPlace>,
         revocations: Arc<Revocations>,
     ) -> Result<(Tokens, bool), KeyError> {
         let (own, is_new) = keys::OwnKey::open(own_key)?;
         let keys = keys::Keys::open(own, secret, jwks)?;
         Ok((Tokens { keys, revocations }, is_new))
+    }
+
+    /// Fetches keys by URL for as long as the relay runs.
+    pub(crate) async fn tend(&self) {
+        self.keys.tend().await;
     }
 
     /// What the relay calls itself: a digest of its public key.

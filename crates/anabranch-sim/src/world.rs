@@ -298,8 +298,7 @@ impl<'a> World<'a> {
         for site in &self.sites {
             site.wall.set(true_ms.saturating_add_signed(site.off_ms));
         }
-        anabranch_relay::testing::tell_time(true_ms, self.now_ms);
-        anabranch_client::testing::tell_time(true_ms, self.now_ms);
+        anabranch_clock::tell(true_ms, self.now_ms);
         self.files.tell_time(true_ms);
     }
 

@@ -152,7 +152,7 @@ pub(crate) fn name_blob(cx: &Context, blob: [u8; 32]) -> Result<()> {
     enrol(cx)?;
     let mut transaction = cx.transaction.borrow_mut();
     transaction.check()?;
-    let blobs = &mut transaction.change.blobs;
+    let blobs = &mut transaction.change_mut().blobs;
     if blobs.len() >= MAX_CHANGE_BLOBS && !blobs.contains(&blob) {
         let what = format!("ana_blob_put: one change names at most {MAX_CHANGE_BLOBS} blobs");
         return Err(StoreError::Refused(what));

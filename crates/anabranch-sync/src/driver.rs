@@ -196,6 +196,9 @@ pub enum StoreEvent {
     ExportFailed(Refusal),
     /// The part that was asked for.
     Part(Delta),
+    /// These changes are here and not shown: said before what covers them, also before
+    /// [`StoreEvent::Opened`].
+    Held(Vec<Dot>),
     /// The part is staged (or was not needed); others are missing.
     Staged {
         /// Of which delta.

@@ -57,6 +57,9 @@ pub(crate) struct Shown {
     own: Option<Bytes>,
     /// When the own state is repeated.
     repeat: Option<Time>,
+    /// How often the own state goes: less than the other end lets through, so that of many the
+    /// last is never the one that is dropped.
+    rate: RateLimit,
     waiting: BTreeMap<Option<Participant>, Option<Bytes>>,
 }
 
@@ -89,7 +92,14 @@ impl Shown {
 
     /// The next that is to be sent.
     pub(crate) fn take(&mut self, now: Time) -> Option<Presence> {
-        let (from, state) = self.waiting.pop_first()?;
+        let is_own = self.waiting.first_key_value()?.0.is_none();
+        let (from, state) = match is_own && !self.rate.take(now, OWN_BURST) {
+            true => {
+                let who = *self.waiting.keys().nth(1)?;
+                self.waiting.remove_entry(&who)?
+            }
+            false => self.waiting.pop_first()?,
+        };
         if from.is_none() && self.own.is_some() {
             self.repeat = Some(now.after(HEARTBEAT_MS));
         }
@@ -97,11 +107,15 @@ impl Shown {
     }
 
     pub(crate) fn deadline(&self) -> Option<Time> {
-        self.repeat
+        let waits = self.waiting.contains_key(&None);
+        self.repeat.or_else(|| waits.then(|| self.rate.next(OWN_BURST)))
     }
 }
 
-/// A bucket of [`PRESENCE_BURST`] that gains one each [`PRESENCE_REFILL_MS`].
+/// Own states in a burst: half of what the other end takes, whose clock and line are others.
+const OWN_BURST: u64 = PRESENCE_BURST / 2;
+
+/// A bucket that gains one each [`PRESENCE_REFILL_MS`].
 #[derive(Debug, Default)]
 pub(crate) struct RateLimit {
     /// When the bucket will be full again.
@@ -109,13 +123,18 @@ pub(crate) struct RateLimit {
 }
 
 impl RateLimit {
-    /// Whether one more is within the rate; takes it if so.
-    pub(crate) fn take(&mut self, now: Time) -> bool {
+    /// Whether one more is within the rate of a bucket of `burst`; takes it if so.
+    pub(crate) fn take(&mut self, now: Time, burst: u64) -> bool {
         let full_at = self.full_at.max(now).after(PRESENCE_REFILL_MS);
-        let is_within = full_at <= now.after(PRESENCE_BURST * PRESENCE_REFILL_MS);
+        let is_within = full_at <= now.after(burst * PRESENCE_REFILL_MS);
         if is_within {
             self.full_at = full_at;
         }
         is_within
+    }
+
+    /// When one more is within the rate again.
+    pub(crate) fn next(&self, burst: u64) -> Time {
+        Time(self.full_at.0.saturating_sub((burst - 1) * PRESENCE_REFILL_MS))
     }
 }

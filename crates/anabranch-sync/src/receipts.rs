@@ -10,9 +10,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use anabranch_core::site::SiteId;
 use anabranch_core::vector::{Dot, VersionVector};
 
-use crate::frame::{Ack, Place, Reach, Receipt, Role};
-use crate::limits::{MAX_PLACES, MAX_RECEIPT_HELD, MAX_RECEIPT_SITES};
+use crate::frame::codec::{Reader, put_dots};
+use crate::frame::{Ack, FrameError, Place, Reach, Receipt, Role};
+use crate::limits::{MAX_FRAME_DOTS, MAX_PLACES, MAX_RECEIPT_HELD, MAX_RECEIPT_SITES};
 use crate::session::Time;
+use crate::ticket::{put_vector, read_vector};
 
 /// Places and what each has on its disk.
 #[derive(Clone, Debug, Default)]
@@ -80,6 +82,43 @@ impl ReceiptBook {
         places.sort_by_key(|place| place.role == Role::Peer);
         places.truncate(MAX_PLACES);
         Receipt { change, places }
+    }
+
+    /// The newest changes of a site that some place holds and does not show, at most as many as
+    /// one frame names.
+    pub fn held_of(&self, site: SiteId) -> Vec<Dot> {
+        let held = self.places.values().flat_map(|known| &known.held);
+        let held: BTreeSet<Dot> = held.filter(|dot| dot.site == site).copied().collect();
+        held.into_iter().rev().take(MAX_FRAME_DOTS).collect()
+    }
+
+    /// What is known of a place, to be kept across a restart; `None`: nothing.
+    pub fn remember(&self, site: SiteId) -> Option<Vec<u8>> {
+        let known = self.places.get(&site)?;
+        let mut out = vec![u8::from(known.role == Role::Relay), u8::from(known.has_more_held)];
+        put_vector(&mut out, &known.disk);
+        let held: Vec<Dot> = known.held.iter().copied().collect();
+        put_dots(&mut out, &held);
+        Some(out)
+    }
+
+    /// Takes [`ReceiptBook::remember`] back, below what was heard since.
+    ///
+    /// # Errors
+    /// [`FrameError`] for anything else; nothing is taken then.
+    pub fn recall(&mut self, now: Time, site: SiteId, bytes: &[u8]) -> Result<(), FrameError> {
+        let mut reader = Reader::new(bytes, "what is known of a place");
+        let is_relay = reader.flag("role")?;
+        let has_more_held = reader.flag("more held")?;
+        let disk = read_vector(&mut reader)?;
+        let held = reader.dots("changes that are held", MAX_RECEIPT_HELD)?;
+        reader.finish()?;
+        let role = if is_relay { Role::Relay } else { Role::Peer };
+        let known = self.known(now, site, role);
+        known.disk.join(&disk);
+        known.held.extend(held);
+        known.has_more_held |= has_more_held;
+        Ok(())
     }
 
     /// How many further disks a relay vouches for.

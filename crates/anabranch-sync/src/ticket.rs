@@ -100,12 +100,12 @@ pub(crate) fn difference(basis: &VersionVector, vector: &VersionVector) -> Vec<E
 const NOTHING: anabranch_core::vector::Held =
     anabranch_core::vector::Held { version: 0, chain: anabranch_core::clock::Chain([0; 16]) };
 
-fn put_vector(out: &mut Vec<u8>, vector: &VersionVector) {
+pub(crate) fn put_vector(out: &mut Vec<u8>, vector: &VersionVector) {
     put_varint(out, vector.len() as u64);
     vector.iter().for_each(|(site, held)| put_entry(out, site, held));
 }
 
-fn read_vector(reader: &mut Reader<'_>) -> Result<VersionVector, FrameError> {
+pub(crate) fn read_vector(reader: &mut Reader<'_>) -> Result<VersionVector, FrameError> {
     let mut vector = VersionVector::new();
     for (site, held) in reader.entries(MAX_SITES, 1)? {
         vector.set(site, held);

@@ -37,7 +37,8 @@ mod sync;
 mod transaction;
 
 pub use anabranch_client::{
-    AddressError, End, Event, Moved, Peer, PeerRole, Progress, Receipts, Report, Skipped, Told,
+    AddressError, End, Event, Moved, Peer, PeerRole, Place, Progress, Reached, Receipts, Report,
+    Skipped, Told,
 };
 pub use anabranch_core::site::SiteId;
 pub use anabranch_core::value::Value;

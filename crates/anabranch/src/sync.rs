@@ -5,6 +5,8 @@ use std::time::Duration;
 use anabranch_client::{
     Address, ClientError, Event, Options, Peer, Receipts, Report, StoreError, Told,
 };
+use anabranch_core::site::SiteId;
+use anabranch_core::vector::Dot;
 
 use crate::error::{Error, Result};
 use crate::store::Store;
@@ -69,6 +71,14 @@ impl Sync {
     /// directory that does. A relay takes blobs that it asks for.
     pub fn blob(mut self, hash: [u8; 32]) -> Sync {
         self.options.blobs.push(hash);
+        self
+    }
+
+    /// Asks a relay how far these changes got, by site and version, once both hold the same: the
+    /// answer is [`Report::receipts`], or [`Event::Receipts`] of a watch.
+    pub fn ask_about(mut self, changes: impl IntoIterator<Item = (SiteId, u64)>) -> Sync {
+        let changes = changes.into_iter().map(|(site, version)| Dot { site, version });
+        self.options.receipts.extend(changes);
         self
     }
 
@@ -202,6 +212,27 @@ impl Watch<'_> {
         self.watch.renew_token(token);
     }
 
+    /// Shows up to 4 KiB to others on a store (a name, a cursor) for as long as this is
+    /// connected, and again whenever it is; `None`: nothing any more. What others show comes as
+    /// [`Event::Present`]. It is stored nowhere, and forgotten 30 s after who shows it fell
+    /// silent. `store` is its name at the relay; the only one may be left empty.
+    ///
+    /// `examples/presence.rs` of this crate is a program that does it.
+    ///
+    /// # Errors
+    /// For more than 4 KiB.
+    pub fn set_presence(&mut self, store: &str, state: Option<&[u8]>) -> Result<()> {
+        Ok(self.watch.set_presence(store, state)?)
+    }
+
+    /// Asks a relay how far changes of a store got, by site and version, once both hold the
+    /// same: the answer is [`Event::Receipts`]. `store` is its name at the relay; the only one
+    /// may be left empty.
+    pub fn ask_about(&mut self, store: &str, changes: &[(SiteId, u64)]) {
+        let dot = |(site, version): &(SiteId, u64)| Dot { site: *site, version: *version };
+        self.watch.ask_receipts(store, &changes.iter().map(dot).collect::<Vec<_>>());
+    }
+
     /// Ends, and says goodbye to a relay; dropping ends too, without a word.
     ///
     /// # Errors
@@ -218,6 +249,15 @@ impl Store {
     /// What SQLite says.
     pub fn peers(&self) -> Result<Vec<Peer>> {
         Ok(anabranch_client::peers(self.sql())?)
+    }
+
+    /// Forgets a peer, by its URL in [`Store::peers`]: one that is gone for good, or was mistyped.
+    /// What it was known to hold counts no more. Whether it was known.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn forget_peer(&self, url: &str) -> Result<bool> {
+        Ok(anabranch_client::forget_peer(self.sql(), url)?)
     }
 
     /// How far each change is known to have got: see [`Receipts`].

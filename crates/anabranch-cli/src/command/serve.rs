@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use anabranch_relay::{Config, ConfigError, Server, Settings, StartError, start_log};
+use anabranch_relay::{Config, ConfigError, JwksPlace, Server, Settings, StartError, start_log};
 use serde_json::json;
 
 use crate::console::Console;
@@ -41,8 +41,8 @@ pub(crate) struct Args {
     #[arg(long)]
     check_config: bool,
     /// Take tokens signed with these public keys too (JWKS)
-    #[arg(long, value_name = "FILE")]
-    jwks: Option<PathBuf>,
+    #[arg(long, value_name = "FILE or URL")]
+    jwks: Option<String>,
     /// Take a site's changes from its owner only
     #[arg(long)]
     strict_sites: bool,
@@ -64,6 +64,9 @@ pub(crate) struct Args {
     /// Connections at a time
     #[arg(long, value_name = "N")]
     max_connections: Option<u64>,
+    /// Connections of one address that have shown no valid token yet
+    #[arg(long, value_name = "N")]
+    max_address_connections: Option<u64>,
     /// Connections at a time on one store
     #[arg(long, value_name = "N")]
     max_store_connections: Option<u64>,
@@ -111,6 +114,7 @@ fn config(args: &Args) -> Result<Config> {
         log_format: args.log_format.clone(),
         log_level: args.log_level.clone(),
         max_connections: args.max_connections,
+        max_address_connections: args.max_address_connections,
         max_store_connections: args.max_store_connections,
         max_store_bytes: args.max_store_bytes,
         max_store_blob_bytes: args.max_store_blob_bytes,
@@ -124,7 +128,9 @@ fn config(args: &Args) -> Result<Config> {
 }
 
 fn say_settings(config: &Config, console: &mut Console) -> Result<Exit> {
-    if let Some(path) = config.jwks.as_ref().filter(|path| !path.exists()) {
+    if let Some(JwksPlace::File(path)) = &config.jwks
+        && !path.exists()
+    {
         return Err(Failure::new(Exit::Io, format!("jwks: {}: no such file", path.display()))
             .hint("check the spelling of the path"));
     }

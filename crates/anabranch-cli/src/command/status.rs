@@ -1,12 +1,12 @@
 //! `ana status`: what a store holds.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anabranch::{Held, Peer, SiteId, Status, Store, VersionVector};
+use anabranch::{Held, Peer, SiteId, Status, Store, Sync, VersionVector};
 use serde_json::{Value, json};
 
 use crate::console::Console;
-use crate::failure::{Exit, Result};
+use crate::failure::{Exit, Failure, Result};
 use crate::literal::hex;
 use crate::output::{Sheet, bytes, count, grouped, plain};
 use crate::terminal::Style;
@@ -16,6 +16,7 @@ const AFTER_HELP: &str = "\
 Example:
   ana status notes.db
   ana status notes.db --json
+  ana status notes.db --forget wss://relay.exmaple/sync/notes
 
 Copies that hold the same rows show the same six words, whoever merged what.
 A peer is what `ana sync` synced with: what it lacks of what is here, and how
@@ -33,10 +34,16 @@ const MIN_ROWS: u64 = 1000;
 pub(crate) struct Args {
     /// The database
     db: PathBuf,
+    /// Forget this peer first: mistyped, or gone for good
+    #[arg(long, value_name = "PEER")]
+    forget: Option<String>,
 }
 
 pub(crate) fn run(args: &Args, console: &mut Console) -> Result<Exit> {
-    let store = open::readable(&args.db)?;
+    let store = match &args.forget {
+        None => open::readable(&args.db)?,
+        Some(peer) => forget(&args.db, peer)?,
+    };
     let status = store.status()?;
     if console.is_json() {
         console.json(&as_json(&status))?;
@@ -44,6 +51,20 @@ pub(crate) fn run(args: &Args, console: &mut Console) -> Result<Exit> {
         print(&store, &status, console)?;
     }
     Ok(Exit::Ok)
+}
+
+/// Forgets a peer: as it is shown, or as it was typed.
+fn forget(db: &Path, peer: &str) -> Result<Store> {
+    let store = open::writable(db)?;
+    let known = store.peers()?.into_iter().map(|peer| peer.url);
+    let typed = Sync::to(peer).map(|sync| sync.peer()).unwrap_or_default();
+    let is_it = |url: &String| *url == peer || *url == typed;
+    let Some(url) = known.into_iter().find(is_it) else {
+        return Err(Failure::new(Exit::No, format!("{} knows no peer {peer}", db.display()))
+            .hint("`ana status` lists those it knows"));
+    };
+    store.forget_peer(&url)?;
+    Ok(store)
 }
 
 fn print(store: &Store, status: &Status, console: &mut Console) -> Result<()> {

@@ -5,16 +5,17 @@ mod watch;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anabranch::{End, Event, Moved, Report, Sync};
+use anabranch::{End, Event, Moved, Place, Reached, Report, Sync};
 use serde_json::{Value, json};
 
 use crate::console::Console;
 use crate::failure::{Exit, Failure, Result};
 use crate::hint::word;
 use crate::leash;
-use crate::literal::hash_of;
+use crate::literal::{hash_of, hex};
 use crate::open;
-use crate::output::{bytes, count};
+use crate::output::{bytes, count, grouped};
+use crate::people::short;
 use crate::progress::Progress;
 use crate::terminal::Style;
 
@@ -124,11 +125,22 @@ fn print(report: &Report, args: &Args, peer: &str, console: &mut Console) -> Res
     if more > 0 {
         console.line(format!("… and {} more", count(more, "file")))?;
     }
+    for reached in &report.held_there {
+        console.line(held_there(reached))?;
+    }
     if report.is_converged() {
         let text = console.paint(Style::Good, &format!("{peer} holds the same"));
         console.line(text)?;
     }
     Ok(())
+}
+
+/// `change 7 is held at 51515151 and not shown there`.
+pub(super) fn held_there(reached: &Reached) -> String {
+    let held = reached.places.iter().filter(|place| !place.is_relay && !place.is_shown);
+    let sites: Vec<String> = held.map(|place| short(place.site)).collect();
+    let version = grouped(reached.version);
+    format!("change {version} is held at {} and not shown there", sites.join(", "))
 }
 
 /// `3 changes (1.2 kB)`.
@@ -176,7 +188,18 @@ fn as_json(report: &Report, peer: &str) -> Value {
         "peer": peer, "end": end, "why": why,
         "took": moved_json(report.took), "gave": moved_json(report.gave),
         "skipped": skipped, "n_skipped": report.n_skipped,
+        "held_there": report.held_there.iter().map(reached_json).collect::<Vec<_>>(),
     })
+}
+
+/// A change, and who has it.
+pub(super) fn reached_json(reached: &Reached) -> Value {
+    let place = |place: &Place| {
+        let role = if place.is_relay { "relay" } else { "copy" };
+        json!({ "site": hex(place.site.as_bytes()), "role": role, "shown": place.is_shown })
+    };
+    let places: Vec<_> = reached.places.iter().map(place).collect();
+    json!({ "site": hex(reached.site.as_bytes()), "version": reached.version, "places": places })
 }
 
 fn moved_json(moved: Moved) -> Value {

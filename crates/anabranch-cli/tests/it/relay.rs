@@ -159,6 +159,26 @@ fn watches_are_live_and_survive() {
     }
 }
 
+/// A peer that was mistyped is forgotten by the name it was given.
+#[test]
+fn a_peer_can_be_forgotten() {
+    let ana = Ana::with_notes();
+    ana.ok(&["sql", "a.db", "INSERT INTO note VALUES('n', 'x')"]);
+    // Nobody listens there.
+    let (wrong, dir) = ("ws://127.0.0.1:1/sync/notes", "dir:stick");
+    assert_eq!(ana.run(&["sync", "a.db", wrong]).status, 3);
+    std::fs::create_dir(ana.path("stick")).unwrap();
+    ana.ok(&["sync", "a.db", dir]);
+    let peers = |status: &str| json(status)["peers"].as_array().unwrap().len();
+    assert_eq!(peers(&ana.ok(&["status", "a.db", "--json"])), 2);
+    assert_eq!(peers(&ana.ok(&["status", "a.db", "--json", "--forget", wrong])), 1);
+    let unknown = ana.run(&["status", "a.db", "--forget", wrong]);
+    assert_eq!(unknown.status, 1, "{}", unknown.err);
+    // Relative, as it was typed; what is nowhere else is said to be.
+    let status = json(&ana.ok(&["status", "a.db", "--json", "--forget", dir]));
+    assert_eq!((status["peers"].as_array().unwrap().len(), &status["unsynced"]), (0, &1.into()));
+}
+
 /// A blob goes to the relay with the change that put it, and comes from there when it is asked
 /// for.
 #[test]

@@ -3,9 +3,10 @@
 //!
 //! Invariant: what is said to be here is on the disk: it is synced first.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use anabranch_core::vector::VersionVector;
+use anabranch_core::vector::{Dot, VersionVector};
 use anabranch_core::wire::peek;
 use anabranch_sync::frame::{Chunk, Delta, DeltaName, ErrorCode, Partial, Receipt, Retry};
 use anabranch_sync::{Refusal, Request, StoreEvent};
@@ -20,6 +21,8 @@ pub(super) struct Answers<'a> {
     replica: Replica<'a>,
     /// What the session was told is here.
     told: VersionVector,
+    /// Changes that it was told are held and not shown.
+    held: BTreeSet<Dot>,
     /// The last delta of several parts that was exported.
     kept: Option<Kept>,
     prover: Prover,
@@ -54,8 +57,28 @@ impl From<StoreEvent> for Answer {
 
 impl<'a> Answers<'a> {
     pub(super) fn new(replica: Replica<'a>) -> Answers<'a> {
-        let told = VersionVector::new();
-        Answers { replica, told, kept: None, prover: Prover::default(), owes_durable: false }
+        Answers {
+            replica,
+            told: VersionVector::new(),
+            held: BTreeSet::new(),
+            kept: None,
+            prover: Prover::default(),
+            owes_durable: false,
+        }
+    }
+
+    /// Changes that are held and not shown, to be said when a channel opens.
+    pub(super) fn held_at_open(&mut self) -> Result<StoreEvent, StoreError> {
+        self.held = self.replica.held()?;
+        Ok(StoreEvent::Held(self.held.iter().copied().collect()))
+    }
+
+    /// What has come to be held since this was asked last, and what was shown after all.
+    fn held_since(&mut self) -> Result<(Vec<Dot>, Vec<Dot>), StoreError> {
+        let now = self.replica.held()?;
+        let before = std::mem::replace(&mut self.held, now);
+        let held = self.held.difference(&before).copied().collect();
+        Ok((held, before.difference(&self.held).copied().collect()))
     }
 
     pub(super) fn replica(&self) -> Replica<'a> {
@@ -198,7 +221,10 @@ impl<'a> Answers<'a> {
                 Some(to) if part.number() + 1 == part.of() => {
                     self.told.join(&to);
                     self.owes_durable = true;
-                    let event = StoreEvent::Applied { delta, to: Arc::new(to), held: Vec::new() };
+                    // What it shows after all is told with the news.
+                    let held = self.replica.held()?;
+                    let held = held.into_iter().filter(|dot| self.held.insert(*dot)).collect();
+                    let event = StoreEvent::Applied { delta, to: Arc::new(to), held };
                     Ok(Answer { event: Some(event), took: Some((changes, n_bytes)) })
                 }
                 _ => Ok(Answer {
@@ -244,6 +270,13 @@ impl<'a> Answers<'a> {
     pub(super) fn news(&mut self) -> Result<Vec<StoreEvent>, StoreError> {
         let mut news = Vec::new();
         let vector = self.replica.vector()?;
+        let (held, shown) = self.held_since()?;
+        if !held.is_empty() {
+            news.push(StoreEvent::Held(held));
+        }
+        if !shown.is_empty() {
+            news.push(StoreEvent::Shown(shown));
+        }
         if vector != self.told {
             self.replica.make_durable()?;
             news.extend(self.committed(vector)?);

@@ -1,12 +1,15 @@
 //! One store that syncs with a relay: its channel of the session, and what is known of how
 //! far both ends are.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use anabranch_core::limits::MAX_PART_BYTES;
-use anabranch_core::vector::VersionVector;
-use anabranch_sync::frame::{BlobId, ErrorCode, ErrorFrame, Partial, Retry, Role, StoreName};
+use anabranch_core::vector::{Dot, VersionVector};
+use anabranch_sync::frame::{
+    BlobId, ErrorCode, ErrorFrame, Partial, Participant, Retry, Role, StoreName,
+};
+use anabranch_sync::limits::MAX_FRAME_DOTS;
 use anabranch_sync::ticket::Ticket;
 use anabranch_sync::{
     ChannelId, Event as SessionEvent, Open, Progress as SessionProgress, Request, StoreEvent,
@@ -16,11 +19,11 @@ use bytes::Bytes;
 use super::answers::Answers;
 use super::words;
 use crate::blob;
-use crate::clock::{Moment, now_ms};
 use crate::limits::NOTE_PEER_MS;
 use crate::peer::{self, PeerRole};
 use crate::replica::{Replica, StoreError, n_changes_above};
-use crate::report::{Event, Moved, Progress, Skipped, Told};
+use crate::report::{Event, Moved, Progress, Reached, Skipped, Told};
+use anabranch_clock::{Moment, now_ms};
 
 /// How far a channel is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +60,17 @@ pub(crate) struct Channel<'a> {
     wanted: Vec<BlobId>,
     /// Blobs that do not come, and why.
     missing_blobs: Vec<Skipped>,
+    /// What this copy shows to others while it is connected.
+    presence: Option<Bytes>,
+    /// Who is shown by others, as the application was told.
+    present: BTreeSet<Participant>,
+    /// Changes that the relay is asked about.
+    asked_about: Vec<Dot>,
+    /// Questions that were not asked on this connection, the first of them first: without
+    /// changes, which of this copy's are held elsewhere.
+    questions: VecDeque<Vec<Dot>>,
+    /// The question whose answer is awaited.
+    awaited: Option<Vec<Dot>>,
     /// The last refusal, of either end.
     refused: Option<(String, Retry)>,
     /// What tells whether somebody may have committed: see [`Channel::is_touched`].
@@ -81,6 +95,11 @@ impl<'a> Channel<'a> {
             untold_bytes: 0,
             wanted: Vec::new(),
             missing_blobs: Vec::new(),
+            presence: None,
+            present: BTreeSet::new(),
+            asked_about: Vec::new(),
+            questions: VecDeque::new(),
+            awaited: None,
             refused: None,
             seen: None,
             unwritten: false,
@@ -92,6 +111,57 @@ impl<'a> Channel<'a> {
     pub(crate) fn with_blobs(mut self, blobs: &[[u8; 32]]) -> Channel<'a> {
         self.wanted = blobs.iter().copied().map(BlobId).collect();
         self
+    }
+
+    /// Asks the peer how far these changes got, once both hold the same.
+    pub(crate) fn with_questions(mut self, changes: &[Dot]) -> Channel<'a> {
+        self.asked_about = changes.to_vec();
+        self
+    }
+
+    /// Shows this from here on, or nothing.
+    pub(crate) fn set_presence(&mut self, state: Option<Bytes>) {
+        self.presence = state;
+    }
+
+    /// What is shown.
+    pub(super) fn presence(&self) -> Option<Bytes> {
+        self.presence.clone()
+    }
+
+    /// Everybody has left, as far as can be told.
+    pub(super) fn everybody_left(&mut self) -> Vec<Told> {
+        let left = std::mem::take(&mut self.present).into_iter();
+        left.map(|who| self.told(present(who, None))).collect()
+    }
+
+    /// Whether something was to be asked and is not answered.
+    pub(crate) fn has_questions(&self) -> bool {
+        self.awaited.is_some() || !self.questions.is_empty()
+    }
+
+    /// Asks about changes while connected.
+    pub(crate) fn ask(&mut self, changes: &[Dot]) {
+        self.questions.extend(changes.chunks(MAX_FRAME_DOTS).map(<[Dot]>::to_vec));
+    }
+
+    /// The next question, if both ends hold the same and no answer is awaited.
+    pub(super) fn next_question(&mut self) -> Option<Vec<Dot>> {
+        if self.awaited.is_some() || self.state != State::Converged {
+            return None;
+        }
+        self.awaited = self.questions.pop_front();
+        self.awaited.clone()
+    }
+
+    /// The peer answers no questions.
+    pub(super) fn drop_questions(&mut self) {
+        (self.awaited, self.questions) = (None, VecDeque::new());
+    }
+
+    /// What the store must say before a channel opens.
+    pub(super) fn held_at_open(&mut self) -> Result<StoreEvent, StoreError> {
+        self.answers.held_at_open()
     }
 
     /// Whether blobs that were asked for have neither come nor been refused.
@@ -115,6 +185,11 @@ impl<'a> Channel<'a> {
             }
         }
         Ok(wanted)
+    }
+
+    /// The store's name at the relay.
+    pub(super) fn name(&self) -> &str {
+        self.name.as_str()
     }
 
     pub(crate) fn state(&self) -> &State {
@@ -153,7 +228,9 @@ impl<'a> Channel<'a> {
     /// What a session needs to open the channel on a new connection.
     pub(super) fn open(&mut self, token: Bytes) -> Result<Open, StoreError> {
         self.state = State::Opening;
-        (self.seen, self.refused) = (None, None);
+        (self.seen, self.refused, self.awaited) = (None, None, None);
+        let about = self.asked_about.chunks(MAX_FRAME_DOTS).map(<[Dot]>::to_vec);
+        self.questions = std::iter::once(Vec::new()).chain(about).collect();
         let replica = self.answers.replica();
         let ticket = peer::ticket(replica, &self.url)?;
         let ticket = ticket.and_then(|bytes| Ticket::from_bytes(&bytes).ok());
@@ -270,6 +347,23 @@ impl<'a> Channel<'a> {
                 self.missing_blobs.push(skipped.clone());
                 told.push_back(self.told(Event::Skipped(skipped)));
             }
+            SessionEvent::Receipts { receipts, .. } => {
+                let reached: Vec<Reached> = receipts.into_iter().map(Reached::from).collect();
+                match self.awaited.take() {
+                    Some(asked) if !asked.is_empty() => {
+                        told.push_back(self.told(Event::Receipts(reached)));
+                    }
+                    _ if reached.is_empty() => {}
+                    _ => told.push_back(self.told(Event::HeldThere(reached))),
+                }
+            }
+            SessionEvent::Presence { from: Some(who), state, .. } => {
+                match state {
+                    Some(_) => self.present.insert(who),
+                    None => self.present.remove(&who),
+                };
+                told.push_back(self.told(present(who, state)));
+            }
             SessionEvent::TokenWanted { .. } => told.push_back(self.told(Event::TokenWanted)),
             SessionEvent::Closed { error, .. } => self.state = State::Ended(error),
             _ => {}
@@ -363,6 +457,11 @@ impl<'a> Channel<'a> {
         }
         Ok(())
     }
+}
+
+fn present(who: Participant, state: Option<Bytes>) -> Event {
+    let Participant { site, instance } = who;
+    Event::Present { site, instance, state: state.map(|state| state.to_vec()) }
 }
 
 /// The channel that a request is about.

@@ -37,6 +37,11 @@ impl Talk {
             // All channels are free on a new connection, and a token that is too long was
             // refused before.
             if let Ok(id) = talk.session.open(now, open) {
+                talk.session.handle_store_event(now, id, channel.held_at_open()?);
+                if let Some(state) = channel.presence() {
+                    // It is no longer than what was taken.
+                    let _ = talk.session.set_presence(id, Some(state));
+                }
                 talk.places.insert(id, place);
             }
         }
@@ -87,6 +92,12 @@ impl Talk {
             while let Some(event) = self.session.poll_event() {
                 is_idle = false;
                 self.note(event, channels, told)?;
+            }
+            for (id, place) in &self.places {
+                let Some(question) = channels[*place].next_question() else { continue };
+                if self.session.ask_receipts(*id, question).is_err() {
+                    channels[*place].drop_questions();
+                }
             }
             if is_idle {
                 return Ok(());

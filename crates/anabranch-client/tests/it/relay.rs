@@ -97,6 +97,47 @@ fn many_stores_share_a_connection() {
     assert_eq!(peers[0].url, relay.url("/list").to_string());
 }
 
+/// Who shows something is seen by others, stamped by the relay; of many states the last gets
+/// through, and who leaves is seen to have left.
+#[test]
+fn presence_is_shown_and_ends() {
+    let data = tempfile::tempdir().unwrap();
+    let relay = Running::start(&data, "127.0.0.1:0");
+    let options = Options { token: relay.token.clone().unwrap(), ..Options::default() };
+    let (a, b) = (Copy::new(), Copy::new());
+    let url = relay.url("/notes");
+    let mut here = Watch::new(&[(a.sql(), None)], &url, &options).unwrap();
+    let mut there = Watch::new(&[(b.sql(), None)], &url, &options).unwrap();
+    assert!(here.set_presence("", Some(&[0; 4097])).is_err());
+    // Before it is connected; shown once it is.
+    here.set_presence("notes", Some(b"first")).unwrap();
+    wait_for(&mut there, "notes", |event| *event == Event::Converged);
+    let shows = |state: Option<&'static [u8]>| move |event: &Event| matches!(event, Event::Present { state: s, .. } if s.as_deref() == state);
+    let turn = |watch: &mut Watch<'_>| drop(watch.next_within(Duration::from_millis(1)).unwrap());
+    let until = |here: &mut Watch<'_>, there: &mut Watch<'_>, state| loop {
+        turn(here);
+        let told = there.next_within(Duration::from_millis(1)).unwrap();
+        if let Some(told) = told.filter(|told| shows(state)(&told.event)) {
+            return told.event;
+        }
+    };
+    let Event::Present { site, .. } = until(&mut here, &mut there, Some(b"first")) else {
+        panic!("no presence")
+    };
+    let own: Vec<u8> = a.sql().query_row("SELECT crsql_site_id()", [], |row| row.get(0)).unwrap();
+    assert_eq!(site.as_bytes(), own);
+    // Far more than the relay lets through.
+    for n in 0..500_u32 {
+        here.set_presence("", Some(&n.to_le_bytes())).unwrap();
+        turn(&mut here);
+    }
+    here.set_presence("", Some(b"last")).unwrap();
+    until(&mut here, &mut there, Some(b"last"));
+    // Gone with its connection.
+    drop(here);
+    wait_for(&mut there, "notes", shows(None));
+}
+
 /// The relay stops, this copy goes on writing, and is in sync again by itself.
 #[test]
 fn a_watch_comes_back_by_itself() {

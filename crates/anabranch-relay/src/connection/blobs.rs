@@ -118,7 +118,7 @@ pub(super) async fn store_chunk(
                 blob: hash,
                 n_bytes: chunk.blob_bytes,
                 max_store_blob_bytes: relay.config().max_store_blob_bytes,
-                now_ms: crate::clock::now_ms(),
+                now_ms: anabranch_clock::now_ms(),
             };
             relay.storage().make_room(store, room).await?;
         }

@@ -8,9 +8,10 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use anabranch_core::site::SiteId;
 use anabranch_core::vector::VersionVector;
 use anabranch_sync::frame::{Delta, DeltaName, ErrorCode, Partial, Participant, Retry};
-use anabranch_sync::{Refusal, Request, StoreEvent};
+use anabranch_sync::{Refusal, Request, StoreEvent, Time};
 use bytes::Bytes;
 
 use super::work::{Job, Outcome, Took};
@@ -50,6 +51,10 @@ pub(super) struct Lane {
     pub(super) wanted: BTreeMap<BlobHash, bool>,
     /// Blobs that it did not bring.
     pub(super) absent: Arc<Absent>,
+    /// The copy at the other end.
+    pub(super) peer: Option<SiteId>,
+    /// Since when what the peer has said to have is not written down.
+    pub(super) unsaved: Option<Time>,
     /// Whether the peer waits for a Have: a delta was refused until its blobs have come.
     pub(super) owes_have: bool,
 }
@@ -78,6 +83,8 @@ impl Lane {
             present: BTreeSet::new(),
             wanted: BTreeMap::new(),
             absent: Arc::default(),
+            peer: None,
+            unsaved: None,
             owes_have: false,
         }
     }
@@ -377,7 +384,7 @@ async fn part_of(
 async fn chains(
     relay: &Arc<Relay>,
     store: &OpenStore,
-    asked: &[(anabranch_core::site::SiteId, u64)],
+    asked: &[(SiteId, u64)],
 ) -> Vec<Option<anabranch_core::clock::Chain>> {
     let mut chains = vec![None; asked.len()];
     for (chain, (site, version)) in chains.iter_mut().zip(asked) {

@@ -12,7 +12,8 @@ use bytes::Bytes;
 use super::lane::Lane;
 use super::work::{Opened, Outcome};
 use super::{Connection, refusal};
-use crate::storage::StorageError;
+use crate::limits::REMEMBER_MS;
+use crate::storage::{Remembered, StorageError};
 
 impl Connection {
     pub(super) fn done(&mut self, outcome: Outcome) {
@@ -116,9 +117,25 @@ impl Connection {
         replicas: u64,
     ) {
         let Some((site, role)) = self.session.peer(channel) else { return };
-        if let Some(store) = self.lanes.get(&channel).and_then(|lane| lane.store()) {
-            let ack = Ack { replicas, entries, held, shown };
-            store.note_receipt(self.relay.now(), site, role, &ack);
+        let (now, ack) = (self.relay.now(), Ack { replicas, entries, held, shown });
+        let Some(lane) = self.lanes.get_mut(&channel) else { return };
+        let Some(store) = lane.store() else { return };
+        store.note_receipt(now, site, role, &ack);
+        let since = *lane.unsaved.get_or_insert(now);
+        if now.since(since) >= REMEMBER_MS {
+            self.save_receipts(channel);
+        }
+    }
+
+    /// Writes down what a channel's peer has said to have; nobody waits for it.
+    pub(super) fn save_receipts(&mut self, channel: ChannelId) {
+        let Some(lane) = self.lanes.get_mut(&channel) else { return };
+        let Some(_) = lane.unsaved.take() else { return };
+        let Some((site, store)) = lane.peer.zip(lane.store()) else { return };
+        if let Some(bytes) = store.remember(site) {
+            let now_ms = anabranch_clock::now_ms();
+            let place = Remembered { site, bytes, now_ms };
+            drop(self.relay.storage().remember(store.name(), place));
         }
     }
 

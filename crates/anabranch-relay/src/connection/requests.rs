@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use anabranch_sync::frame::{DeltaName, ErrorCode, Hello, Partial, Retry, Role, Turn};
+use anabranch_core::vector::Dot;
+use anabranch_sync::frame::{DeltaName, ErrorCode, Hello, Partial, Receipt, Retry, Role, Turn};
 use anabranch_sync::scope::Scope;
 use anabranch_sync::ticket::Basis;
 use anabranch_sync::{ChannelId, Refusal, Request, StoreEvent, Verdict};
@@ -11,11 +12,11 @@ use anabranch_sync::{ChannelId, Refusal, Request, StoreEvent, Verdict};
 use super::lane::Lane;
 use super::work::{Job, Opened, Outcome};
 use super::{Connection, refusal};
-use crate::clock;
 use crate::relay::Relay;
 use crate::storage::StagedDelta;
 use crate::store_id::StoreId;
 use crate::token::{Grant, TokenError};
+use anabranch_clock as clock;
 
 impl Connection {
     pub(super) fn request(&mut self, request: Request) {
@@ -46,14 +47,22 @@ impl Connection {
             }
             Request::IssueTicket { channel, basis } => self.issue_ticket(channel, &basis),
             Request::Receipts { channel, changes } => {
-                let receipts = match self.lanes.get(&channel).and_then(|lane| lane.store()) {
-                    Some(store) => store.receipts(&self.relay, &changes),
-                    None => Vec::new(),
-                };
+                let receipts = self.receipts(channel, changes);
                 self.answer(channel, StoreEvent::Receipts(receipts));
             }
-            Request::Close { channel } => drop(self.lanes.remove(&channel)),
+            Request::Close { channel } => {
+                self.save_receipts(channel);
+                drop(self.lanes.remove(&channel));
+            }
         }
+    }
+
+    /// How far changes got; without any: those of the peer that some copy does not show.
+    fn receipts(&self, channel: ChannelId, changes: Vec<Dot>) -> Vec<Receipt> {
+        let Some(lane) = self.lanes.get(&channel) else { return Vec::new() };
+        let Some((peer, store)) = lane.peer.zip(lane.store()) else { return Vec::new() };
+        let changes = if changes.is_empty() { store.held_of(peer) } else { changes };
+        store.receipts(&self.relay, &changes)
     }
 
     pub(super) fn answer(&mut self, channel: ChannelId, event: StoreEvent) {
@@ -75,6 +84,7 @@ impl Connection {
             Ok(grant) => {
                 let verdict = self.verdict(&grant);
                 self.is_verified = true;
+                self.waiting.take().inspect(|waiting| waiting.admit());
                 match self.lanes.get_mut(&channel).filter(|_| is_renewal) {
                     Some(lane) => lane.grant = grant,
                     None => {
@@ -131,7 +141,7 @@ impl Connection {
     /// Opens a channel's store: its place among the readers, and its vector.
     fn open(&mut self, channel: ChannelId, ticket: &[u8]) {
         let name = self.session.store(channel).and_then(|store| StoreId::new(store.as_str()));
-        let Some((name, lane)) = name.zip(self.lanes.get(&channel)) else { return };
+        let Some((name, lane)) = name.zip(self.lanes.get_mut(&channel)) else { return };
         let store = self.relay.hub().open(&name);
         let limit = self.relay.config().max_store_connections;
         let Some(seat) = store.enter(&self.wake, lane.serial, limit) else {
@@ -140,6 +150,7 @@ impl Connection {
             return self.answer(channel, StoreEvent::OpenFailed(refusal));
         };
         let peer = self.session.peer(channel);
+        lane.peer = peer.map(|(site, _)| site);
         let claims = self.relay.config().strict_sites && lane.grant.scopes.has(Scope::Write);
         let claimed = peer.filter(|peer| claims && peer.1 == Role::Peer).map(|peer| peer.0);
         let shown =
@@ -152,6 +163,9 @@ impl Connection {
             let opened = async {
                 if let Some(site) = claimed {
                     relay.storage().claim(&name, site, subject).await?;
+                }
+                if store.must_recall() {
+                    store.recall(relay.now(), &relay.storage().remembered(&name).await?);
                 }
                 let staged = relay.storage().staged(&name).await?;
                 let vector = store.loaded(&relay.storage().vector(&name).await?);

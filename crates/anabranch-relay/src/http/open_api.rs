@@ -89,7 +89,7 @@ const OPERATIONS: &[Operation] = &[
         "read",
         "",
         ("200", JSON),
-        "Size, vector, and who delivered which versions",
+        "Size, vector, and, for an admin, who delivered which versions",
     ),
     operation(("delete", "/api/stores/{store}"), "admin", "", ("200", JSON), "Forget a store"),
     operation(

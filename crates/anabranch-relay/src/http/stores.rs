@@ -15,13 +15,13 @@ use tokio::sync::mpsc;
 
 use super::body::{Cut, Sent};
 use super::{Answer, Problem, grant, grant_for, json_answer};
-use crate::clock;
 use crate::intake::{Intake, Taken, must_be_complete};
 use crate::limits::{BODY_TIMEOUT, MAX_LISTED_STORES, MAX_READ_BYTES, MAX_READ_DELTAS};
 use crate::relay::Relay;
-use crate::storage::{Appended, StorageError, StoreFacts, Wanted};
+use crate::storage::{Appended, Delivered, StorageError, StoreFacts, Wanted};
 use crate::store_id::StoreId;
 use crate::token::{Grant, TokenError};
+use anabranch_clock as clock;
 use anabranch_sync::scope::Scope;
 
 /// The stores that an admin's token is for, by name; `?after=` goes on.
@@ -69,24 +69,24 @@ pub(super) async fn facts<B>(
     request: &Request<B>,
     store: &StoreId,
 ) -> Result<Answer, Problem> {
-    grant_for(relay, request, store, Scope::Read)?;
+    let grant = grant_for(relay, request, store, Scope::Read)?;
     let facts = relay.storage().facts(store).await?.ok_or_else(no_store)?;
     let vector = relay.storage().vector(store).await?.to_json();
     let mut body = facts_json(&facts);
     body["vector"] = serde_json::from_str(&vector).unwrap_or_default();
-    body["delivered"] = relay
-        .storage()
-        .deliverers(store)
-        .await?
-        .into_iter()
-        .map(|delivered| {
-            json!({
-                "site": delivered.site.to_string(), "first": delivered.first,
-                "last": delivered.last, "subject": delivered.subject,
-            })
-        })
-        .collect();
+    // Subjects are people.
+    if grant.scopes.has(Scope::Admin) {
+        let delivered = relay.storage().deliverers(store).await?.into_iter();
+        body["delivered"] = delivered.map(|delivered| delivered_json(&delivered)).collect();
+    }
     Ok(json_answer(StatusCode::OK, &body))
+}
+
+fn delivered_json(delivered: &Delivered) -> Value {
+    json!({
+        "site": delivered.site.to_string(), "first": delivered.first, "last": delivered.last,
+        "subject": delivered.subject,
+    })
 }
 
 /// All deltas above `?since=` (a vector as JSON), one behind the other: `ana import` takes

@@ -8,11 +8,11 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::{Answer, Problem, grant, json_answer, json_body};
-use crate::clock;
 use crate::limits::{DEFAULT_TOKEN_LIFE_S, MAX_SUBJECT_BYTES, MAX_TOKEN_LIFE_S, TICKET_LIFE_S};
 use crate::relay::Relay;
 use crate::storage::{Revoked, RevokedKind};
 use crate::token::{Audience, Grant, Order};
+use anabranch_clock as clock;
 use anabranch_sync::scope::Scope;
 
 /// What `POST /api/token` takes.

@@ -10,13 +10,14 @@ use hyper::header::{
 use hyper::{Request, StatusCode};
 
 use super::stores::parameter;
-use super::{Answer, Problem, grant, text};
-use crate::clock;
+use super::{Answer, Problem, admit, grant, text};
 use crate::connection;
+use crate::doorstep::Waiting;
 use crate::metrics::Counted;
 use crate::relay::Relay;
 use crate::store_id::StoreId;
 use crate::token::Grant;
+use anabranch_clock as clock;
 
 /// Answers the handshake and leaves the connection to a task of its own.
 ///
@@ -37,11 +38,12 @@ pub(super) fn upgrade(
     let upgraded = hyper::upgrade::on(&mut request);
     let task = relay.tasks().enter();
     let counted = request.extensions_mut().remove::<Arc<Counted>>();
+    let waiting = request.extensions_mut().remove::<Arc<Waiting>>();
     let spoken = Arc::clone(relay);
     tokio::spawn(async move {
         // Where the answer could not be sent there is nobody to talk to.
         if let Ok(io) = upgraded.await {
-            connection::run(spoken, io, store, grant).await;
+            connection::run(spoken, io, store, (grant, waiting)).await;
         }
         drop(counted);
         drop(task);
@@ -94,6 +96,7 @@ fn early_grant(relay: &Relay, request: &Request<Incoming>) -> Result<Option<Gran
         let grant = redeemed.ok_or(refused)?;
         // It may have been revoked since.
         relay.tokens().recheck(&grant, clock::now_s())?;
+        admit(request);
         return Ok(Some(grant));
     }
     if request.headers().contains_key(hyper::header::AUTHORIZATION) {

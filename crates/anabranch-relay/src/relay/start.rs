@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use crate::clock;
 use crate::limits::FIRST_TOKEN_LIFE_S;
 use crate::token::{Audience, KeyError, Order, Tokens};
+use anabranch_clock as clock;
 
 /// Why a relay cannot start.
 #[derive(Debug, thiserror::Error)]

@@ -5,10 +5,10 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use super::Relay;
-use crate::clock;
 use crate::limits::{BLOB_GRACE, MAX_WARM_STORES, MIN_JOIN_DELTAS};
-use crate::storage::{Catalog, DeltaLog, StorageError};
+use crate::storage::{BlobNames, DeltaLog, StorageError};
 use crate::store_id::StoreId;
+use anabranch_clock as clock;
 
 impl Relay {
     /// Removes blobs that nothing has named for [`BLOB_GRACE`].

@@ -14,13 +14,14 @@ use tokio::sync::Semaphore;
 
 use super::{
     Appended, BlobNames, BlobRoom, Catalog, Delivered, DeltaLog, Incoming, Listed, LooseFile,
-    Observer, Pending, Revoked, StagedDelta, StagedPart, StorageError, StoreFacts, StoredDelta,
-    Wanted,
+    Observer, Pending, Remembered, Revoked, StagedDelta, StagedPart, StorageError, StoreFacts,
+    StoredDelta, Wanted,
 };
 use crate::blobs::BlobHash;
 use crate::limits::MAX_READERS;
 use crate::store_id::StoreId;
 
+mod known;
 mod ledger;
 mod named;
 mod queue;
@@ -221,7 +222,7 @@ impl Catalog for SqliteStorage {
 
     fn claim(&self, store: &StoreId, site: SiteId, subject: Arc<str>) -> Pending<'_, ()> {
         let store = store.clone();
-        let now_ms = crate::clock::now_ms();
+        let now_ms = anabranch_clock::now_ms();
         self.queue.submit(move |ledger| ledger.claim(&store, site, &subject, now_ms))
     }
 
@@ -245,8 +246,14 @@ impl Catalog for SqliteStorage {
         self.ask(|db| read::revoked(db))
     }
 
-    fn unnamed(&self, blobs: Vec<BlobHash>) -> Pending<'_, Vec<BlobHash>> {
-        self.ask(move |db| read::unnamed(db, blobs))
+    fn remember(&self, store: &StoreId, place: Remembered) -> Pending<'static, ()> {
+        let store = store.clone();
+        self.queue.submit(move |ledger| known::remember(ledger.db(), &store, &place))
+    }
+
+    fn remembered(&self, store: &StoreId) -> Pending<'_, Vec<Remembered>> {
+        let store = store.clone();
+        self.ask(move |db| known::remembered(db, &store))
     }
 }
 
@@ -264,6 +271,10 @@ impl BlobNames for SqliteStorage {
     fn missing(&self, store: &StoreId) -> Pending<'_, Vec<BlobHash>> {
         let store = store.clone();
         self.ask(move |db| named::missing(db, &store))
+    }
+
+    fn unnamed(&self, blobs: Vec<BlobHash>) -> Pending<'_, Vec<BlobHash>> {
+        self.ask(move |db| read::unnamed(db, blobs))
     }
 
     fn names(&self, store: &StoreId, blob: BlobHash) -> Pending<'_, bool> {

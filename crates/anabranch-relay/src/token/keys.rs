@@ -1,9 +1,9 @@
-//! The keys tokens are checked with: the relay's own, those of a JWKS file (RFC 7517), and
-//! a secret if one was configured.
+//! The keys tokens are checked with: the relay's own, those of a JWKS file or URL (RFC 7517),
+//! and a secret if one was configured.
 //!
-//! The file is read again when it changes, so a key is rotated by listing the new one beside
-//! the old one for as long as tokens of the old one live. A file that cannot be read leaves
-//! the keys as they were.
+//! A file is read again when it changes, a URL every few minutes and soon after a token names
+//! a key that is not known; so a key is rotated by listing the new one beside the old one for as
+//! long as tokens of the old one live. What cannot be read leaves the keys as they were.
 
 use std::collections::HashMap;
 use std::fs;
@@ -16,11 +16,19 @@ use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
 use ring::rand::SystemRandom;
 use ring::signature::{Ed25519KeyPair, KeyPair};
 use serde::Deserialize;
+use tokio::sync::Notify;
 
 use super::TokenError;
 use super::jws::Key;
-use crate::limits::{JWKS_REREAD_S, MAX_JWKS_BYTES, MAX_KEYS, MAX_KID_BYTES, MIN_SECRET_BYTES};
+use crate::limits::{
+    JWKS_REFETCH, JWKS_REREAD_S, JWKS_RETRY, MAX_JWKS_BYTES, MAX_KEYS, MAX_KID_BYTES,
+    MIN_SECRET_BYTES,
+};
 use crate::resume::ResumeKey;
+
+mod url;
+
+pub use url::JwksUrl;
 
 /// Why keys cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -107,6 +115,18 @@ pub(super) struct Keys {
     secret: Option<Key>,
     listed: RwLock<HashMap<String, Key>>,
     file: Option<Mutex<JwksFile>>,
+    url: Option<JwksUrl>,
+    /// A token named a key that is not known.
+    is_unknown: Notify,
+}
+
+/// Where keys are listed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JwksPlace {
+    /// A file.
+    File(PathBuf),
+    /// An address.
+    Url(JwksUrl),
 }
 
 #[derive(Debug)]
@@ -125,17 +145,54 @@ impl Keys {
     pub(super) fn open(
         own: OwnKey,
         secret: Option<&[u8]>,
-        jwks: Option<&Path>,
+        jwks: Option<&JwksPlace>,
     ) -> Result<Keys, KeyError> {
         let secret = secret.map(secret_key).transpose()?;
-        let mut listed = HashMap::new();
-        let mut file = None;
-        if let Some(path) = jwks {
-            let modified = modified(path);
-            listed = read_jwks(path)?;
-            file = Some(Mutex::new(JwksFile { path: path.to_path_buf(), looked_s: 0, modified }));
+        let mut keys = Keys {
+            own,
+            secret,
+            listed: RwLock::default(),
+            file: None,
+            url: None,
+            is_unknown: Notify::new(),
+        };
+        match jwks {
+            None => {}
+            Some(JwksPlace::File(path)) => {
+                let file = JwksFile { path: path.clone(), looked_s: 0, modified: modified(path) };
+                keys.listed = RwLock::new(read_jwks(path)?);
+                keys.file = Some(Mutex::new(file));
+            }
+            Some(JwksPlace::Url(url)) => keys.url = Some(url.clone()),
         }
-        Ok(Keys { own, secret, listed: RwLock::new(listed), file })
+        Ok(keys)
+    }
+
+    /// Fetches keys by URL, again and again, for ever; at once if there is no URL.
+    pub(super) async fn tend(&self) {
+        let Some(url) = &self.url else { return };
+        let mut pause = JWKS_RETRY;
+        loop {
+            let place = PathBuf::from(url.to_string());
+            let read = |bytes: &[u8]| parse_jwks(bytes, &place);
+            let fetched = url.fetch().await.map_err(|error| error.to_string());
+            match fetched.and_then(|body| read(&body).map_err(|error| error.to_string())) {
+                Ok(listed) => {
+                    tracing::debug!(%url, n = listed.len(), "keys fetched");
+                    *self.listed.write().unwrap_or_else(PoisonError::into_inner) = listed;
+                    pause = JWKS_RETRY;
+                    // Whoever names unknown keys makes it ask no oftener than after a failure.
+                    tokio::time::sleep(JWKS_RETRY).await;
+                    let soon = self.is_unknown.notified();
+                    let _ = tokio::time::timeout(JWKS_REFETCH, soon).await;
+                }
+                Err(error) => {
+                    tracing::warn!(%url, error, "keys not fetched, the old ones stay");
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(JWKS_REFETCH);
+                }
+            }
+        }
     }
 
     /// The relay's own.
@@ -156,7 +213,11 @@ impl Keys {
         }
         self.reread(now_s);
         let listed = self.listed.read().unwrap_or_else(PoisonError::into_inner);
-        listed.get(kid).cloned().ok_or(TokenError::UnknownKey)
+        let found = listed.get(kid).cloned();
+        if found.is_none() {
+            self.is_unknown.notify_one();
+        }
+        found.ok_or(TokenError::UnknownKey)
     }
 
     /// Looks at the file, not more often than every [`JWKS_REREAD_S`] seconds.
@@ -214,13 +275,18 @@ struct Jwk {
 /// Keys of kinds that the relay does not take are skipped; one of a kind it takes must be
 /// right.
 fn read_jwks(path: &Path) -> Result<HashMap<String, Key>, KeyError> {
-    let malformed = |what: String| KeyError::Malformed { path: path.to_path_buf(), what };
     let io = |source| KeyError::Io { path: path.to_path_buf(), source };
     if fs::metadata(path).map_err(io)?.len() > MAX_JWKS_BYTES {
-        return Err(malformed(format!("larger than {MAX_JWKS_BYTES} bytes")));
+        let what = format!("larger than {MAX_JWKS_BYTES} bytes");
+        return Err(KeyError::Malformed { path: path.to_path_buf(), what });
     }
-    let jwks: Jwks = serde_json::from_slice(&fs::read(path).map_err(io)?)
-        .map_err(|error| malformed(error.to_string()))?;
+    parse_jwks(&fs::read(path).map_err(io)?, path)
+}
+
+/// The keys of a list; `path`: where it is from.
+fn parse_jwks(bytes: &[u8], path: &Path) -> Result<HashMap<String, Key>, KeyError> {
+    let malformed = |what: String| KeyError::Malformed { path: path.to_path_buf(), what };
+    let jwks: Jwks = serde_json::from_slice(bytes).map_err(|error| malformed(error.to_string()))?;
     if jwks.keys.len() > MAX_KEYS {
         return Err(malformed(format!("more than {MAX_KEYS} keys")));
     }

@@ -15,20 +15,20 @@ use crate::world::World;
 
 const SECRET: &str = "a secret of more than thirty-two bytes";
 
-fn now_s() -> u64 {
+pub(crate) fn now_s() -> u64 {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs()
 }
 
 /// A relay that takes all three algorithms, and who signs for it.
-struct Issuer {
-    world: World,
+pub(crate) struct Issuer {
+    pub(crate) world: World,
     ed: Ed25519KeyPair,
     es: EcdsaKeyPair,
     _keys: tempfile::TempDir,
 }
 
 impl Issuer {
-    fn new() -> Issuer {
+    pub(crate) fn new() -> Issuer {
         let random = ring::rand::SystemRandom::new();
         let ed = Ed25519KeyPair::generate_pkcs8(&random).unwrap();
         let ed = Ed25519KeyPair::from_pkcs8(ed.as_ref()).unwrap();
@@ -48,7 +48,7 @@ impl Issuer {
         let path = keys.path().join("jwks.json");
         std::fs::write(&path, jwks.to_string()).unwrap();
         let world = World::with(Settings {
-            jwks: Some(path),
+            jwks: Some(path.display().to_string()),
             jwt_secret: Some(SECRET.to_string()),
             ..Settings::default()
         });
@@ -56,7 +56,7 @@ impl Issuer {
     }
 
     /// Signs with the key that `with` names, whatever the header says.
-    fn sign(&self, header: Value, claims: &Value, with: &str) -> String {
+    pub(crate) fn sign(&self, header: Value, claims: &Value, with: &str) -> String {
         let message = format!(
             "{}.{}",
             BASE64URL_NOPAD.encode(header.to_string().as_bytes()),
@@ -79,7 +79,7 @@ impl Issuer {
         format!("{message}.{}", BASE64URL_NOPAD.encode(&signature))
     }
 
-    fn claims(&self) -> Value {
+    pub(crate) fn claims(&self) -> Value {
         json!({ "sub": "ann", "aud": "notes", "scope": "read", "exp": now_s() + 600 })
     }
 
@@ -90,7 +90,7 @@ impl Issuer {
     }
 }
 
-fn with(mut claims: Value, name: &str, value: Value) -> Value {
+pub(crate) fn with(mut claims: Value, name: &str, value: Value) -> Value {
     match value {
         Value::Null => drop(claims.as_object_mut().unwrap().remove(name)),
         value => claims[name] = value,

@@ -2,8 +2,8 @@
 
 use anabranch_core::vector::Dot;
 use anabranch_relay::Settings;
-use anabranch_sync::frame::{Delta, ErrorCode, Frame, Retry, Role};
-use anabranch_sync::{ChannelId, Event};
+use anabranch_sync::frame::{Delta, ErrorCode, Frame, Reach, Receipt, Retry, Role};
+use anabranch_sync::{ChannelId, Event, StoreEvent};
 use bytes::Bytes;
 
 use crate::client::{Client, Copy};
@@ -291,6 +291,61 @@ fn receipts_say_how_far_a_change_got() {
             break;
         }
     }
+}
+
+/// Held and shown are told apart, also after a restart, and without naming a change.
+#[test]
+fn receipts_tell_held_from_shown_and_outlive_a_restart() {
+    let mut world = World::new();
+    let (mut a, a_channel) = join(&world, 1, "write");
+    a.write(a_channel, 3, 5);
+    a.until_converged(a_channel);
+    let a_site = a.copy(a_channel).writer.site;
+    let dot = |version| Dot { site: a_site, version };
+    // b holds two of them, one already before it opens the channel.
+    let (mut b, b_channel) = join(&world, 2, "read");
+    let now = b.now();
+    b.session().handle_store_event(now, b_channel, StoreEvent::Held(vec![dot(2)]));
+    let vector = a.copy(a_channel).writer.vector.clone();
+    b.until_holds(b_channel, &vector);
+    b.session().handle_store_event(now, b_channel, StoreEvent::Held(vec![dot(3)]));
+    b.until_converged(b_channel);
+    let b_site = b.copy(b_channel).writer.site;
+    let ask = |a: &mut Client, changes: Vec<Dot>| {
+        a.session().ask_receipts(a_channel, changes).unwrap();
+        a.until(|event| match event {
+            Event::Receipts { receipts, .. } => Some(receipts.clone()),
+            _ => None,
+        })
+    };
+    let reach = |receipts: &[Receipt]| -> Vec<(u64, Option<Reach>)> {
+        let reach = |receipt: &Receipt| {
+            receipt.places.iter().find(|place| place.site == b_site).map(|place| place.reach)
+        };
+        receipts.iter().map(|receipt| (receipt.change.version, reach(receipt))).collect()
+    };
+    let expected =
+        [(1, Some(Reach::Shown)), (2, Some(Reach::Held)), (3, Some(Reach::Held))].to_vec();
+    // What b has said may still be on its way when a asks.
+    while reach(&ask(&mut a, vec![dot(1), dot(2), dot(3)])) != expected {}
+    let held = [(3, Some(Reach::Held)), (2, Some(Reach::Held))];
+    assert_eq!(reach(&ask(&mut a, Vec::new())), held);
+    assert_eq!(reach(&ask(&mut b, Vec::new())), [], "none of its own");
+    // It shows one after all.
+    b.session().handle_store_event(now, b_channel, StoreEvent::Shown(vec![dot(3)]));
+    b.drain();
+    while reach(&ask(&mut a, Vec::new())) != [(2, Some(Reach::Held))] {}
+    // b is gone, and the relay comes back: it remembers.
+    drop((a, b));
+    world.restart();
+    let mut copy = Copy::new(Site::new(1));
+    copy.write(3, 5);
+    let mut a = Client::connect(&world, "/sync/notes", None);
+    a.open("notes", copy, &world.token("user-1", "notes", "write"));
+    a.until_converged(a_channel);
+    assert_eq!(reach(&ask(&mut a, Vec::new())), [(2, Some(Reach::Held))]);
+    let after = [(1, Some(Reach::Shown)), (2, Some(Reach::Held)), (3, Some(Reach::Shown))];
+    assert_eq!(reach(&ask(&mut a, vec![dot(1), dot(2), dot(3)])), after);
 }
 
 #[test]

@@ -7,11 +7,11 @@ use anabranch_sync::frame::{Delta, Frame};
 use bytes::Bytes;
 
 use crate::client::{Client, Copy, dial};
-use crate::deltas::{Site, with_body};
+use crate::deltas::Site;
 use crate::world::World;
 
 /// Two copies exchange a change, so the relay serves.
-fn serves(world: &World) {
+pub(crate) fn serves(world: &World) {
     let token = world.token("ann", "served", "write");
     let mut client = Client::connect(world, "/sync/served", None);
     let channel = client.open("served", Copy::new(Site::new(3)), &token);
@@ -19,7 +19,7 @@ fn serves(world: &World) {
 }
 
 /// Reads until the other end closes.
-fn until_end(stream: &mut TcpStream) -> Vec<u8> {
+pub(crate) fn until_end(stream: &mut TcpStream) -> Vec<u8> {
     let mut bytes = Vec::new();
     // A reset is an end too.
     let _ = stream.read_to_end(&mut bytes);
@@ -128,49 +128,6 @@ fn a_subscriber_that_never_reads_costs_nothing() {
     deaf.until_holds(deaf_channel, &vector);
 }
 
-/// A part whose frame claims to be far larger than it may be, or unpacks to more.
-#[test]
-fn bombs_are_refused_and_the_channel_goes_on() {
-    let world = World::new();
-    let admin = world.token("root", "*", "admin");
-    let part = Site::new(1).write_one();
-    let bomb = with_body(&part, &vec![0; 80 << 20], 64 << 20);
-    let answer = world.with_token("POST", "/api/stores/notes/import", &admin, &bomb);
-    assert_eq!(answer.status, 400, "{}", answer.text());
-    serves(&world);
-}
-
-#[test]
-fn a_client_that_names_many_stores_makes_none() {
-    let world = World::new();
-    let token = world.token("ann", "*", "write");
-    let mut client = Client::connect(&world, "/sync", Some(&token));
-    for round in 0..10 {
-        let channels: Vec<_> = (0..100)
-            .map(|n| client.open(&format!("s{round}-{n}"), Copy::new(Site::new(1)), ""))
-            .collect();
-        for channel in channels {
-            if !client.is_converged(channel) {
-                client.until_converged(channel);
-            }
-            let now = client.now();
-            let done = anabranch_sync::Refusal::new(
-                anabranch_sync::frame::ErrorCode::Closing,
-                anabranch_sync::frame::Retry::Never,
-                "done",
-            );
-            client.session().close(now, channel, done);
-        }
-        client.drain();
-    }
-    serves(&world);
-    let admin = world.token("root", "*", "admin");
-    let listed = world.with_token("GET", "/api/stores", &admin, b"").json();
-    assert_eq!(listed["stores"].as_array().unwrap().len(), 0);
-    let metrics = world.http("GET", "/metrics", &[], b"").text();
-    assert!(metrics.contains("anabranch_relay_stores_open"), "{metrics}");
-}
-
 /// Idle connections in check; `ANABRANCH_IDLE` holds more than some hundreds.
 #[test]
 fn hundreds_of_idle_connections_are_held() {
@@ -240,6 +197,32 @@ fn all_connections_are_counted() {
     // Whoever leaves makes room.
     held.pop();
     while dial_health(&world).is_none() {}
+}
+
+/// Whoever opens many connections and shows no token takes no place from others; those that
+/// have shown one do not count.
+#[test]
+fn an_address_has_few_places_without_a_token() {
+    let settings =
+        anabranch_relay::Settings { max_address_connections: Some(3), ..Default::default() };
+    let world = World::with(settings);
+    let token = world.token("ann", "notes", "read");
+    let held: Vec<Client> = (0..5)
+        .map(|_| {
+            let mut client = Client::connect(&world, "/sync/notes", None);
+            let channel = client.open("notes", Copy::new(Site::new(1)), &token);
+            client.until_converged(channel);
+            client
+        })
+        .collect();
+    let silent: Vec<_> = (0..2).map(|_| dial(&world, "/sync/notes", None).unwrap()).collect();
+    let third = world.connect();
+    // One too many, though there are places.
+    let mut stream = world.connect();
+    assert_eq!(until_end(&mut stream), b"");
+    drop(third);
+    while dial_health(&world).is_none() {}
+    drop((silent, held));
 }
 
 fn dial_health(world: &World) -> Option<u8> {

@@ -62,6 +62,11 @@ fn stores_are_exported_imported_listed_and_deleted() {
     );
     assert_eq!(facts["delivered"][0]["subject"], "root");
     assert_eq!(facts["delivered"][0]["last"], 3);
+    // Subjects are people: only an admin learns who they are.
+    let writer = world.token("ann", "notes", "write");
+    let answer = world.with_token("GET", "/api/stores/notes", &writer, b"");
+    assert_eq!(answer.status, 200);
+    assert!(!answer.text().contains("root") && answer.json().get("delivered").is_none());
 
     let export = world.with_token("GET", "/api/stores/notes/export", &admin, b"");
     assert_eq!(export.body, body);

@@ -3,11 +3,14 @@
 
 mod auth;
 mod blobs;
+mod bounded;
 mod client;
 mod deltas;
 mod exchange;
+mod frames;
 mod hostile;
 mod http;
+mod keys;
 mod kill;
 mod load;
 mod slow;

@@ -68,7 +68,7 @@ impl Cabinet {
         ];
         std::fs::write(folder.path().join("relay.key"), pkcs8.concat())
             .map_err(|error| error.to_string())?;
-        anabranch_relay::testing::tell_time(START_MS - 1000, 0);
+        anabranch_clock::tell(START_MS - 1000, 0);
         let order = TokenOrder {
             subject: "world".to_string(),
             stores: vec!["*".to_string()],

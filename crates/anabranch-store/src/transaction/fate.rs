@@ -84,12 +84,12 @@ impl Fate {
             if transaction.change.blobs.is_empty() {
                 return Ok(());
             }
-            let mut change = transaction.change.clone();
+            let mut change = PendingChange::clone(&transaction.change);
             drop(transaction);
             change.author = self.cx.author.borrow().clone();
             self.cx.metadata.borrow_mut().write_nothing(&mut change)?;
             transaction = self.cx.transaction.borrow_mut();
-            transaction.change = change;
+            transaction.change = Rc::new(change);
         }
         drop(transaction);
         crate::crr::outrun_again(&self.cx)?;

@@ -10,8 +10,12 @@ use bytes::Bytes;
 use super::door::{Door, End, Phase};
 use super::{Channel, ChannelId, Fault, Outputs, fault};
 use crate::driver::{Event, Request, Verdict};
-use crate::frame::{Capabilities, Closes, ErrorCode, Frame, Have, Hello, Role, StoreName, Turn};
-use crate::limits::{HANDSHAKE_MS, MAX_FRAME_ENTRIES, MAX_QUESTIONS, RENEW_TOKEN_MS};
+use crate::frame::{
+    Ack, Capabilities, Closes, ErrorCode, Frame, Have, Hello, Role, StoreName, Turn,
+};
+use crate::limits::{
+    HANDSHAKE_MS, MAX_FRAME_DOTS, MAX_FRAME_ENTRIES, MAX_QUESTIONS, RENEW_TOKEN_MS,
+};
 use crate::scope::{Action, Scopes};
 use crate::session::{Side, Time};
 use crate::ticket::{Ticket, difference};
@@ -189,6 +193,11 @@ impl Channel {
         if self.door.side == Side::Accepts {
             let answer = self.answer(now, self.hearing.basis.is_some());
             self.outbox.push(answer);
+        }
+        // What is held is said before what covers it.
+        while self.intake.has_dots() && self.door.may_send(Action::Ack) {
+            let (held, shown) = self.intake.take_dots(MAX_FRAME_DOTS);
+            self.outbox.push(Frame::Ack(Ack { held, shown, ..Ack::default() }));
         }
         self.say_have();
         if self.hearing.has_heard {

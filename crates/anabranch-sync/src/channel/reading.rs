@@ -7,7 +7,7 @@ use crate::frame::{
     About, Ack, Chains, Closes, ErrorCode, ErrorFrame, Frame, Hello, Presence, Receipts, Resume,
     Retry, Role,
 };
-use crate::limits::MAX_QUESTIONS;
+use crate::limits::{MAX_QUESTIONS, PRESENCE_BURST};
 use crate::scope::Action;
 use crate::session::{Side, Time};
 use crate::ticket::{Basis, Ticket};
@@ -167,7 +167,7 @@ impl Channel {
             return self.forbid(Action::Presence);
         }
         // A relay was let in to speak for many; a peer speaks for itself.
-        if is_peer && !self.crowd.rate.take(now) {
+        if is_peer && !self.crowd.rate.take(now, PRESENCE_BURST) {
             return Ok(());
         }
         if self.crowd.present.note(now, &presence) {

@@ -67,6 +67,7 @@ impl Channel {
             }
             StoreEvent::Refused { delta, refusal } => self.refuse(delta, refusal, out)?,
             StoreEvent::Durable { replicas, vector } => books.safe(replicas, vector),
+            StoreEvent::Held(changes) => self.intake.note_held(changes),
             StoreEvent::Shown(changes) => self.intake.note_shown(changes),
             StoreEvent::Chains { question, chains } => {
                 self.answer_chains(question, &chains, out)?

@@ -3,7 +3,7 @@
 use anabranch::{Event, Store, Sync, Told};
 use serde_json::{Value, json};
 
-use super::{amount, moved_json, refused};
+use super::{amount, held_there, moved_json, reached_json, refused};
 use crate::console::Console;
 use crate::failure::{Exit, Result};
 use crate::literal::hex;
@@ -53,6 +53,7 @@ fn sentence(event: &Event, peer: &str, console: &Console) -> String {
         Event::Blob { hash, bytes: n } => format!("blob {} ({})", hex(hash), bytes(*n)),
         Event::Skipped(skipped) => format!("left out {}: {}", skipped.name, skipped.why),
         Event::Converged => console.paint(Style::Good, "in sync"),
+        Event::HeldThere(held) => held.iter().map(held_there).collect::<Vec<_>>().join("; "),
         Event::Refused(why) => console.paint(Style::Bad, &format!("refused: {why}")),
         Event::TokenWanted => "the token ends soon".into(),
         Event::Offline { why, retry_in_ms } => {
@@ -75,6 +76,10 @@ fn as_json(event: &Event, now: &str, peer: &str) -> Value {
         ),
         Event::Blob { hash, bytes } => ("blob", json!({ "hash": hex(hash), "bytes": bytes })),
         Event::Converged => ("converged", json!({})),
+        Event::HeldThere(held) => {
+            let changes: Vec<_> = held.iter().map(reached_json).collect();
+            ("held_there", json!({ "changes": changes }))
+        }
         Event::Refused(why) => ("refused", json!({ "why": why })),
         Event::TokenWanted => ("token_wanted", json!({})),
         Event::Offline { why, retry_in_ms } => {

@@ -240,6 +240,7 @@ impl Ledger {
             .optional()?;
         self.db.execute("DELETE FROM staged WHERE store = ?1", [store.as_str()])?;
         self.db.execute("DELETE FROM named WHERE store = ?1", [store.as_str()])?;
+        self.db.execute("DELETE FROM known WHERE store = ?1", [store.as_str()])?;
         let Some(id) = id else { return Ok(false) };
         for statement in [
             "DELETE FROM span WHERE site IN (SELECT id FROM site WHERE store = ?1)",

@@ -20,6 +20,8 @@
 //! named(store, hash, n_bytes, state, at_ms)        blobs; `store` is the name. state 0: coming, no
 //!                                                  change names it yet; 1: named and here; 2: named,
 //!                                                  and never came
+//! known(store, site, bytes, at_ms)                 where changes got: what `ReceiptBook` keeps of a
+//!                                                  place; `store` is the name
 //! revoked(kind, name, until_s)                     tokens (0) and subjects (1)
 //! ```
 //!
@@ -69,6 +71,9 @@ CREATE TABLE named(
     store TEXT NOT NULL, hash BLOB NOT NULL, n_bytes INTEGER NOT NULL, state INTEGER NOT NULL,
     at_ms INTEGER NOT NULL, PRIMARY KEY(store, hash)) WITHOUT ROWID;
 CREATE INDEX named_hash ON named(hash);
+CREATE TABLE known(
+    store TEXT NOT NULL, site BLOB NOT NULL, bytes BLOB NOT NULL, at_ms INTEGER NOT NULL,
+    PRIMARY KEY(store, site)) WITHOUT ROWID;
 CREATE TABLE revoked(
     kind INTEGER NOT NULL, name TEXT NOT NULL, until_s INTEGER NOT NULL,
     PRIMARY KEY(kind, name)) WITHOUT ROWID;

@@ -11,7 +11,7 @@ const ED: &str = r#"{"kty":"OKP","crv":"Ed25519","kid":"ed",
 
 fn keys_of(file: &Path) -> Result<Keys, KeyError> {
     let (own, _) = OwnKey::open(&file.with_extension("key"))?;
-    Keys::open(own, None, Some(file))
+    Keys::open(own, None, Some(&JwksPlace::File(file.to_path_buf())))
 }
 
 #[test]
@@ -91,4 +91,59 @@ fn the_own_key_is_made_once_and_for_its_owner() {
     }
     fs::write(&path, b"no key").unwrap();
     assert!(OwnKey::open(&path).is_err());
+}
+
+/// Keys by URL are rotated with both listed for a while; a failure leaves them; what is taken
+/// off the list is worth nothing. Time goes when it is told to.
+#[test]
+fn keys_by_url_are_rotated() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    // While somebody works elsewhere a paused clock does not go by itself.
+    let (release, held) = std::sync::mpsc::channel::<()>();
+    runtime.spawn_blocking(move || held.recv());
+    runtime.block_on(async {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/keys", listener.local_addr().unwrap());
+        let folder = tempfile::tempdir().unwrap();
+        let (own, _) = OwnKey::open(&folder.path().join("relay.key")).unwrap();
+        let place = JwksPlace::Url(JwksUrl::parse(&url).unwrap());
+        let keys = Keys::open(own, None, Some(&place)).unwrap();
+        let keys = std::sync::Arc::new(keys);
+        let tending = std::sync::Arc::clone(&keys);
+        let tending = tokio::spawn(async move { tending.tend().await });
+        let second = ED.replace("\"ed\"", "\"ed2\"");
+        let known = || ["ed", "ed2"].map(|kid| keys.find(Some(kid), 0).is_ok());
+        let answer = async |status: &str, listed: &[&str], expected: [bool; 2]| {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut head = [0; 4096];
+            assert!(stream.read(&mut head).await.unwrap() > 0);
+            let body = format!(r#"{{"keys":[{}]}}"#, listed.join(","));
+            let n = body.len();
+            let answer = format!("HTTP/1.1 {status}\r\nContent-Length: {n}\r\n\r\n{body}");
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            // Until whoever asked has gone, and what came is in place.
+            while stream.read(&mut head).await.is_ok_and(|n| n > 0) {}
+            while known() != expected {
+                tokio::task::yield_now().await;
+            }
+        };
+        answer("200 OK", &[ED], [true, false]).await;
+        // A token named the second: it is asked for soon.
+        tokio::time::advance(JWKS_RETRY).await;
+        answer("200 OK", &[ED, &second], [true, true]).await;
+        tokio::time::advance(JWKS_RETRY).await;
+        tokio::task::yield_now().await;
+        tokio::time::advance(JWKS_REFETCH).await;
+        answer("500 Internal Server Error", &[], [true, true]).await;
+        tokio::time::advance(JWKS_RETRY).await;
+        answer("200 OK", &[&second], [false, true]).await;
+        tending.abort();
+    });
+    drop(release);
 }
