@@ -39,7 +39,7 @@ const HINTS: &[(&str, &str)] = &[
     ("speaks no TLS", "a relay without --tls-cert is reached by ws://; else check the port"),
     ("damaged on its way", "copy the file again, or export again"),
     ("missing: changes of site", "export again without --since, or --since this copy's vector"),
-    ("SiteReused", "two copies went on under one site id; keep one and import the other's rows"),
+    ("SiteReused", "copies went on under one site id: `ana merge` or `ana sync` heals them"),
     ("peer certificate", "trust the relay's certificate: SSL_CERT_FILE=cert.pem"),
     (
         "Unauthorized",

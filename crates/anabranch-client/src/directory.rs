@@ -181,7 +181,8 @@ impl Directory {
         round: &mut Round<'_>,
     ) -> Result<(), RoundError> {
         let mut mine = replica.vector()?;
-        round.expect(shelf.files().filter(|file| !file.to.is_at_or_below(&mine)), &mine);
+        shelf.read(replica)?;
+        round.expect(shelf.files().filter(|file| !file.to().is_at_or_below(&mine)), &mine);
         // A complete file comes last: others may lead to its floor, and then nothing that is
         // only here need be told from what it forgot.
         let mut takes_complete = false;
@@ -189,15 +190,17 @@ impl Directory {
             let mut has_moved = false;
             for n in 0..shelf.len() {
                 let file = shelf.file(n);
-                if file.is_left_out() || file.to.is_at_or_below(&mine) {
+                if file.is_left_out() || file.to().is_at_or_below(&mine) {
                     continue;
                 }
-                let needed = if takes_complete { &file.from } else { &file.start };
+                let needed = if takes_complete { file.from() } else { file.start() };
                 if !needed.is_at_or_below(&mine) {
                     continue;
                 }
                 if self.take_file(replica, shelf, n, round)? {
                     mine = replica.vector()?;
+                    // Others' files may use names that mean something else since.
+                    shelf.read(replica)?;
                     has_moved = true;
                     takes_complete = false;
                 }
@@ -278,7 +281,7 @@ impl Directory {
         let file = DeltaFile::of_parts(&parts, now_ms)?;
         let path = format!("{CHANGES}/{}", file.name);
         self.storage.put(&path, &parts).map_err(RoundError::Giving)?;
-        round.gave(Moved { changes: n_changes_above(&held, &file.to), bytes: file.n_bytes });
+        round.gave(Moved { changes: n_changes_above(&held, file.to()), bytes: file.n_bytes });
         shelf.add(file);
         Ok(())
     }
@@ -295,7 +298,7 @@ impl Round<'_> {
     fn expect<'f>(&mut self, files: impl Iterator<Item = &'f DeltaFile>, mine: &VersionVector) {
         let mut to = mine.clone();
         for file in files {
-            to.join(&file.to);
+            to.join(file.to());
             self.progress.bytes_left += file.n_bytes;
         }
         self.progress.changes_left = n_changes_above(mine, &to);

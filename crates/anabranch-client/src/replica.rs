@@ -5,8 +5,9 @@
 use std::collections::BTreeSet;
 
 use anabranch_core::clock::Chain;
+use anabranch_core::forest::{Difference, Reading};
 use anabranch_core::site::SiteId;
-use anabranch_core::vector::{Dot, VersionVector};
+use anabranch_core::vector::{Dot, Held, VersionVector};
 use anabranch_store::error::code;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, ErrorCode};
@@ -113,6 +114,24 @@ impl<'a> Replica<'a> {
         let mut statement = self.connection.prepare_cached("SELECT ana_version_vector()")?;
         let vector = statement.query_row([], |row| Ok(vector_in(row.get_ref(0)?)))?;
         vector.ok_or(StoreError::Answer("ana_version_vector"))
+    }
+
+    /// Another's vector by the names that its sites have here.
+    pub(crate) fn read(&self, theirs: &VersionVector) -> Result<Reading, StoreError> {
+        let ask = |function: &'static str| {
+            let mut statement =
+                self.connection.prepare_cached(&format!("SELECT {function}(?1)"))?;
+            let vector =
+                statement.query_row([theirs.to_json()], |row| Ok(vector_in(row.get_ref(0)?)))?;
+            vector.ok_or(StoreError::Answer(function))
+        };
+        let vector = ask("ana_internal_read")?;
+        let difference = |(site, held): (SiteId, Held)| {
+            let Held { version, chain } = held;
+            Difference { site, version, chain }
+        };
+        let forks = ask("ana_internal_forks")?.iter().map(difference).collect();
+        Ok(Reading { vector, forks })
     }
 
     /// The delta above `from`, in parts.

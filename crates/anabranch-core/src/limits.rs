@@ -52,3 +52,6 @@ pub const MAX_CHANGE_BLOBS: usize = 1 << 10;
 pub const MAX_MESSAGE_BYTES: usize = 1 << 16;
 /// How far a change's time may lie ahead of the receiver's clock, in milliseconds.
 pub const MAX_CLOCK_AHEAD_MS: u64 = 10 * 60 * 1000;
+/// Most edges of one root's tree: each is a copy of a file that went on writing, and each is
+/// looked at when a name is read. A peer that makes up forks is refused beyond it.
+pub const MAX_BRANCHES: usize = 1 << 10;

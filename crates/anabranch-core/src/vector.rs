@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::branch::{Branch, Point};
 use crate::clock::Chain;
 use crate::site::SiteId;
 
@@ -26,10 +27,12 @@ pub struct Held {
     pub chain: Chain,
 }
 
-/// For each site the highest version held without gaps.
+/// For each site the highest version held without gaps; for each that is a branch, of what.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct VersionVector {
     entries: BTreeMap<SiteId, Held>,
+    /// Only of sites that are branches and have an entry.
+    branches: BTreeMap<SiteId, Branch>,
 }
 
 /// Why a text is not a version vector.
@@ -67,9 +70,43 @@ impl VersionVector {
     pub fn set(&mut self, site: SiteId, held: Held) {
         if held.version == 0 {
             self.entries.remove(&site);
+            self.branches.remove(&site);
         } else {
             self.entries.insert(site, held);
         }
+    }
+
+    /// Says what a site that has an entry branched from.
+    pub fn set_branch(&mut self, site: SiteId, branch: Branch) {
+        if self.entries.contains_key(&site) {
+            self.branches.insert(site, branch);
+        }
+    }
+
+    /// What a site branched from; `None` if it is no branch, as far as this vector knows.
+    pub fn branch(&self, site: SiteId) -> Option<Branch> {
+        self.branches.get(&site).copied()
+    }
+
+    /// What a site's history goes on from, its own beginning if it is no branch.
+    pub fn origin(&self, site: SiteId) -> Branch {
+        self.branch(site).unwrap_or_else(|| Branch::trunk(site))
+    }
+
+    /// The end of what is held of a site, by the name of its root.
+    pub fn point(&self, site: SiteId) -> Option<Point> {
+        let (held, Branch { root, base, .. }) = (self.get(site)?, self.origin(site));
+        Some(Point { root, version: base + held.version, chain: held.chain })
+    }
+
+    /// All sites that are branches, by site.
+    pub fn branches(&self) -> impl Iterator<Item = (SiteId, Branch)> + '_ {
+        self.branches.iter().map(|(site, branch)| (*site, *branch))
+    }
+
+    /// Whether some site is a branch.
+    pub fn has_branches(&self) -> bool {
+        !self.branches.is_empty()
     }
 
     /// All entries, by site.
@@ -92,6 +129,9 @@ impl VersionVector {
         for (site, held) in other.iter() {
             if self.version(site) < held.version {
                 self.set(site, held);
+                if let Some(branch) = other.branch(site) {
+                    self.set_branch(site, branch);
+                }
             }
         }
     }
@@ -101,12 +141,17 @@ impl VersionVector {
         self.iter().all(|(site, held)| other.version(site) >= held.version)
     }
 
-    /// JSON object: site id in lower-case hex to `[version, "chain in hex"]`, by site.
+    /// JSON object: site id in lower-case hex to `[version, "chain in hex"]`, by site; of a
+    /// branch `[version, "chain", "root", base, "chain at base"]`.
     pub fn to_json(&self) -> String {
         let mut json = String::from("{");
         for (i, (site, held)) in self.iter().enumerate() {
             let comma = if i == 0 { "" } else { "," };
-            json.push_str(&format!("{comma}\"{site}\":[{},\"{}\"]", held.version, held.chain));
+            json.push_str(&format!("{comma}\"{site}\":[{},\"{}\"", held.version, held.chain));
+            if let Some(Branch { root, base, chain }) = self.branch(site) {
+                json.push_str(&format!(",\"{root}\",{base},\"{chain}\""));
+            }
+            json.push(']');
         }
         json.push('}');
         json

@@ -49,6 +49,8 @@ struct State {
     n_ring_bytes: u64,
     /// Every delta of the store after this id is in the ring; `None` until one came.
     complete_after: Option<u64>,
+    /// How often names have changed since it was opened.
+    n_renamings: u64,
     /// The store was deleted: whoever is here must leave.
     is_gone: bool,
     next_reader: u64,
@@ -136,6 +138,14 @@ impl Hub {
 }
 
 impl Observer for Hub {
+    fn renamed(&self, store: &StoreId, vector: VersionVector) {
+        let open = lock(&self.open).get(store).and_then(Weak::upgrade);
+        if let Some(open) = open {
+            open.rename(vector);
+            open.wake_all();
+        }
+    }
+
     fn committed(&self, deltas: &[(StoreId, Arc<StoredDelta>)]) {
         let mut touched: Vec<Arc<OpenStore>> = Vec::new();
         for (name, delta) in deltas {
@@ -175,13 +185,36 @@ impl OpenStore {
         Some(Seat { store: Arc::clone(self), number })
     }
 
-    /// Adds what was read from disk to what is known to be there.
-    pub(crate) fn loaded(&self, vector: &VersionVector) -> Arc<VersionVector> {
+    /// How often names have changed.
+    pub(crate) fn n_renamings(&self) -> u64 {
+        lock(&self.state).n_renamings
+    }
+
+    /// Adds what was read from disk to what is known to be there; `None` if names have changed
+    /// since there were `n_renamings`.
+    pub(crate) fn loaded(
+        &self,
+        n_renamings: u64,
+        vector: &VersionVector,
+    ) -> Option<Arc<VersionVector>> {
         let mut state = lock(&self.state);
+        if state.n_renamings != n_renamings {
+            return None;
+        }
         if !vector.is_at_or_below(&state.vector) {
             Arc::make_mut(&mut state.vector).join(vector);
         }
-        Arc::clone(&state.vector)
+        Some(Arc::clone(&state.vector))
+    }
+
+    /// Names have changed: all that is on disk is this. What is in memory has the old names.
+    fn rename(&self, vector: VersionVector) {
+        let mut state = lock(&self.state);
+        state.vector = Arc::new(vector);
+        state.n_renamings += 1;
+        state.ring.clear();
+        state.n_ring_bytes = 0;
+        state.complete_after = None;
     }
 
     /// What is on disk.

@@ -81,9 +81,9 @@ impl Metrics {
         n_bytes: u64,
     ) {
         match outcome {
-            Ok(Appended::Covered) => count(&self.deltas_covered),
+            Ok(Appended::Covered(_)) => count(&self.deltas_covered),
             Err(_) => count(&self.deltas_refused),
-            Ok(Appended::Stored) => {
+            Ok(Appended::Stored(_)) => {
                 count(&self.deltas_stored);
                 self.delta_bytes_stored.fetch_add(n_bytes, Ordering::Relaxed);
                 self.changes.fetch_add(n_changes, Ordering::Relaxed);

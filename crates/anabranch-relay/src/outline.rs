@@ -53,14 +53,15 @@ impl Outline {
 
     /// The chain of `site` at `version`, which lies within `from` and `to`.
     pub(crate) fn chain_at(&self, site: SiteId, version: u64) -> Chain {
+        let origin = self.to.origin(site);
         let (start, chain) = match self.from.get(site) {
             Some(held) => (held.version, held.chain),
-            None => (0, Chain::default()),
+            None => (0, origin.chain),
         };
         let n = (version - start) as usize;
         (start + 1..)
             .zip(&self.salts(site)[..n])
-            .fold(chain, |chain, (version, salt)| chain.next(site, version, *salt))
+            .fold(chain, |chain, (version, salt)| origin.next(chain, version, *salt))
     }
 
     /// The changes in the delta.

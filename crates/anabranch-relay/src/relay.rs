@@ -330,7 +330,7 @@ impl Relay {
         Ok(Box::pin(async move {
             let appended = committing.await;
             relay.metrics.appended(&appended, &subject, n_changes, n_bytes);
-            if let Ok(Appended::Stored) = appended {
+            if let Ok(Appended::Stored(_)) = appended {
                 relay.count_delta(store);
             }
             appended

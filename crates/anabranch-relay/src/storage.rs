@@ -15,6 +15,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use anabranch_core::clock::{Chain, ClockAhead};
+use anabranch_core::forest::Reading;
 use anabranch_core::site::SiteId;
 use anabranch_core::vector::{Held, VersionVector};
 use anabranch_core::wire::WireError;
@@ -71,6 +72,9 @@ pub(crate) trait DeltaLog: Send + Sync {
         site: SiteId,
         versions: Vec<u64>,
     ) -> Pending<'_, Vec<(u64, Chain)>>;
+
+    /// A peer's vector by the names that its sites have here.
+    fn read(&self, store: &StoreId, theirs: Arc<VersionVector>) -> Pending<'_, Reading>;
 
     /// All deltas of a store in the order of their arrival, without their bytes.
     fn list(&self, store: &StoreId) -> Pending<'_, Vec<Listed>>;
@@ -337,10 +341,18 @@ pub(crate) struct Listed {
 /// What became of a delta that was not refused.
 #[derive(Clone, Debug)]
 pub(crate) enum Appended {
-    /// It is on disk.
-    Stored,
-    /// It brought nothing that was not held.
-    Covered,
+    /// It is on disk; `Some`: where it leads, if its sites have other names here.
+    Stored(Option<Arc<VersionVector>>),
+    /// It brought nothing that was not held; likewise.
+    Covered(Option<Arc<VersionVector>>),
+}
+
+impl Appended {
+    /// Where the delta leads, by the names that its sites have here, if those are others.
+    pub(crate) fn to(&self) -> Option<&Arc<VersionVector>> {
+        let (Appended::Stored(to) | Appended::Covered(to)) = self;
+        to.as_ref()
+    }
 }
 
 /// Which deltas are asked for.
@@ -408,6 +420,10 @@ pub(crate) enum RevokedKind {
 
 /// Learns what was committed, in that order, from the thread that did it: must be quick.
 pub(crate) trait Observer: Send + Sync {
+    /// A site's history has forked, and the names in this store have changed: all of it is
+    /// this. What is committed with it is told afterwards.
+    fn renamed(&self, store: &StoreId, vector: VersionVector);
+
     /// These deltas are on disk.
     fn committed(&self, deltas: &[(StoreId, Arc<StoredDelta>)]);
 }

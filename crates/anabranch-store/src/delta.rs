@@ -12,6 +12,7 @@ mod export;
 mod held;
 mod holding;
 mod intake;
+mod names;
 mod quarantine;
 mod report;
 mod show;
@@ -21,6 +22,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use anabranch_core::clock::Chain;
+use anabranch_core::forest::Reading;
 use anabranch_core::site::SiteId;
 use anabranch_core::value::{Value, ValueRef};
 use anabranch_core::vector::VersionVector;
@@ -38,6 +40,7 @@ use crate::error::{Result, StoreError};
 use crate::limits::MAX_EXPORT_BYTES;
 use crate::listing::{Listing, all};
 use crate::registry::TableInfo;
+use crate::snapshot;
 
 /// What the last delta that this connection applied did; for `ana merge`.
 #[derive(Debug, Default)]
@@ -122,6 +125,16 @@ pub(crate) fn vector_of(
         }
         Some(_) => Err(not_a_vector(function)),
     }
+}
+
+/// Reads another copy's vector by its chains.
+pub(crate) fn read(cx: &Context, function: &'static str, value: ValueRef<'_>) -> Result<Reading> {
+    let theirs = vector_of(function, Some(value))?;
+    cx.refresh()?;
+    snapshot::read(cx, || {
+        let ours = cx.metadata.borrow().vector();
+        names::read(cx, &ours, &theirs)
+    })
 }
 
 fn not_a_vector(function: &'static str) -> StoreError {

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use anabranch_core::clock::Chain;
+use anabranch_core::forest::Difference;
 use anabranch_core::limits::{MAX_AUTHOR_BYTES, MAX_MESSAGE_BYTES, MAX_VERSION};
 use anabranch_core::merge::Ties;
 use anabranch_core::site::SiteId;
@@ -14,6 +15,7 @@ use anabranch_sqlite::function::{Call, Flags};
 
 use crate::context::Context;
 use crate::crr;
+use crate::delta;
 use crate::error::{Result, StoreError};
 use crate::transaction;
 
@@ -52,6 +54,8 @@ const FUNCTIONS: &[(&str, i32, Flags, Function)] = &[
     ("crsql_as_table", 1, PLAIN, as_table),
     ("ana_version_vector", 0, INNOCUOUS, version_vector),
     ("ana_internal_chain", 2, INNOCUOUS, chain),
+    ("ana_internal_read", 1, INNOCUOUS, read_vector),
+    ("ana_internal_forks", 1, INNOCUOUS, forks),
     ("ana_internal_seen", 1, INNOCUOUS, seen),
     ("ana_words", 1, CONSTANT, ana_words),
     ("ana_author", 1, DIRECT_ONLY, author),
@@ -243,6 +247,23 @@ fn chain(cx: &Context, call: &Call<'_>) -> Result<Value> {
     }
     let chain = metadata.chain_at(site, version)?;
     Ok(chain.map_or(Value::Null, |chain| Value::Blob(chain.0.to_vec())))
+}
+
+/// What of another copy's vector is held here, by the names that it has here; what is not
+/// keeps the name that it came with.
+fn read_vector(cx: &Context, call: &Call<'_>) -> Result<Value> {
+    let reading = delta::read(cx, "ana_internal_read", call.arg(0))?;
+    Ok(Value::Text(reading.vector.to_json().into_bytes()))
+}
+
+/// The entries of another copy's vector whose histories are others here: as a vector.
+fn forks(cx: &Context, call: &Call<'_>) -> Result<Value> {
+    let reading = delta::read(cx, "ana_internal_forks", call.arg(0))?;
+    let mut forks = VersionVector::new();
+    for Difference { site, version, chain } in reading.forks {
+        forks.set(site, Held { version, chain });
+    }
+    Ok(Value::Text(forks.to_json().into_bytes()))
 }
 
 /// What a site had seen of others when it wrote its last change that is held here: a version

@@ -101,7 +101,7 @@ fn remember(cx: &Context, verb: &str) -> Result<()> {
     Ok(cx.db.execute(&sql, &[ValueRef::Blob(place)])?)
 }
 
-fn random_site() -> Result<SiteId> {
+pub(crate) fn random_site() -> Result<SiteId> {
     let mut random = [0; 16];
     crate::random::fill(&mut random).map_err(|error| {
         StoreError::Refused(format!("the system gives no random numbers: {error}"))

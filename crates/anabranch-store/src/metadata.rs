@@ -39,6 +39,7 @@ mod sql;
 mod state;
 mod tail;
 
+mod branches;
 mod floor;
 mod fold;
 mod load;
@@ -59,7 +60,7 @@ use anabranch_core::change::ChangeHeader;
 use anabranch_core::clock::Hlc;
 use anabranch_core::site::SiteId;
 use anabranch_core::value::Value;
-use anabranch_core::vector::VersionVector;
+use anabranch_core::vector::{Held, VersionVector};
 use anabranch_sqlite::Db;
 use hashbrown::HashMap;
 
@@ -212,6 +213,8 @@ pub(crate) struct Metadata {
     written_head: Option<StoredHeader>,
     /// Set by [`Metadata::write_header`], taken over by [`Metadata::committed`].
     pending_own: Option<PendingOwn>,
+    /// What this copy has committed under the name that the open transaction gave it.
+    renamed_own: Option<(SiteId, Held, Versions)>,
     /// The salt of this connection.
     drawn_salt: Option<u64>,
     data_version: i64,
@@ -254,6 +257,7 @@ impl Metadata {
             n_kept: 0,
             written_head: None,
             pending_own: None,
+            renamed_own: None,
             drawn_salt: None,
             data_version: PRAGMA_UNKNOWN,
             n_commits_noticed: 0,

@@ -9,9 +9,11 @@
 //! `greeting` (Hello and Have), `reading` (all frames), `store` (answers), `command`.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
+use anabranch_core::forest::Reading;
 use anabranch_core::site::SiteId;
-use anabranch_core::vector::{Dot, VersionVector};
+use anabranch_core::vector::{Dot, Held, VersionVector};
 
 use crate::driver::{Event, Request};
 use crate::frame::{
@@ -341,6 +343,9 @@ impl Channel {
             && self.door.me.role == Role::Relay
             && self.door.may_send(Action::Resume)
             && self.door.both_have(Capabilities::TICKETS)
+            // Names of branches may change under a ticket.
+            && !self.books.mine.has_branches()
+            && !self.books.theirs.has_branches()
     }
 
     fn ask_for_ticket(&mut self, now: Time, out: &mut Outputs) {
@@ -354,19 +359,43 @@ impl Channel {
         out.request(Request::IssueTicket { channel: self.id, basis });
     }
 
-    /// Both vectors are known: which histories must be compared.
+    /// Both vectors are known: has the store read the peer's, if anything is to be compared.
     fn compare(&mut self, now: Time, out: &mut Outputs) {
-        let asked = self.forks.compare(&self.books.mine, &self.books.theirs);
-        if !asked.is_empty() {
-            self.forks.n_comparing += 1;
-            let question = crate::driver::Question::Compare;
-            out.request(Request::Chains { channel: self.id, question, asked });
+        let (channel, theirs) = (self.id, &self.books.theirs);
+        if self.forks.begin(&self.books.mine, theirs) {
+            self.forks.n_reading += 1;
+            out.request(Request::Read { channel, theirs: Arc::new(theirs.clone()) });
+        } else {
+            out.event(Event::PeerHas { channel, vector: theirs.clone() });
         }
         self.advance(now, out);
     }
 
+    /// The store has read what the peer holds.
+    fn read(&mut self, reading: Reading, out: &mut Outputs) {
+        self.forks.n_reading = self.forks.n_reading.saturating_sub(1);
+        if self.forks.n_reading > 0 {
+            return;
+        }
+        let searches = self.door.side == Side::Opens;
+        self.forks.read(&reading.forks, &self.books.mine, searches);
+        self.forks.has_renamed |= reading.vector.has_branches();
+        out.event(Event::PeerHas { channel: self.id, vector: reading.vector.clone() });
+        self.books.heard_have(reading.vector);
+    }
+
+    /// Both ends know what they have in common of a site: from there on each sends.
+    fn agree(&mut self, site: SiteId, common: Held, out: &mut Outputs) {
+        self.forks.has_renamed = true;
+        self.books.common(site, common);
+        self.outbox.drop_deltas();
+        self.sender.restart(Vec::new(), self.id, out);
+        let (channel, common) = (self.id, Some(common.version));
+        out.event(Event::Forked { channel, site, common });
+    }
+
     fn search_forks(&mut self, out: &mut Outputs) {
-        if self.forks.n_comparing == 0
+        if self.forks.n_reading == 0
             && let Some(step) = self.forks.next()
         {
             self.follow(step, out);
@@ -383,13 +412,11 @@ impl Channel {
                 let question = crate::driver::Question::Bisect;
                 out.request(Request::Chains { channel, question, asked });
             }
-            Step::Found { site, common, ours, theirs } => {
+            Step::Found { site, common, chain } => {
                 self.forks.end_search();
-                self.forks.n_splitting += 1;
-                let found = crate::frame::Chains::Forked { site, common, ours, theirs };
+                self.agree(site, Held { version: common, chain }, out);
+                let found = crate::frame::Chains::Forked { site, common, chain };
                 self.outbox.push(Frame::Chains(found));
-                out.event(Event::Forked { channel, site, common: Some(common) });
-                out.request(Request::Split { channel, site, common, ours, theirs });
             }
         }
     }
@@ -400,7 +427,7 @@ impl Channel {
         let site = search.site;
         out.event(Event::Forked { channel: self.id, site, common: None });
         // The site stays open as a fork: nothing is sent until a new Have.
-        self.forks.n_splitting += 1;
+        self.forks.is_unclear = true;
         let text = format!("SiteReused: two histories of site {site} that cannot be compared");
         self.say_error(ErrorFrame {
             code: ErrorCode::SiteReused,

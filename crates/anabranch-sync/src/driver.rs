@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use anabranch_core::clock::Chain;
+use anabranch_core::forest::Reading;
 use anabranch_core::site::SiteId;
 use anabranch_core::vector::{Dot, VersionVector};
 use bytes::Bytes;
@@ -89,22 +90,13 @@ pub enum Request {
         /// Which.
         asked: Vec<(SiteId, u64)>,
     },
-    /// Two copies wrote under one site: rename both branches (`specs` of changes: a fork).
-    /// Answer: [`StoreEvent::Replaced`] once it is done, or [`StoreEvent::ForkRefused`].
-    ///
-    /// The driver believes `ours` only if the store has it there, and `theirs` only so far
-    /// that it names a branch.
-    Split {
+    /// Read the peer's vector by its chains ([`anabranch_core::forest::read`]): what is held
+    /// here has the names that it has here. Answer: [`StoreEvent::Read`].
+    Read {
         /// Where.
         channel: ChannelId,
-        /// Whose name.
-        site: SiteId,
-        /// The last version that both have alike.
-        common: u64,
-        /// This store's chain at the version after it.
-        ours: Chain,
-        /// The peer's chain there.
-        theirs: Chain,
+        /// As the peer said it.
+        theirs: Arc<VersionVector>,
     },
     /// A chunk of a blob, with its proof. Answer: [`StoreEvent::Chunk`].
     ReadChunk {
@@ -148,8 +140,6 @@ pub enum Request {
 /// What [`Request::Chains`] is asked for; the answer repeats it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Question {
-    /// To compare with the peer's vector.
-    Compare,
     /// To find where two histories part.
     Bisect,
     /// The peer asked.
@@ -208,7 +198,7 @@ pub enum StoreEvent {
     Applied {
         /// Which delta.
         delta: DeltaName,
-        /// Where it led.
+        /// Where it led, by the names that its sites have here now.
         to: Arc<VersionVector>,
         /// Changes of it that are stored and not shown.
         held: Vec<Dot>,
@@ -236,14 +226,15 @@ pub enum StoreEvent {
         /// One for each that was asked.
         chains: Vec<Option<Chain>>,
     },
-    /// The vector changed other than by growing: a fork was split, a store repaired. Where a
-    /// [`Request::Split`] changed nothing the answer is [`StoreEvent::ForkRefused`].
+    /// The peer's vector as it is called here.
+    Read(Reading),
+    /// The vector changed other than by growing: a delta showed that the history of a site has
+    /// forked, and both branches were renamed; or a store was repaired. Said after the
+    /// [`StoreEvent::Applied`] of that delta.
     Replaced {
         /// What is on disk.
         vector: Arc<VersionVector>,
     },
-    /// The fork stays.
-    ForkRefused(Refusal),
     /// A chunk for the peer; `None`: the blob is not here.
     Chunk {
         /// Of which blob.
@@ -320,11 +311,12 @@ pub enum Event {
         /// What the token allows.
         grants: Scopes,
     },
-    /// The peer has said what it holds; replaces what it said before.
+    /// The peer has said what it holds; replaces what it said before. Told anew when names
+    /// have changed.
     PeerHas {
         /// Where.
         channel: ChannelId,
-        /// Its vector.
+        /// Its vector, by the names that are used here.
         vector: VersionVector,
     },
     /// The peer has acknowledged changes.
@@ -356,7 +348,8 @@ pub enum Event {
         /// Why.
         refusal: Refusal,
     },
-    /// Two copies write under one site.
+    /// Both ends hold something else under one site; both branches get names of their own as
+    /// soon as each end holds both.
     Forked {
         /// Where.
         channel: ChannelId,

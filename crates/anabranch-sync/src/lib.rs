@@ -37,7 +37,7 @@
 //!     Config, Event, Open, Question, Request, Session, StoreEvent, Time, Verdict,
 //! };
 //! use bytes::Bytes;
-//! # use anabranch_core::{change::*, clock::*, delta, site::SiteId, vector::*, wire};
+//! # use anabranch_core::{change::*, clock::*, delta, forest, site::SiteId, vector::*, wire};
 //! # use std::{collections::BTreeMap, sync::Arc};
 //! # #[derive(Clone)]
 //! # struct Toy { site: SiteId, salts: BTreeMap<SiteId, Vec<u64>> }
@@ -108,6 +108,11 @@
 //!                 // Here a real store syncs its disk; many deltas may share that.
 //!                 let vector = Arc::new(store.vector());
 //!                 (channel, StoreEvent::Durable { replicas: 0, vector })
+//!             }
+//!             Request::Read { channel, theirs } => {
+//!                 let chain = &mut |site, at| Ok::<_, CommandError>(store.chain(site, at));
+//!                 let reading = forest::read(&store.vector(), &theirs, chain);
+//!                 (channel, StoreEvent::Read(reading.expect("the toy can say")))
 //!             }
 //!             Request::Chains { channel, question, asked } => {
 //!                 let chains = asked.iter().map(|(site, at)| store.chain(*site, *at)).collect();

@@ -2,11 +2,14 @@
 
 use std::collections::HashSet;
 
+use anabranch_core::branch::Branch;
+use anabranch_core::clock::Chain;
 use anabranch_core::site::SiteId;
+use anabranch_core::vector::{Held, VersionVector};
 use rusqlite::OptionalExtension;
 use rusqlite::types::Value;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::literal::literal;
 use crate::status::site_id;
 use crate::store::Store;
@@ -43,6 +46,27 @@ pub struct ConcurrentCell {
     pub lost_site: SiteId,
 }
 
+/// What one of several copies wrote under a name that they shared: a copied file, or an old
+/// backup that was written on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ForkedBranch {
+    /// What it is called from then on.
+    pub site: SiteId,
+    /// The name that was shared.
+    pub root: SiteId,
+    /// How many changes of that name are common to all who share it.
+    pub base: u64,
+}
+
+impl ForkedBranch {
+    /// The branches of a vector that another one does not know.
+    pub fn new_in(after: &VersionVector, before: &VersionVector) -> Vec<ForkedBranch> {
+        let is_new = |(site, _): &(SiteId, Branch)| before.branch(*site).is_none();
+        let branch = |(site, Branch { root, base, .. })| ForkedBranch { site, root, base };
+        after.branches().filter(is_new).map(branch).collect()
+    }
+}
+
 /// What a merge did.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct MergeReport {
@@ -52,24 +76,35 @@ pub struct MergeReport {
     pub b: MergeSide,
     /// Cells written on both sides.
     pub concurrent: Vec<ConcurrentCell>,
+    /// Histories that had forked and were given names of their own, by name.
+    pub forked: Vec<ForkedBranch>,
     /// Whether both digests are equal afterwards.
     pub is_equal: bool,
 }
 
-/// Merges both ways: afterwards both hold the union of the changes. Each side takes the
+/// Merges both ways: afterwards both hold the union of the changes. Where both went on under
+/// one site id, each goes on under a name of its own, and both keep what both wrote. Each side takes the
 /// other's delta whole or not at all; a crash between the two leaves both consistent, and
 /// merging again finishes it. `progress` is told of finished steps ("read b", "apply to a",
 /// "read a", "apply to b", "compare") and of the bytes each moved.
 ///
 /// # Errors
-/// [`crate::Error::SiteReused`] when both went on under one site id;
+/// [`crate::Error::SiteReused`] when histories under one site id cannot be compared;
 /// [`crate::Error::ClockAhead`]; what [`Store::apply`] says of tables that differ. The side that
 /// refused is as it was.
 pub fn merge(a: &Store, b: &Store, progress: &mut dyn FnMut(&str, u64)) -> Result<MergeReport> {
     let mut report = MergeReport::default();
+    let (before_a, before_b) = (a.version_vector()?, b.version_vector()?);
     report.a = give(b, a, ["read b", "apply to a"], &mut report.concurrent, progress)?;
     report.b = give(a, b, ["read a", "apply to b"], &mut report.concurrent, progress)?;
     report.concurrent = told_once(report.concurrent);
+    // What neither knew of: whoever learns of a fork that the other knew reports it too.
+    report.forked = ForkedBranch::new_in(&a.version_vector()?, &before_a);
+    for branch in ForkedBranch::new_in(&b.version_vector()?, &before_b) {
+        if !report.forked.contains(&branch) {
+            report.forked.push(branch);
+        }
+    }
     report.is_equal = a.digest()? == b.digest()?;
     progress("compare", 0);
     Ok(report)
@@ -95,7 +130,7 @@ fn give(
     concurrent: &mut Vec<ConcurrentCell>,
     progress: &mut dyn FnMut(&str, u64),
 ) -> Result<MergeSide> {
-    let parts = from.export(&to.version_vector()?)?;
+    let parts = from.export(&common(from, to)?)?;
     let bytes = parts.iter().map(|part| part.len() as u64).sum();
     progress(steps[0], bytes);
     let mut side = MergeSide { bytes, ..MergeSide::default() };
@@ -109,6 +144,33 @@ fn give(
     side.quarantined = to.quarantined()?;
     progress(steps[1], bytes);
     Ok(side)
+}
+
+/// What `to` holds, as far as both hold it alike: of a site under whose name each went on by
+/// itself, up to where they part.
+fn common(from: &Store, to: &Store) -> Result<VersionVector> {
+    let mut held = to.version_vector()?;
+    let mut forks = from.forks(&held)?;
+    // Who holds more sees it.
+    forks.join(&to.forks(&from.version_vector()?)?);
+    for (site, differs) in forks.iter() {
+        let chains =
+            |version| Ok::<_, Error>((from.chain(site, version)?, to.chain(site, version)?));
+        // Invariant: they are alike up to `low`, and differ at `high`.
+        let nothing = Held { version: 0, chain: Chain::default() };
+        let (mut low, mut high) = (nothing, differs.version);
+        while high - low.version > 1 {
+            let version = low.version + (high - low.version) / 2;
+            match chains(version)? {
+                (Some(ours), Some(theirs)) if ours == theirs => {
+                    low = Held { version, chain: Chain(ours) };
+                }
+                _ => high = version,
+            }
+        }
+        held.set(site, low);
+    }
+    Ok(held)
 }
 
 /// Rows that the last delta inserted, updated and deleted, by table.

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use anabranch_core::site::SiteId;
 use anabranch_core::vector::VersionVector;
 use anabranch_sqlite::{Embedded, SqlError};
 use rusqlite::OpenFlags;
@@ -113,6 +114,24 @@ impl Store {
         let n_changes: i64 =
             self.sql().query_row("SELECT ana_apply(?1)", [delta], |row| row.get(0))?;
         Ok(n_changes.cast_unsigned())
+    }
+
+    /// Entries of another copy's vector whose histories are others here, and not longer.
+    pub(crate) fn forks(&self, theirs: &VersionVector) -> Result<VersionVector> {
+        let json: String =
+            self.sql()
+                .query_row("SELECT ana_internal_forks(?1)", [theirs.to_json()], |row| row.get(0))?;
+        VersionVector::from_json(&json).map_err(|_| Error::Answer("ana_internal_forks"))
+    }
+
+    /// The chain of a site at a version that is held.
+    pub(crate) fn chain(&self, site: SiteId, version: u64) -> Result<Option<[u8; 16]>> {
+        let chain: Option<Vec<u8>> = self.sql().query_row(
+            "SELECT ana_internal_chain(?1, ?2)",
+            (site.as_bytes(), version.cast_signed()),
+            |row| row.get(0),
+        )?;
+        Ok(chain.and_then(|chain| chain.try_into().ok()))
     }
 
     /// How many changes are held and not shown.

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anabranch::{ConcurrentCell, MergeReport, MergeSide, SiteId};
+use anabranch::{ConcurrentCell, ForkedBranch, MergeReport, MergeSide, SiteId};
 use serde_json::{Value, json};
 
 use crate::console::Console;
@@ -11,7 +11,7 @@ use crate::hint::word;
 use crate::literal::{hex, unquoted};
 use crate::open::{self, Found};
 use crate::output::{Sheet, bytes, count, grouped};
-use crate::people::People;
+use crate::people::{People, short};
 use crate::progress::Progress;
 use crate::terminal::Style;
 
@@ -99,6 +99,10 @@ fn print(
     if !report.concurrent.is_empty() {
         print_cells(&report.concurrent, people, console)?;
     }
+    if !report.forked.is_empty() {
+        console.line(forked(&report.forked))?;
+        console.line("")?;
+    }
     print_rows([&report.a, &report.b], names, console)?;
     if report.is_equal {
         let words = console.paint(Style::Good, words);
@@ -118,6 +122,16 @@ fn print_cells(cells: &[ConcurrentCell], people: &People, console: &mut Console)
         console.line(format!("… and {} more; --json lists all", grouped(more.len() as u64)))?;
     }
     console.line("")
+}
+
+/// Copies that went on under one name, and how they are called from here on.
+pub(super) fn forked(branches: &[ForkedBranch]) -> String {
+    let mut text = "Copies had gone on under one site id; what each wrote is kept:".to_string();
+    for ForkedBranch { site, root, base } in branches {
+        let (site, root, base) = (short(*site), short(*root), grouped(*base));
+        text += &format!("\n  {site} is what one wrote after change {base} of {root}");
+    }
+    text
 }
 
 /// What each side took, and how many of its rows that changed.
@@ -192,6 +206,7 @@ fn as_json(report: &MergeReport, names: &[String; 2], words: &str) -> Value {
         "a": side(&names[0], &report.a),
         "b": side(&names[1], &report.b),
         "concurrent": concurrent,
+        "forked": super::status::forked_json(&report.forked),
         "equal": report.is_equal,
         "words": words,
     })

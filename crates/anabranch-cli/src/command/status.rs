@@ -2,13 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
-use anabranch::{Held, Peer, SiteId, Status, Store, Sync, VersionVector};
+use anabranch::{
+    Branch, ForkedBranch, Held, Peer, SiteId, Status, Store, Sync, VersionVector,
+};
 use serde_json::{Value, json};
 
 use crate::console::Console;
 use crate::failure::{Exit, Failure, Result};
 use crate::literal::hex;
 use crate::output::{Sheet, bytes, count, grouped, plain};
+use crate::people::short;
 use crate::terminal::Style;
 use crate::{open, time};
 
@@ -23,6 +26,9 @@ A peer is what `ana sync` synced with: what it lacks of what is here, and how
 the last sync ended. What is on no other disk yet is lost with this one.
 The version vector says how many changes of each site this copy holds: give it
 to `ana export --since`.
+Of a site under whose name several copies wrote (a file that was copied, an old
+backup that was written on) each history has a name of its own, and the vector
+says what it forked from. Nothing of it is lost.
 A change that a rule of this copy refuses is held and not shown, and goes on to
 others: SELECT * FROM ana_quarantine lists why, SELECT ana_retry() tries again.";
 
@@ -112,9 +118,13 @@ fn print(store: &Store, status: &Status, console: &mut Console) -> Result<()> {
     if !status.vector.is_empty() {
         let mut sheet = Sheet::new(&["site", ">version", "chain", ""]);
         for (site, held) in status.vector.iter() {
-            let mark = if site == status.site { "this copy" } else { "" };
+            let mut mark = if site == status.site { "this copy" } else { "" }.to_string();
+            if let Some(Branch { root, base, .. }) = status.vector.branch(site) {
+                let space = if mark.is_empty() { "" } else { ", " };
+                mark += &format!("{space}forked from {} after {}", short(root), grouped(base));
+            }
             let (version, chain) = (grouped(held.version), held.chain.to_string());
-            sheet.row([site.to_string(), version, chain[..8].to_string(), mark.to_string()]);
+            sheet.row([site.to_string(), version, chain[..8].to_string(), mark]);
         }
         console.line("")?;
         console.sheet(&sheet)?;
@@ -168,6 +178,7 @@ fn as_json(status: &Status) -> Value {
         "site": hex(status.site.as_bytes()),
         "db_version": status.db_version,
         "vector": vector_json(&status.vector),
+        "forked": forked_json(&ForkedBranch::new_in(&status.vector, &VersionVector::new())),
         "digest": hex(&status.digest),
         "words": status.words,
         "tables": tables,
@@ -180,6 +191,12 @@ fn as_json(status: &Status) -> Value {
         "file_bytes": status.file_bytes,
         "metadata_bytes": status.metadata_bytes,
     })
+}
+
+/// Histories that had forked, as JSON.
+pub(super) fn forked_json(branches: &[ForkedBranch]) -> Value {
+    let branch = |ForkedBranch { site, root, base }: &ForkedBranch| json!({ "site": hex(site.as_bytes()), "root": hex(root.as_bytes()), "base": base });
+    branches.iter().map(branch).collect()
 }
 
 /// The vector as `ana_version_vector()` writes it.

@@ -5,7 +5,7 @@ mod watch;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anabranch::{End, Event, Moved, Place, Reached, Report, Sync};
+use anabranch::{End, Event, ForkedBranch, Moved, Place, Reached, Report, Sync};
 use serde_json::{Value, json};
 
 use crate::console::Console;
@@ -73,6 +73,7 @@ pub(crate) fn run(args: &Args, console: &mut Console) -> Result<Exit> {
     }
     let progress = Progress::new("looking");
     let start = Instant::now();
+    let before = store.version_vector()?;
     let report = sync.run(&store, &mut |event| {
         if let Event::Progress(at) = event {
             progress.step(line(&at, start));
@@ -80,9 +81,13 @@ pub(crate) fn run(args: &Args, console: &mut Console) -> Result<Exit> {
     });
     progress.done();
     let report = report?;
+    let forked = ForkedBranch::new_in(&store.version_vector()?, &before);
     if console.is_json() {
-        console.json(&as_json(&report, &sync.peer()))?;
+        console.json(&as_json(&report, &sync.peer(), &forked))?;
     } else {
+        if !forked.is_empty() {
+            console.line(super::merge::forked(&forked))?;
+        }
         print(&report, args, &sync.peer(), console)?;
     }
     finish(&report, args)
@@ -170,7 +175,7 @@ fn refused(why: &str) -> Failure {
         .known_hint_or("nothing that was refused is lost; both sides are as they were")
 }
 
-fn as_json(report: &Report, peer: &str) -> Value {
+fn as_json(report: &Report, peer: &str, forked: &[ForkedBranch]) -> Value {
     let (end, why) = match &report.end {
         End::Converged => ("converged", None),
         End::Offline(why) => ("offline", Some(why)),
@@ -187,6 +192,7 @@ fn as_json(report: &Report, peer: &str) -> Value {
     json!({
         "peer": peer, "end": end, "why": why,
         "took": moved_json(report.took), "gave": moved_json(report.gave),
+        "forked": super::status::forked_json(forked),
         "skipped": skipped, "n_skipped": report.n_skipped,
         "held_there": report.held_there.iter().map(reached_json).collect::<Vec<_>>(),
     })

@@ -12,6 +12,7 @@ mod bucket;
 mod compact;
 mod examples;
 mod exchange;
+mod forked;
 mod hosts;
 mod json;
 mod kill;

@@ -122,11 +122,11 @@ fn spans(other: &DeltaFile, file: &DeltaFile) -> bool {
     if other.name == file.name || !other.is_verified() {
         return false;
     }
-    let is_wider = other.from.is_at_or_below(&file.from) && file.to.is_at_or_below(&other.to);
-    let is_same = file.from.is_at_or_below(&other.from) && other.to.is_at_or_below(&file.to);
-    let has_same_history = file.to.iter().chain(file.from.iter()).all(|(site, held)| {
+    let is_wider = other.from().is_at_or_below(file.from()) && file.to().is_at_or_below(other.to());
+    let is_same = file.from().is_at_or_below(other.from()) && other.to().is_at_or_below(file.to());
+    let has_same_history = file.to().iter().chain(file.from().iter()).all(|(site, held)| {
         other
-            .to
+            .to()
             .get(site)
             .is_none_or(|theirs| theirs.version != held.version || theirs.chain == held.chain)
     });

@@ -20,10 +20,12 @@ pub(super) struct DeltaFile {
     pub(super) modified_ms: u64,
     /// The name of the delta.
     pub(super) delta: [u8; 16],
-    pub(super) from: VersionVector,
+    from: VersionVector,
     /// Whoever holds this loses nothing by it: `from`, or the floor of a complete delta.
-    pub(super) start: VersionVector,
-    pub(super) to: VersionVector,
+    start: VersionVector,
+    to: VersionVector,
+    /// The three by the names that their sites have here, once they have been read.
+    here: Option<[VersionVector; 3]>,
     state: State,
 }
 
@@ -53,8 +55,24 @@ impl DeltaFile {
             start: bounds.start().clone(),
             from: bounds.from,
             to: bounds.to,
+            here: None,
             state: State::Verified,
         })
+    }
+
+    /// What must be held, by the names that are used here.
+    pub(super) fn from(&self) -> &VersionVector {
+        self.here.as_ref().map_or(&self.from, |[from, ..]| from)
+    }
+
+    /// What must be held to lose nothing by it, likewise.
+    pub(super) fn start(&self) -> &VersionVector {
+        self.here.as_ref().map_or(&self.start, |[_, start, _]| start)
+    }
+
+    /// Where it leads, likewise.
+    pub(super) fn to(&self) -> &VersionVector {
+        self.here.as_ref().map_or(&self.to, |[.., to]| to)
     }
 
     /// Sorts a file behind those it needs: where one vector is below another, so is the
@@ -137,9 +155,31 @@ impl Shelf {
                 start: bounds.start().clone(),
                 from: bounds.from,
                 to: bounds.to,
+                here: None,
                 state: State::Seen,
             }),
             Err(why) => self.strange.push((entry.name, why)),
+        }
+        Ok(())
+    }
+
+    /// Reads all bounds by their chains, with the names that sites have here now.
+    ///
+    /// # Errors
+    /// What is wrong with this copy's own file.
+    pub(super) fn read(&mut self, replica: Replica<'_>) -> Result<(), StoreError> {
+        let mine = replica.vector()?;
+        for file in &mut self.files {
+            // What was read whole was compared then; only branches change what it is called.
+            let may_differ = mine.has_branches() || file.to.has_branches() || !file.is_verified();
+            file.here = match may_differ {
+                true => Some([
+                    replica.read(&file.from)?.vector,
+                    replica.read(&file.start)?.vector,
+                    replica.read(&file.to)?.vector,
+                ]),
+                false => None,
+            };
         }
         Ok(())
     }
@@ -187,8 +227,8 @@ impl Shelf {
         loop {
             let mut has_grown = false;
             for file in self.files.iter().filter(|file| file.is_verified()) {
-                if file.from.is_at_or_below(&held) && !file.to.is_at_or_below(&held) {
-                    held.join(&file.to);
+                if file.from().is_at_or_below(&held) && !file.to().is_at_or_below(&held) {
+                    held.join(file.to());
                     has_grown = true;
                 }
             }
@@ -215,10 +255,10 @@ impl Shelf {
             .filter(|(name, _)| name.ends_with(".ana") && !hidden(name))
             .cloned();
         let unreadable = self.files.iter().filter_map(|file| match &file.state {
-            State::Unreadable(why) if !file.to.is_at_or_below(mine) => {
+            State::Unreadable(why) if !file.to().is_at_or_below(mine) => {
                 Some((file.name.clone(), why.clone()))
             }
-            State::Seen | State::Verified if !file.to.is_at_or_below(mine) => {
+            State::Seen | State::Verified if !file.to().is_at_or_below(mine) => {
                 let why = "it waits for changes that no file here brings".to_string();
                 Some((file.name.clone(), why))
             }
@@ -264,7 +304,9 @@ impl Memory {
             let state = State::Verified;
             let modified_ms = row.get::<_, i64>(2)?.cast_unsigned();
             let start = vector_in(row.get_ref(6)?).unwrap_or_else(|| from.clone());
-            let file = DeltaFile { name, n_bytes, modified_ms, delta, from, start, to, state };
+            let here = None;
+            let file =
+                DeltaFile { name, n_bytes, modified_ms, delta, from, start, to, here, state };
             self.files.insert(file.name.clone(), file);
         }
         self.is_loaded = true;

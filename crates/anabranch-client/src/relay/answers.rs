@@ -104,11 +104,7 @@ impl<'a> Answers<'a> {
                 let chains = asked.into_iter().map(chain).collect::<Result<_, _>>()?;
                 StoreEvent::Chains { question, chains }.into()
             }
-            Request::Split { .. } => {
-                let text = "SiteReused: this copy cannot split a fork";
-                let refusal = Refusal::new(ErrorCode::SiteReused, Retry::Never, text);
-                StoreEvent::ForkRefused(refusal).into()
-            }
+            Request::Read { theirs, .. } => StoreEvent::Read(self.replica.read(&theirs)?).into(),
             Request::ReadChunk { blob, index, .. } => {
                 let chunk = self.prover.chunk(self.replica, blob, index)?;
                 StoreEvent::Chunk { blob, chunk }.into()
@@ -219,7 +215,7 @@ impl<'a> Answers<'a> {
         match self.replica.apply(part.part()) {
             Ok(changes) => match to {
                 Some(to) if part.number() + 1 == part.of() => {
-                    self.told.join(&to);
+                    let to = self.took(to)?;
                     self.owes_durable = true;
                     // What it shows after all is told with the news.
                     let held = self.replica.held()?;
@@ -237,6 +233,20 @@ impl<'a> Answers<'a> {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Where a delta that was taken led, by the names that are used here now. Where they
+    /// changed for it, the next news say so.
+    fn took(&mut self, to: VersionVector) -> Result<VersionVector, StoreError> {
+        let vector = self.replica.vector()?;
+        let to = match vector.has_branches() || to.has_branches() {
+            true => self.replica.read(&to)?.vector,
+            false => to,
+        };
+        if self.told.is_at_or_below(&vector) {
+            self.told.join(&to);
+        }
+        Ok(to)
     }
 
     /// Where a delta leads, as its first part says it: this one, or one that was staged.

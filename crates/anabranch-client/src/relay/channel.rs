@@ -307,6 +307,9 @@ impl<'a> Channel<'a> {
                 for (site, entry) in &ack.entries {
                     if held.version(*site) < entry.version {
                         held.set(*site, *entry);
+                        if let Some(branch) = self.answers.told().branch(*site) {
+                            held.set_branch(*site, branch);
+                        }
                     }
                 }
                 let changes = n_changes_above(&self.held, &held);
@@ -474,7 +477,7 @@ pub(super) fn of_request(request: &Request) -> ChannelId {
         | Request::Forget { channel, .. }
         | Request::Take { channel, .. }
         | Request::Chains { channel, .. }
-        | Request::Split { channel, .. }
+        | Request::Read { channel, .. }
         | Request::ReadChunk { channel, .. }
         | Request::StoreChunk { channel, .. }
         | Request::IssueTicket { channel, .. }

@@ -172,9 +172,9 @@ impl Delta {
 
     /// The chain of `site` at `version`, if this delta spans it (its `from` included).
     pub fn chain_at(&self, site: SiteId, version: u64) -> Option<Chain> {
-        let from = self.start().get(site);
+        let (from, origin) = (self.start().get(site), self.to.origin(site));
         let start = from.map_or(0, |held| held.version);
-        let mut chain = from.map_or(Chain::default(), |held| held.chain);
+        let mut chain = from.map_or(origin.chain, |held| held.chain);
         if version < start {
             return self.complete.as_ref().and_then(|_| self.chain_by_salts(site, version));
         }
@@ -188,7 +188,7 @@ impl Delta {
             if header.version != at {
                 return None;
             }
-            chain = chain.next(site, at, header.salt);
+            chain = origin.next(chain, at, header.salt);
         }
         (at == version).then_some(chain)
     }

@@ -104,13 +104,14 @@ impl Delta {
     pub(super) fn chain_by_salts(&self, site: SiteId, version: u64) -> Option<Chain> {
         let first = self.salts.partition_point(|run| run.site < site);
         let mut runs = self.salts[first..].iter().take_while(|run| run.site == site).peekable();
-        let (mut chain, mut at) = (Chain::default(), 0);
+        let origin = self.to.origin(site);
+        let (mut chain, mut at) = (origin.chain, 0);
         while at < version {
             let run = runs.next().filter(|run| run.version == at + 1)?;
             let end = runs.peek().map_or(version, |next| version.min(next.version - 1));
             while at < end {
                 at += 1;
-                chain = chain.next(site, at, run.salt);
+                chain = origin.next(chain, at, run.salt);
             }
         }
         Some(chain)

@@ -12,6 +12,7 @@ use std::collections::btree_map::Entry;
 
 use super::{Birth, CellDelta, Delta, DeltaDot, RowDelta, SiteIdx, TableDelta};
 use crate::change::ChangeHeader;
+use crate::forest;
 use crate::merge::{CellState, Ties, cell_wins};
 use crate::site::SiteId;
 
@@ -47,6 +48,10 @@ pub fn join(earlier: &Delta, later: &Delta) -> Result<Delta, JoinError> {
     let headers = join_headers(&earlier.headers, &later.headers)?;
     let mut to = earlier.to.clone();
     to.join(&later.to);
+    if let Some((site, _)) = to.branches().next().filter(|_| !forest::is_tidy(&to)) {
+        // One knows of a fork that the other does not: they have two names for one change.
+        return Err(JoinError::NotChained { site });
+    }
     let mut sites = earlier.sites.clone();
     let mut known: BTreeMap<SiteId, u32> = (0..).zip(&sites).map(|(i, site)| (*site, i)).collect();
     let site_map: Vec<SiteIdx> = later

@@ -1,7 +1,9 @@
 //! Reads the JSON form of a version vector: one object, its keys sites in hex, its values
-//! `[version, "chain in hex"]`. Strict: this grammar and nothing else of JSON (RFC 8259).
+//! `[version, "chain in hex"]`, of a branch also its root, base and chain there. Strict: this
+//! grammar and nothing else of JSON (RFC 8259).
 
 use super::{Held, VectorSyntaxError, VersionVector};
+use crate::branch::Branch;
 use crate::clock::Chain;
 use crate::limits::{MAX_SITE_ID_BYTES, MAX_SITES, MAX_VERSION};
 use crate::site::SiteId;
@@ -64,10 +66,7 @@ impl Reader<'_> {
     fn entry(&mut self, vector: &mut VersionVector) -> Result<()> {
         self.skip_space();
         let start = VectorSyntaxError { reason: "a site named twice", at: self.at };
-        let mut bytes = [0; MAX_SITE_ID_BYTES];
-        let n_bytes = self.hex(&mut bytes, "expected a site: 1 to 16 bytes in hex, quoted")?;
-        let site =
-            SiteId::new(&bytes[..n_bytes]).ok_or_else(|| self.error("a site has 1 to 16 bytes"))?;
+        let site = self.site()?;
         if vector.get(site).is_some() {
             return Err(start);
         }
@@ -76,30 +75,50 @@ impl Reader<'_> {
         }
         self.token(b':', "expected ':'")?;
         self.token(b'[', "expected '['")?;
-        let version = self.version()?;
+        let version = self.number(1, "expected a version from 1 to 2^53, in digits")?;
         self.token(b',', "expected ','")?;
-        self.skip_space();
+        let chain = self.chain()?;
+        vector.set(site, Held { version, chain });
+        if self.take(b',') {
+            let root = self.site()?;
+            self.token(b',', "expected ','")?;
+            let base = self.number(0, "expected a version up to 2^53, in digits")?;
+            self.token(b',', "expected ','")?;
+            let chain = self.chain()?;
+            if base > MAX_VERSION - version {
+                return Err(self.error("a branch goes beyond version 2^53 of its root"));
+            }
+            vector.set_branch(site, Branch { root, base, chain });
+        }
+        self.token(b']', "expected ']'")
+    }
+
+    fn site(&mut self) -> Result<SiteId> {
+        let mut bytes = [0; MAX_SITE_ID_BYTES];
+        let n_bytes = self.hex(&mut bytes, "expected a site: 1 to 16 bytes in hex, quoted")?;
+        SiteId::new(&bytes[..n_bytes]).ok_or_else(|| self.error("a site has 1 to 16 bytes"))
+    }
+
+    fn chain(&mut self) -> Result<Chain> {
         let mut chain = [0; 16];
         if self.hex(&mut chain, "expected a chain: 16 bytes in hex, quoted")? != 16 {
             return Err(self.error("a chain has 16 bytes"));
         }
-        self.token(b']', "expected ']'")?;
-        vector.set(site, Held { version, chain: Chain(chain) });
-        Ok(())
+        Ok(Chain(chain))
     }
 
-    fn version(&mut self) -> Result<u64> {
+    /// A number of at least `least`, in digits.
+    fn number(&mut self, least: u64, reason: &'static str) -> Result<u64> {
         self.skip_space();
-        let reason = "expected a version from 1 to 2^53, in digits";
         let n_digits = self.text[self.at..].iter().take_while(|b| b.is_ascii_digit()).count();
         let digits = &self.text[self.at..self.at + n_digits];
-        if digits.first() == Some(&b'0') {
+        if digits.len() > 1 && digits[0] == b'0' {
             return Err(self.error(reason));
         }
         let version = std::str::from_utf8(digits)
             .ok()
             .and_then(|digits| digits.parse().ok())
-            .filter(|version| (1..=MAX_VERSION).contains(version))
+            .filter(|version| (least..=MAX_VERSION).contains(version))
             .ok_or_else(|| self.error(reason))?;
         self.at += n_digits;
         Ok(version)

@@ -4,16 +4,18 @@
 //! n_to, then by site: site, version, chain (16), from version (0: none),
 //!                     and if that is above 0 and below version: from chain (16)
 //! n_sites, then each: index in `to` + 1, or 0 and a site
+//! of a complete delta what [`super::complete`] draws
+//! absent where no site is a branch: n_branches, then each: index in `to`, root (site),
+//!                     base version, chain at base (16); by index
 //! site: length (1 to 16), bytes
 //! ```
-//!
-//! Of a complete delta what [`super::complete`] draws follows.
 
 use std::collections::BTreeMap;
 
 use super::WireError;
 use super::complete;
 use super::varint::{Reader, put_bytes, put_varint, room};
+use crate::branch::Branch;
 use crate::clock::Chain;
 use crate::delta::Complete;
 use crate::limits::{MAX_SITES, MAX_VERSION};
@@ -70,6 +72,22 @@ pub(super) fn put(out: &mut Vec<u8>, from: &VersionVector, to: &VersionVector, s
     }
 }
 
+/// Writes what the sites of `to` branched from: the end of the bounds.
+pub(super) fn put_branches(out: &mut Vec<u8>, to: &VersionVector) {
+    if !to.has_branches() {
+        return;
+    }
+    put_varint(out, to.branches().count() as u64);
+    for (place, (site, _)) in (0..).zip(to.iter()) {
+        if let Some(Branch { root, base, chain }) = to.branch(site) {
+            put_varint(out, place);
+            put_bytes(out, root.as_bytes());
+            put_varint(out, base);
+            out.extend_from_slice(&chain.0);
+        }
+    }
+}
+
 pub(super) fn read(mut section: Reader<'_>, is_complete: bool) -> Result<Bounds, WireError> {
     let mut bounds = Bounds::default();
     let n_to = section.count("sites", MAX_SITES)?;
@@ -104,8 +122,39 @@ pub(super) fn read(mut section: Reader<'_>, is_complete: bool) -> Result<Bounds,
     if is_complete {
         bounds.complete = Some(complete::read(&mut section, &order)?);
     }
+    if section.len() > 0 {
+        read_branches(&mut section, &order, &mut bounds)?;
+    }
     section.finish("bytes after the bounds")?;
     Ok(bounds)
+}
+
+fn read_branches(
+    section: &mut Reader<'_>,
+    order: &[(SiteId, Held)],
+    bounds: &mut Bounds,
+) -> Result<(), WireError> {
+    let mut next = 0;
+    for _ in 0..section.count("branches", MAX_SITES)? {
+        let place = section.index("branch", order.len())?;
+        if place < next {
+            return Err(section.malformed("order of branches"));
+        }
+        next = place + 1;
+        let site = order[place as usize].0;
+        let root = read_site(section)?;
+        let base = read_version(section)?;
+        let branch = Branch { root, base, chain: read_chain(section)? };
+        if root == site || base > MAX_VERSION - bounds.to.version(site) {
+            return Err(section.malformed("what a branch goes on from"));
+        }
+        bounds.to.set_branch(site, branch);
+        bounds.from.set_branch(site, branch);
+        if let Some(complete) = &mut bounds.complete {
+            complete.floor.set_branch(site, branch);
+        }
+    }
+    Ok(())
 }
 
 fn read_site(section: &mut Reader<'_>) -> Result<SiteId, WireError> {

@@ -117,6 +117,7 @@ impl Encoder {
             complete.check(from, to)?;
             complete::put(&mut content, complete, to);
         }
+        bounds::put_branches(&mut content, to);
         let mut body = Vec::new();
         put_section(&mut body, if complete.is_some() { COMPLETE } else { BOUNDS }, &content);
         Ok(Encoder {

@@ -5,6 +5,7 @@ mod random;
 
 mod delta;
 mod digest;
+mod forest;
 mod format;
 mod key;
 mod key_sqlite;

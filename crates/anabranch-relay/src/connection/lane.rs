@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use anabranch_core::forest::Reading;
 use anabranch_core::site::SiteId;
 use anabranch_core::vector::VersionVector;
 use anabranch_sync::frame::{Delta, DeltaName, ErrorCode, Partial, Participant, Retry};
@@ -45,6 +46,8 @@ pub(super) struct Lane {
     export: ExportPosition,
     /// All deltas up to this id were told to the session.
     told: u64,
+    /// So were so many changes of names.
+    n_renamings: u64,
     /// Who is shown to others through this channel.
     present: BTreeSet<Participant>,
     /// Blobs that the peer is asked for, and whether there is room for them.
@@ -80,6 +83,7 @@ impl Lane {
             exported: BTreeMap::new(),
             export: ExportPosition::default(),
             told: 0,
+            n_renamings: 0,
             present: BTreeSet::new(),
             wanted: BTreeMap::new(),
             absent: Arc::default(),
@@ -106,7 +110,8 @@ impl Lane {
     }
 
     /// The store is open.
-    pub(super) fn opened(&mut self, relay: &Relay, seat: Seat) {
+    pub(super) fn opened(&mut self, relay: &Relay, seat: Seat, n_renamings: u64) {
+        self.n_renamings = n_renamings;
         let intake = Intake::new(relay, seat.store().name().clone(), &self.grant);
         self.intake = Some(intake.waiting_for_blobs(Arc::clone(&self.absent)));
         self.seat = Some(seat);
@@ -177,10 +182,13 @@ impl Lane {
         if let Some((delta, told)) = self.commits.get_mut(at as usize) {
             let delta = *delta;
             *told = Some(match (appended, vector) {
-                (Ok(_), Some(vector)) => vec![
-                    StoreEvent::Applied { delta, to, held: Vec::new() },
-                    StoreEvent::Durable { replicas: 0, vector },
-                ],
+                (Ok(appended), Some(vector)) => {
+                    let to = appended.to().map_or(to, Arc::clone);
+                    vec![
+                        StoreEvent::Applied { delta, to, held: Vec::new() },
+                        StoreEvent::Durable { replicas: 0, vector },
+                    ]
+                }
                 (Ok(_), None) => Vec::new(),
                 (Err(error), _) => vec![refused(delta, &error)],
             });
@@ -233,6 +241,15 @@ impl Lane {
                     Outcome::Read { serial, event: Box::new(event), exported: None }
                 }))
             }
+            Request::Read { theirs, .. } => Some(Box::pin(async move {
+                let read = relay.storage().read(store.name(), theirs).await;
+                let event = StoreEvent::Read(read.unwrap_or_else(|error| {
+                    // Nothing is known to be common: what is sent for it is taken by nobody.
+                    tracing::warn!(%error, "a vector cannot be read");
+                    Reading::default()
+                }));
+                Outcome::Read { serial, event: Box::new(event), exported: None }
+            })),
             Request::Chains { question, asked, .. } => Some(Box::pin(async move {
                 let chains = chains(&relay, &store, &asked).await;
                 let event = StoreEvent::Chains { question, chains };
@@ -269,6 +286,12 @@ impl Lane {
         let Some(store) = self.store().map(Arc::clone) else { return Vec::new() };
         let own: BTreeSet<[u8; 16]> = self.commits.iter().map(|(delta, _)| delta.0).collect();
         let mut events = Vec::new();
+        let n_renamings = store.n_renamings();
+        if self.n_renamings != n_renamings {
+            self.n_renamings = n_renamings;
+            self.export = ExportPosition::default();
+            events.push(StoreEvent::Replaced { vector: store.vector() });
+        }
         loop {
             match store.next(self.told) {
                 Next::UpToDate => return events,

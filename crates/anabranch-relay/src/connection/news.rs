@@ -31,9 +31,9 @@ impl Connection {
         let (mut wanted, mut is_first) = (Vec::new(), false);
         let events = match outcome {
             Outcome::Opened { seat, opened: Ok(opened), .. } => {
-                lane.opened(&relay, seat);
+                lane.opened(&relay, seat, opened.n_renamings);
                 let site = relay.site();
-                let Opened { vector, partials, resumed, missing } = opened;
+                let Opened { vector, partials, resumed, missing, .. } = opened;
                 wanted = missing;
                 vec![StoreEvent::Opened { site, vector, partials, resumed }]
             }

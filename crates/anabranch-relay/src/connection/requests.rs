@@ -34,16 +34,11 @@ impl Connection {
             }),
             Request::Export { channel, .. }
             | Request::ReadPart { channel, .. }
+            | Request::Read { channel, .. }
             | Request::Chains { channel, .. }
             | Request::ReadChunk { channel, .. }
             | Request::StoreChunk { channel, .. } => {
                 self.with_lane(channel, |lane, relay| lane.ask(relay, request));
-            }
-            Request::Split { channel, site, .. } => {
-                // Only a copy can write under two names; the relay keeps the one it has.
-                let text = format!("SiteReused: this relay holds another history of {site}");
-                let refusal = Refusal::new(ErrorCode::SiteReused, Retry::Never, text);
-                self.answer(channel, StoreEvent::ForkRefused(refusal));
             }
             Request::IssueTicket { channel, basis } => self.issue_ticket(channel, &basis),
             Request::Receipts { channel, changes } => {
@@ -168,7 +163,13 @@ impl Connection {
                     store.recall(relay.now(), &relay.storage().remembered(&name).await?);
                 }
                 let staged = relay.storage().staged(&name).await?;
-                let vector = store.loaded(&relay.storage().vector(&name).await?);
+                let (n_renamings, vector) = loop {
+                    let n_renamings = store.n_renamings();
+                    let vector = relay.storage().vector(&name).await?;
+                    if let Some(vector) = store.loaded(n_renamings, &vector) {
+                        break (n_renamings, vector);
+                    }
+                };
                 let resumed = match shown {
                     Some(basis) if relay.holds(&name, &vector, &basis.mine).await? => Some(basis),
                     _ => None,
@@ -178,7 +179,7 @@ impl Connection {
                     true => relay.storage().missing(&name).await?,
                     false => Vec::new(),
                 };
-                Ok(Opened { vector, partials, resumed, missing })
+                Ok(Opened { vector, n_renamings, partials, resumed, missing })
             };
             let opened = opened.await;
             Outcome::Opened { serial, seat, opened }

@@ -22,6 +22,8 @@ pub(super) type Job = Pin<Box<dyn Future<Output = Outcome> + Send>>;
 /// What is read when a store is opened.
 pub(super) struct Opened {
     pub(super) vector: Arc<VersionVector>,
+    /// How often the store's names had changed then.
+    pub(super) n_renamings: u64,
     pub(super) partials: Vec<Partial>,
     /// What the shown ticket stands for, if it does.
     pub(super) resumed: Option<Basis>,

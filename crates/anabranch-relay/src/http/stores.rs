@@ -183,8 +183,8 @@ pub(super) async fn import(
             match intake.take(relay, part).await? {
                 Taken::Part => {}
                 Taken::Delta { committing, .. } => match committing.await? {
-                    Appended::Stored => n_stored += 1,
-                    Appended::Covered => n_covered += 1,
+                    Appended::Stored(_) => n_stored += 1,
+                    Appended::Covered(_) => n_covered += 1,
                 },
             }
         }

@@ -7,6 +7,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anabranch_core::clock::Chain;
+use anabranch_core::forest::Reading;
 use anabranch_core::site::SiteId;
 use anabranch_core::vector::VersionVector;
 use rusqlite::Connection;
@@ -21,6 +22,7 @@ use crate::blobs::BlobHash;
 use crate::limits::MAX_READERS;
 use crate::store_id::StoreId;
 
+mod forks;
 mod known;
 mod ledger;
 mod named;
@@ -186,6 +188,11 @@ impl DeltaLog for SqliteStorage {
     ) -> Pending<'_, Vec<(u64, Chain)>> {
         let store = store.clone();
         self.ask(move |db| read::chains(db, &store, site, &versions))
+    }
+
+    fn read(&self, store: &StoreId, theirs: Arc<VersionVector>) -> Pending<'_, Reading> {
+        let store = store.clone();
+        self.ask(move |db| forks::read(db, &store, &theirs))
     }
 
     fn list(&self, store: &StoreId) -> Pending<'_, Vec<Listed>> {

@@ -360,9 +360,13 @@ impl Client {
                 let event = StoreEvent::ChunkStored { blob, index, refusal: None };
                 self.session.handle_store_event(now, channel, event);
             }
-            Request::Split { channel, .. } => {
-                let refusal = Refusal::new(ErrorCode::SiteReused, Retry::Never, "no");
-                let event = StoreEvent::ForkRefused(refusal);
+            Request::Read { channel, theirs } => {
+                let copy = &self.stores[&channel];
+                let chain = &mut |site, version| {
+                    Ok::<_, std::convert::Infallible>(copy.chain_at((site, version)))
+                };
+                let reading = anabranch_core::forest::read(&copy.writer.vector, &theirs, chain);
+                let event = StoreEvent::Read(reading.unwrap());
                 self.session.handle_store_event(now, channel, event);
             }
             _ => {}

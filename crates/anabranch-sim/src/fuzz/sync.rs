@@ -186,7 +186,7 @@ fn frame(rng: &mut StdRng) -> Result<Frame, String> {
         }
         9 => {
             let common = rng.random_range(0..3);
-            Frame::Chains(Chains::Forked { site: some, common, ours: chain, theirs: chain })
+            Frame::Chains(Chains::Forked { site: some, common, chain })
         }
         10 => Frame::BlobWant(BlobWant { blob, first: 0, count: rng.random_range(1..17) }),
         11 => {
@@ -221,9 +221,7 @@ fn store_event(rng: &mut StdRng) -> Result<StoreEvent, String> {
     let (delta, index) = (part.name(), rng.random_range(0..3));
     let refusal = Refusal::new(ErrorCode::of(rng.random_range(0..23)), Retry::AfterMs(0), "x");
     let chains = (0..rng.random_range(0..4)).map(|n| Some(Chain([n; 16])).filter(|_| n < 3));
-    let question = *[Question::Compare, Question::Bisect, Question::Peer]
-        .choose(rng)
-        .expect("a constant list");
+    let question = *[Question::Bisect, Question::Peer].choose(rng).expect("a constant list");
     Ok(match rng.random_range(0..17) {
         0 => opened(rng),
         1 => StoreEvent::Committed { from: vector(rng), to: some, part: Some(part) },

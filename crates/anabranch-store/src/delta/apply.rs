@@ -4,8 +4,9 @@
 //! statement of its own: whatever fails inside is undone with all it wrote, in autocommit,
 //! inside a transaction, and inside another writing statement.
 //!
-//! Order: the bytes and their bounds (the core's decoder), `from` against what is held,
-//! chains, clocks; then (of a complete delta) the floor, headers, then rows as they are decoded, one part at a time. When
+//! Order: the bytes and their bounds (the core's decoder), chains against what is held, which
+//! say what the delta's names mean here, clocks; then forks are healed, then come (of a complete
+//! delta) the floor, headers, then rows as they are decoded, one part at a time. When
 //! constraints of this copy refuse rows, all is undone and done again without the changes
 //! that wrote them: these are held.
 
@@ -15,7 +16,6 @@ use anabranch_core::change::ChangeHeader;
 use anabranch_core::delta::{Delta, SaltRun};
 use anabranch_core::site::SiteId;
 use anabranch_core::value::ValueRef;
-use anabranch_core::vector::VersionVector;
 use anabranch_core::wire::{self, Bounds, Decoder, PartHead, WireError};
 use anabranch_sqlite::SqlError;
 use anabranch_sqlite::vtab::{Constraint, Cursor, Nothing, OrderTerm, Plan, Table};
@@ -23,7 +23,7 @@ use anabranch_sqlite::vtab::{Constraint, Cursor, Nothing, OrderTerm, Plan, Table
 use super::error::ChangeName;
 use super::holding::Reason;
 use super::intake::Intake;
-use super::{Applied, DeltaError, complete, held, show, stage};
+use super::{Applied, DeltaError, complete, held, names, show, stage};
 use crate::atomic::{Bracket, atomically};
 use crate::context::Context;
 use crate::error::{Result, StoreError};
@@ -198,7 +198,7 @@ fn join(cx: &Context, of: u32, parts: &mut Parts<'_>) -> Result<u64> {
         parts(n, &mut |part| {
             let piece = decoder.push(part).map_err(DeltaError::from)?;
             if let Some(bounds) = piece.bounds {
-                start.begin(cx, bounds)?;
+                start.bounds = bounds;
             }
             start.salts.extend(piece.salts);
             start.headers.extend(piece.headers);
@@ -229,16 +229,6 @@ struct Start {
 }
 
 impl Start {
-    fn begin(&mut self, cx: &Context, bounds: Bounds) -> Result<()> {
-        let ours = cx.metadata.borrow().vector();
-        if bounds.complete.is_none() {
-            refuse_missing(&bounds.from, &ours)?;
-        }
-        compare_chains(cx, bounds.start(), &ours)?;
-        self.bounds = bounds;
-        Ok(())
-    }
-
     /// Checks the headers, writes those that are new, and moves the vector.
     fn finish<'a>(&mut self, cx: &'a Context) -> Result<Intake<'a>> {
         let Bounds { from, to, sites, complete } = std::mem::take(&mut self.bounds);
@@ -247,16 +237,18 @@ impl Start {
         let delta = Delta { from, to, sites, complete, salts, headers, tables: Vec::new() };
         delta.verify_chains().map_err(|error| DeltaError::from(WireError::from(error)))?;
         let ours = cx.metadata.borrow().vector();
-        compare_spans(cx, &delta, &ours)?;
-        let is_new = |header: &ChangeHeader| header.version > ours.version(header.site);
+        let names = names::of(cx, &delta, &ours)?;
+        let is_new = |header: &&ChangeHeader| !names.is_held(header.site, header.version);
         let headers: Vec<ChangeHeader> =
-            delta.headers.iter().filter(|header| is_new(header)).cloned().collect();
+            delta.headers.iter().filter(is_new).map(|header| names.header(header)).collect();
         refuse_future(&headers, (cx.clock)())?;
-        let headers = by_time(headers);
-        let mut intake = Intake::new(cx, &delta.sites, &headers, (&ours, &delta.to))?;
+        names.heal(cx)?;
+        let headers = by_time(in_order(headers));
+        names.begin_branches(cx, &ours)?;
+        let mut intake = Intake::new(cx, &delta.sites, &headers, &names)?;
         let after = super::log_position(cx)?;
         cx.delta.applied.replace(Applied { after, tables: Vec::new() });
-        let doubts = !cx.metadata.borrow_mut().floor()?.is_at_or_below(&delta.to);
+        let doubts = !cx.metadata.borrow_mut().floor()?.is_at_or_below(&names.vector(&delta.to));
         let lacking = complete::begin(cx, &delta, &ours)?;
         if !headers.is_empty() {
             cx.metadata.borrow_mut().append_headers(&headers)?;
@@ -267,54 +259,10 @@ impl Start {
     }
 }
 
-/// Everything below `from` must be here.
-fn refuse_missing(from: &VersionVector, ours: &VersionVector) -> Result<()> {
-    match from.iter().find(|(site, held)| held.version > ours.version(*site)) {
-        Some((site, _)) => {
-            let from = ours.version(site) + 1;
-            Err(DeltaError::Missing { site, from }.into())
-        }
-        None => Ok(()),
-    }
-}
-
-/// Compares the histories of all sites at versions that both hold.
-fn compare_chains(cx: &Context, theirs: &VersionVector, ours: &VersionVector) -> Result<()> {
-    for (site, held) in theirs.iter().filter(|(site, held)| held.version <= ours.version(*site)) {
-        let chain = super::chain_at(cx, site, held.version)?;
-        if chain != held.chain {
-            return Err(reused(site, held.version, chain, held.chain));
-        }
-    }
-    Ok(())
-}
-
-/// Compares each site's history at the highest version that the delta and we both know.
-fn compare_spans(cx: &Context, delta: &Delta, ours: &VersionVector) -> Result<()> {
-    compare_chains(cx, &delta.to, ours)?;
-    for (site, held) in ours.iter() {
-        // At or below `from` it was compared; above `to`, just now.
-        let is_inside = held.version < delta.to.version(site)
-            && held.version != delta.start().version(site)
-            && held.version > delta.from.version(site);
-        if !is_inside {
-            continue;
-        }
-        let theirs = delta.chain_at(site, held.version).unwrap_or_default();
-        if theirs != held.chain {
-            return Err(reused(site, held.version, held.chain, theirs));
-        }
-    }
-    Ok(())
-}
-
-fn reused(
-    site: SiteId,
-    version: u64,
-    ours: anabranch_core::clock::Chain,
-    theirs: anabranch_core::clock::Chain,
-) -> crate::error::StoreError {
-    DeltaError::SiteReused { site, version, ours, theirs }.into()
+/// Headers by the names that they have here.
+fn in_order(mut headers: Vec<ChangeHeader>) -> Vec<ChangeHeader> {
+    headers.sort_by_key(|header| (header.site, header.version));
+    headers
 }
 
 fn refuse_future(headers: &[ChangeHeader], now_ms: u64) -> Result<()> {

@@ -45,6 +45,9 @@ pub enum DeltaError {
         /// The chain that came.
         theirs: Chain,
     },
+    /// Branches that are not called after their first changes: no honest copy makes this.
+    #[error("{0}")]
+    Branch(String),
     /// A change is too far ahead of this clock: take it later.
     #[error("{change}: {source}")]
     ClockAhead {
@@ -134,7 +137,7 @@ impl DeltaError {
     pub(crate) fn code(&self) -> i32 {
         match self {
             DeltaError::Missing { .. } => code::MISSING,
-            DeltaError::SiteReused { .. } => code::SITE_REUSED,
+            DeltaError::SiteReused { .. } | DeltaError::Branch(_) => code::SITE_REUSED,
             DeltaError::ClockAhead { .. } => code::CLOCK_AHEAD,
             _ => 1,
         }

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use anabranch_core::delta::{Birth, CellDelta, Complete, DeltaDot, RowDelta, SiteIdx, TableFloor};
+use anabranch_core::forest::{Difference, Reading};
 use anabranch_core::key;
 use anabranch_core::site::SiteId;
 use anabranch_core::value::{Value, ValueRef};
@@ -58,18 +59,21 @@ fn refuse_uncommitted(cx: &Context, function: &'static str) -> Result<()> {
 
 /// The part of `asked` that is held here too.
 fn held_of(cx: &Context, asked: &VersionVector, to: &VersionVector) -> Result<VersionVector> {
+    let Reading { vector, forks } = super::names::read(cx, to, asked)?;
+    if let Some(Difference { site, version, chain: theirs }) = forks.first().copied() {
+        let ours = super::chain_at(cx, site, version)?;
+        return Err(DeltaError::SiteReused { site, version, ours, theirs }.into());
+    }
     let mut from = VersionVector::new();
-    for (site, theirs) in asked.iter() {
+    for (site, theirs) in vector.iter() {
         let version = theirs.version.min(to.version(site));
         if version == 0 {
             continue;
         }
-        let chain = super::chain_at(cx, site, version)?;
-        if version == theirs.version && chain != theirs.chain {
-            let (ours, theirs) = (chain, theirs.chain);
-            return Err(DeltaError::SiteReused { site, version, ours, theirs }.into());
+        from.set(site, Held { version, chain: super::chain_at(cx, site, version)? });
+        if let Some(branch) = to.branch(site) {
+            from.set_branch(site, branch);
         }
-        from.set(site, Held { version, chain });
     }
     Ok(from)
 }

@@ -7,13 +7,13 @@ use anabranch_core::delta::{Birth, DeltaDot, RowDelta, SiteIdx, TableDelta};
 use anabranch_core::key;
 use anabranch_core::site::SiteId;
 use anabranch_core::value::ValueRef;
-use anabranch_core::vector::VersionVector;
 use anabranch_sqlite::SqlError;
-use smallvec::SmallVec;
+use smallvec::{SmallVec, smallvec};
 
 use super::DeltaError;
 use super::complete::Lacking;
 use super::error::ChangeName;
+use super::names::Names;
 use crate::base::quote_text;
 use crate::context::Context;
 use crate::error::{Result, StoreError};
@@ -59,13 +59,35 @@ pub(super) struct Intake<'a> {
 }
 
 /// A site that the delta names.
-#[derive(Clone, Copy)]
 struct Named {
     site: SiteId,
-    /// Only for sites whose changes the delta brings, or are held.
-    author: Option<AuthorId>,
+    /// Who its changes are here, by the last version as the delta counts; the last one stands
+    /// for all that follow. Only of sites whose changes the delta brings, or are held.
+    authors: SmallVec<[Author; 1]>,
     /// What was held of it before the delta.
     held: u64,
+}
+
+#[derive(Clone, Copy)]
+struct Author {
+    last: u64,
+    site: SiteId,
+    id: AuthorId,
+    /// To be added to a version of the delta's.
+    shift: i64,
+}
+
+impl Named {
+    /// Who a change is of, and its version.
+    fn author(&self, version: u64) -> Option<(Author, u64)> {
+        let author = match self.authors.as_slice() {
+            [only] => only,
+            several => several
+                .get(several.partition_point(|author| author.last < version))
+                .or(several.last())?,
+        };
+        Some((*author, version.saturating_add_signed(author.shift)))
+    }
 }
 
 /// A table of the delta, by names of this copy.
@@ -76,22 +98,21 @@ struct Target {
 }
 
 impl<'a> Intake<'a> {
-    /// `headers`: the changes that are new here; `ours`: what was held before, `to`: where the
-    /// delta leads.
+    /// `headers`: the changes that are new here, by the names that they have here.
     pub(super) fn new(
         cx: &'a Context,
         sites: &[SiteId],
         headers: &[ChangeHeader],
-        (ours, to): (&VersionVector, &VersionVector),
+        names: &Names,
     ) -> Result<Intake<'a>> {
         let mut named = Vec::with_capacity(sites.len());
         for site in sites {
-            let is_known = ours.version(*site) > 0 || to.version(*site) > 0;
-            let author = match is_known {
-                true => Some(cx.metadata.borrow_mut().author_of(*site)?),
-                false => None,
-            };
-            named.push(Named { site: *site, author, held: ours.version(*site) });
+            let mut authors = SmallVec::new();
+            for (last, name, shift) in names.names(*site) {
+                let id = cx.metadata.borrow_mut().author_of(name)?;
+                authors.push(Author { last, site: name, id, shift });
+            }
+            named.push(Named { site: *site, authors, held: names.held(*site) });
         }
         mark_held(cx, headers)?;
         let n_changes = headers.len() as u64;
@@ -130,8 +151,9 @@ impl<'a> Intake<'a> {
     pub(super) fn speak(&mut self, sites: &[SiteId]) -> Result<()> {
         self.sites.clear();
         for site in sites {
-            let author = Some(self.cx.metadata.borrow_mut().author_of(*site)?);
-            self.sites.push(Named { site: *site, author, held: 0 });
+            let id = self.cx.metadata.borrow_mut().author_of(*site)?;
+            let author = Author { last: u64::MAX, site: *site, id, shift: 0 };
+            self.sites.push(Named { site: *site, authors: smallvec![author], held: 0 });
         }
         Ok(())
     }
@@ -369,14 +391,18 @@ impl<'a> Intake<'a> {
     }
 
     pub(super) fn name(&self, dot: DeltaDot) -> ChangeName {
-        ChangeName { site: self.site(dot.site), version: dot.version }
+        match self.sites[dot.site.0 as usize].author(dot.version) {
+            Some((author, version)) => ChangeName { site: author.site, version },
+            None => ChangeName { site: self.site(dot.site), version: dot.version },
+        }
     }
 
     fn dot(&self, dot: DeltaDot) -> Result<LocalDot> {
-        let Named { site, author, .. } = self.sites[dot.site.0 as usize];
+        let named = &self.sites[dot.site.0 as usize];
         // The decoder knows that the delta spans each dot, so its author has a header.
-        let author = author.ok_or(DeltaError::Missing { site, from: dot.version })?;
-        Ok(LocalDot { author, version: dot.version })
+        let missing = DeltaError::Missing { site: named.site, from: dot.version };
+        let (author, version) = named.author(dot.version).ok_or(missing)?;
+        Ok(LocalDot { author: author.id, version })
     }
 
     fn site(&self, index: SiteIdx) -> SiteId {

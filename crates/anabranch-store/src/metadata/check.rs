@@ -108,11 +108,12 @@ impl Metadata {
             // Of the past some headers may be there, and others not.
             return Ok(());
         }
+        let origin = self.origin(head.author)?;
         let before = match held.get(&head.author) {
             Some(before) => *before,
             None => {
                 let site = self.author_site(head.author)?;
-                let chain = self.chain_of(site, floor)?.unwrap_or_default();
+                let chain = self.chain_of(site, floor)?.unwrap_or(origin.chain);
                 Held { version: floor, chain }
             }
         };
@@ -124,8 +125,7 @@ impl Metadata {
         if salt.is_none() {
             error(report, entry_place(row.id), "no salt is stored for its change");
         }
-        let site = self.author_site(head.author)?;
-        let chain = before.chain.next(site, head.version, salt.unwrap_or(0));
+        let chain = origin.next(before.chain, head.version, salt.unwrap_or(0));
         let now = Held { version: head.version, chain };
         held.insert(head.author, now);
         if let Some(stored) = self.stored_chain(head.author, head.version)? {

@@ -46,6 +46,9 @@ impl Metadata {
             let chain =
                 chain.ok_or_else(|| damaged(place(), Corrupt("a version that is not held")))?;
             floor.set(site, Held { version: *version, chain });
+            if let Some(branch) = self.log.branches.branch(*author) {
+                floor.set_branch(site, branch);
+            }
         }
         Ok(floor)
     }
@@ -225,13 +228,17 @@ impl Metadata {
     ) -> Result<()> {
         let context = self.context_of(author)?;
         let start = EntryId(self.state.last.0 + 1);
-        let mut held = self.held_of(author);
+        let origin = self.origin(author)?;
+        let mut held = match self.held_of(author) {
+            Held { version: 0, .. } => Held { version: 0, chain: origin.chain },
+            held => held,
+        };
         let mut stored = None;
         for (run, next) in runs.iter().zip(runs.iter().skip(1).map(Some).chain([None])) {
             let end = next.map_or(last, |next| last.min(next.version - 1));
             while held.version < end {
                 let version = held.version + 1;
-                held = Held { version, chain: held.chain.next(site, version, run.salt) };
+                held = Held { version, chain: origin.next(held.chain, version, run.salt) };
                 if stored != Some(run.version) {
                     if self.salt_at(author, version)? != Some(run.salt) {
                         self.store_salt(author, version, run.salt)?;

@@ -15,7 +15,7 @@ use super::log::LogRow;
 use super::mask::Mask;
 use super::record::RecordKind;
 use super::sql::{damaged, int, read_blob, read_u32, read_u64};
-use super::state::{Other, State, decode_versions};
+use super::state::{Other, State, Versions, decode_versions};
 use super::tail::{Tail, TailHead};
 use super::varint::Corrupt;
 use super::{Metadata, PRAGMA_UNKNOWN};
@@ -50,6 +50,7 @@ impl Metadata {
         let site = self.stored_site()?;
         self.be(site);
         self.log.formers = self.stored_formers()?;
+        self.log.branches = Rc::new(self.stored_branches()?);
         let mut state = State::empty();
         state.site = Some(site);
         (state.last, state.dbv) = self.log.last()?;
@@ -72,9 +73,15 @@ impl Metadata {
             self.state.own = self.committed.own;
             self.state.own_context = self.committed.own_context.clone();
         } else {
-            // It took another site id, as which it has committed nothing.
-            self.state.own = State::empty().own;
-            self.state.own_context = Rc::default();
+            // It took another site id, as which it has committed nothing, or it is called
+            // after a branch that it has written.
+            let renamed = self.renamed_own.as_ref().filter(|(site, ..)| *site == self.own);
+            let (own, context) = match renamed {
+                Some((_, held, context)) => (*held, context.clone()),
+                None => (State::empty().own, Versions::new()),
+            };
+            self.state.own = own;
+            self.state.own_context = Rc::new(self.log.branches.context(AuthorId(0), context));
         }
         self.log.pending_version = self.state.own.version + 1;
         Ok(())
@@ -89,6 +96,7 @@ impl Metadata {
 
     fn load_vector(&mut self, state: &mut State) -> Result<()> {
         let mut held_of_others = Vec::new();
+        let branches = self.log.branches.clone();
         self.sql.vector.each(&self.db, &[], |row| {
             let author = AuthorId(read_u32(row, 0, "ana_vector")?);
             let version = read_u64(row, 1, "ana_vector")?;
@@ -98,7 +106,8 @@ impl Metadata {
             if author == AuthorId(0) {
                 state.own = held;
                 let context = decode_versions(read_blob(row, 3, "ana_vector")?);
-                state.own_context = Rc::new(context.map_err(|what| damaged("ana_vector", what))?);
+                let context = context.map_err(|what| damaged("ana_vector", what))?;
+                state.own_context = Rc::new(branches.context(author, context));
             } else {
                 held_of_others.push((author, held));
             }
@@ -155,8 +164,8 @@ impl Metadata {
                 return Err(damaged(place(), Corrupt("an unfolded change out of order")));
             }
             let salt = self.salt_at(AuthorId(0), head.version)?.unwrap_or(0);
-            let own = self.own;
-            let chain = self.state.own.chain.next(own, head.version, salt);
+            let origin = self.origin(AuthorId(0))?;
+            let chain = origin.next(self.state.own.chain, head.version, salt);
             self.state.own = Held { version: head.version, chain };
             self.state.time = self.state.time.max(head.time);
             let context = Rc::make_mut(&mut self.state.own_context);

@@ -1,10 +1,12 @@
 //! The statements on `ana_entry`.
 
 use std::collections::VecDeque;
+use std::rc::Rc;
 
 use anabranch_core::value::ValueRef;
 use anabranch_sqlite::Db;
 
+use super::branches::Branches;
 use super::entry::{self, Entry, KeyOf};
 use super::header::{self, StoredHeader};
 use super::renew::Formers;
@@ -45,6 +47,7 @@ pub(crate) struct Head<'a> {
     dbv: u64,
     bytes: &'a [u8],
     formers: &'a Formers,
+    branches: &'a Branches,
 }
 
 impl Head<'_> {
@@ -53,7 +56,9 @@ impl Head<'_> {
         let (mut author, version) =
             header::decode_dot(self.bytes, self.dbv).map_err(|what| damaged(self.place(), what))?;
         self.formers.name_author(self.id, &mut author);
-        Ok((author, version))
+        let mut dot = LocalDot { author, version };
+        self.branches.rename(&mut dot);
+        Ok((dot.author, dot.version))
     }
 
     /// All of it.
@@ -61,6 +66,7 @@ impl Head<'_> {
         let mut header =
             header::decode(self.bytes, self.dbv).map_err(|what| damaged(self.place(), what))?;
         self.formers.name_in_header(self.id, &mut header);
+        self.branches.rename_header(&mut header);
         Ok(header)
     }
 
@@ -81,6 +87,8 @@ pub(crate) struct Log {
     db: Db,
     /// Who wrote what stands here as written by this copy.
     pub(crate) formers: Formers,
+    /// What became of authors that stand here.
+    pub(crate) branches: Rc<Branches>,
     /// Version of this copy's change whose entries have no header yet.
     pub(crate) pending_version: u64,
     insert: Kept,
@@ -124,6 +132,7 @@ impl Log {
             db: db.clone(),
             pending_version: 1,
             formers: Formers::default(),
+            branches: Rc::default(),
             insert: Kept::new(
                 "INSERT INTO main.ana_entry(id, tbl, dbv, head, body) VALUES(?1,?2,?3,?4,?5)",
             ),
@@ -183,14 +192,16 @@ impl Log {
 
     /// A row by id.
     pub(crate) fn row(&mut self, id: EntryId) -> Result<Option<LogRow>> {
-        let (formers, pending) = (&self.formers, self.pending_version);
-        self.by_id.first(&self.db, &[int(id.0)], |row| read_row(row, formers, pending))
+        let names = (&self.formers, &self.branches);
+        let pending = self.pending_version;
+        self.by_id.first(&self.db, &[int(id.0)], |row| read_row(row, names, pending))
     }
 
     /// The first row at or after `id`.
     pub(crate) fn next(&mut self, id: EntryId) -> Result<Option<LogRow>> {
-        let (formers, pending) = (&self.formers, self.pending_version);
-        self.next.first(&self.db, &[int(id.0)], |row| read_row(row, formers, pending))
+        let names = (&self.formers, &self.branches);
+        let pending = self.pending_version;
+        self.next.first(&self.db, &[int(id.0)], |row| read_row(row, names, pending))
     }
 
     /// Appends rows from `id` on until they hold `n_records` or more, or many bytes; at least
@@ -201,11 +212,11 @@ impl Log {
         n_records: usize,
         rows: &mut VecDeque<LogRow>,
     ) -> Result<()> {
-        let (formers, pending) = (&self.formers, self.pending_version);
+        let (names, pending) = ((&self.formers, &self.branches), self.pending_version);
         let (mut n_found, mut n_bytes) = (0, 0);
         self.next.each(&self.db, &[int(id.0)], |row| {
             n_bytes += read_blob(row, 4, "ana_entry")?.len();
-            let row = read_row(row, formers, pending)?;
+            let row = read_row(row, names, pending)?;
             n_found += row.entry.as_ref().map_or(1, |entry| entry.len() as usize);
             rows.push_back(row);
             Ok(n_found < n_records && n_bytes < MAX_LOG_BYTES_AHEAD)
@@ -282,11 +293,11 @@ impl Log {
         id: EntryId,
         mut read: impl FnMut(Head<'_>) -> Result<bool>,
     ) -> Result<()> {
-        let formers = &self.formers;
+        let (formers, branches) = (&self.formers, &*self.branches);
         self.heads.each(&self.db, &[int(id.0)], |row| {
             let id = EntryId(read_u64(row, 0, "ana_entry")?);
             let dbv = read_u64(row, 1, "ana_entry")?;
-            read(Head { id, dbv, bytes: read_blob(row, 2, "ana_entry")?, formers })
+            read(Head { id, dbv, bytes: read_blob(row, 2, "ana_entry")?, formers, branches })
         })
     }
 
@@ -296,7 +307,8 @@ impl Log {
             return Ok(None);
         }
         let LogRow { id, dbv, head, .. } = row;
-        Head { id: *id, dbv: *dbv, bytes: head, formers: &self.formers }.header().map(Some)
+        let (formers, branches) = (&self.formers, &*self.branches);
+        Head { id: *id, dbv: *dbv, bytes: head, formers, branches }.header().map(Some)
     }
 
     /// Head and body of a row as they are stored; empty where there is none.
@@ -330,7 +342,7 @@ fn or_null(bytes: &[u8]) -> ValueRef<'_> {
 
 fn read_row(
     row: &anabranch_sqlite::Statement,
-    formers: &Formers,
+    (formers, branches): (&Formers, &Rc<Branches>),
     pending_version: u64,
 ) -> Result<LogRow> {
     let id = read_u64(row, 0, "ana_entry")?;
@@ -348,6 +360,7 @@ fn read_row(
         .transpose()?;
     if let Some(entry) = &mut entry {
         formers.name_in_entry(EntryId(id), entry);
+        branches.rename_entry(entry);
     }
     Ok(LogRow { id: EntryId(id), table, dbv, head, entry })
 }

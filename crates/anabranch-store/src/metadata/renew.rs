@@ -5,6 +5,8 @@
 //! an ordinary author and an ordinary ordinal when they say 0. The log applies it where it
 //! decodes; the small tables are renamed here.
 
+use std::rc::Rc;
+
 use anabranch_core::site::SiteId;
 use anabranch_core::value::{Value, ValueRef};
 
@@ -106,12 +108,18 @@ impl Metadata {
     /// Call it before the present transaction writes anything else.
     pub(crate) fn take_site(&mut self, site: SiteId) -> Result<()> {
         self.ensure()?;
-        self.or_stale(|this| this.rename_self(site))?;
+        self.or_stale(|this| this.rename_self(site).map(drop))?;
+        self.reload()
+    }
+
+    /// Reads anew what was rewritten.
+    pub(super) fn reload(&mut self) -> Result<()> {
         self.is_stale = true;
         self.ensure()
     }
 
-    fn rename_self(&mut self, site: SiteId) -> Result<()> {
+    /// Gives this copy another site id; who it was is an author like any other.
+    pub(super) fn rename_self(&mut self, site: SiteId) -> Result<AuthorId> {
         self.entries.clear();
         self.fold_tail()?;
         let author = AuthorId(self.make_former("ana_site", "id", "site", site)?);
@@ -127,7 +135,17 @@ impl Metadata {
             "REPLACE INTO main.ana_meta(key, value) VALUES(?1, ?2)",
             &[ValueRef::Text(KEY.as_bytes()), ValueRef::Blob(&formers.encode())],
         )?;
-        Ok(())
+        if !self.log.branches.is_empty() {
+            Rc::make_mut(&mut self.log.branches).leave_self(author);
+            self.store_branches()?;
+        }
+        Ok(author)
+    }
+
+    /// Whether a site has a number here, as an author or as an origin.
+    pub(crate) fn is_known(&mut self, site: SiteId) -> Result<bool> {
+        let is_author = self.authors.find(&self.db, site)?.is_some();
+        Ok(is_author || self.origins.find(&self.db, site)?.is_some())
     }
 
     /// Moves this copy to the end of a table of sites, and puts `site` in its place; where

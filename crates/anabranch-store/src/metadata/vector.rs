@@ -30,9 +30,9 @@ pub(super) struct PendingOwn {
 }
 
 /// A stored chain and what stands with it.
-struct Checkpoint {
+pub(super) struct Checkpoint {
     held: Held,
-    entry: EntryId,
+    pub(super) entry: EntryId,
     context: Versions,
 }
 
@@ -81,7 +81,8 @@ impl Metadata {
         if !deps.is_empty() {
             Rc::make_mut(&mut context).extend(deps.iter().map(|dep| (dep.author, dep.version)));
         }
-        let held = Held { version, chain: self.state.own.chain.next(self.own, version, salt) };
+        let origin = self.origin(author)?;
+        let held = Held { version, chain: origin.next(self.state.own.chain, version, salt) };
         if self.state.folded >= entry {
             self.store_held(author, held, &context)?;
             self.set_meta("time", time.0)?;
@@ -163,7 +164,11 @@ impl Metadata {
         start: EntryId,
     ) -> Result<Option<(AuthorId, Held)>> {
         let author = self.author_of(header.site)?;
-        let before = self.held_of(author);
+        let origin = self.origin(author)?;
+        let before = match self.held_of(author) {
+            Held { version: 0, .. } => Held { version: 0, chain: origin.chain },
+            held => held,
+        };
         if header.version <= before.version {
             return Ok(None);
         }
@@ -173,7 +178,7 @@ impl Metadata {
                 header.version, header.site, before.version
             )));
         }
-        let chain = before.chain.next(header.site, header.version, header.salt);
+        let chain = origin.next(before.chain, header.version, header.salt);
         let held = Held { version: header.version, chain };
         if self.salt_at(author, header.version)? != Some(header.salt) {
             self.store_salt(author, header.version, header.salt)?;
@@ -184,7 +189,10 @@ impl Metadata {
             deps.push(StoredDep { author: self.author_of(*site)?, version, chain });
         }
         let mut context = self.context_of(author)?;
-        Rc::make_mut(&mut context).extend(deps.iter().map(|dep| (dep.author, dep.version)));
+        for StoredDep { author, version, .. } in &deps {
+            let dot = LocalDot { author: *author, version: *version };
+            self.log.branches.cover(Rc::make_mut(&mut context), dot);
+        }
         let stored = StoredHeader {
             author,
             version: header.version,
@@ -237,7 +245,7 @@ impl Metadata {
             decode_versions(read_blob(row, 0, "ana_vector")?)
                 .map_err(|what| damaged("ana_vector", what))
         })?;
-        let context = Rc::new(found.unwrap_or_default());
+        let context = Rc::new(self.log.branches.context(author, found.unwrap_or_default()));
         self.contexts.insert(author, context.clone());
         Ok(context)
     }
@@ -280,33 +288,72 @@ impl Metadata {
             return Ok(true);
         }
         let from = checkpoint.map_or(EntryId(1), |point| point.entry);
+        let branches = self.log.branches.clone();
         let mut is_covered = false;
         self.log.heads(from, |head| {
             let (author, version) = head.dot()?;
             if author != later.author || version > later.version {
                 return Ok(author != later.author);
             }
-            is_covered |= head
-                .header()?
-                .deps
-                .iter()
-                .any(|dep| dep.author == earlier.author && dep.version >= earlier.version);
+            is_covered |=
+                head.header()?.deps.iter().any(|StoredDep { author, version, .. }| {
+                    branches.reaches(LocalDot { author: *author, version: *version }, earlier)
+                });
             Ok(!is_covered && version < later.version)
         })?;
         Ok(is_covered)
     }
 
+    /// What an author had seen of others at its version `at`, and what it branched from.
+    pub(super) fn context_at(&mut self, author: AuthorId, at: u64) -> Result<Versions> {
+        let point = self.checkpoint(author, at)?;
+        let (from, mut context) = match point {
+            Some(point) => (point.entry, point.context),
+            None => (EntryId(1), self.log.branches.context(author, Versions::new())),
+        };
+        let branches = self.log.branches.clone();
+        self.log.heads(from, |head| {
+            let (of, version) = head.dot()?;
+            if of == author && version <= at {
+                for StoredDep { author, version, .. } in head.header()?.deps {
+                    branches.cover(&mut context, LocalDot { author, version });
+                }
+            }
+            Ok(of != author || version < at)
+        })?;
+        Ok(context)
+    }
+
+    /// The context that is stored with an author's entry of the vector.
+    pub(super) fn held_context(&mut self, author: AuthorId) -> Result<Versions> {
+        self.contexts.remove(&author);
+        let params = [int(u64::from(author.0))];
+        let found = self.sql.context.first(&self.db, &params, |row| {
+            decode_versions(read_blob(row, 0, "ana_vector")?)
+                .map_err(|what| damaged("ana_vector", what))
+        })?;
+        Ok(found.unwrap_or_default())
+    }
+
     /// The last stored chain of an author at or below `version`.
-    fn checkpoint(&mut self, author: AuthorId, version: u64) -> Result<Option<Checkpoint>> {
+    pub(super) fn checkpoint(
+        &mut self,
+        author: AuthorId,
+        version: u64,
+    ) -> Result<Option<Checkpoint>> {
         let params = [int(u64::from(author.0)), int(version)];
+        let branches = self.log.branches.clone();
         self.sql.chain.first(&self.db, &params, |row| {
             let chain = <[u8; 16]>::try_from(read_blob(row, 1, "ana_chain")?)
                 .map_err(|_| damaged("ana_chain", Corrupt("a chain that is not 16 bytes")))?;
             Ok(Checkpoint {
                 held: Held { version: read_u64(row, 0, "ana_chain")?, chain: Chain(chain) },
                 entry: EntryId(read_u64(row, 2, "ana_chain")?),
-                context: decode_versions(read_blob(row, 3, "ana_chain")?)
-                    .map_err(|what| damaged("ana_chain", what))?,
+                context: branches.context(
+                    author,
+                    decode_versions(read_blob(row, 3, "ana_chain")?)
+                        .map_err(|what| damaged("ana_chain", what))?,
+                ),
             })
         })
     }
@@ -331,7 +378,8 @@ impl Metadata {
         if version >= held.version {
             return Ok((version == held.version).then_some(held.chain));
         }
-        let none = Held { version: 0, chain: Chain::default() };
+        let origin = self.origin(author)?;
+        let none = Held { version: 0, chain: origin.chain };
         let mut at = self.checkpoint(author, version)?.map_or(none, |point| point.held);
         if version - at.version > MAX_CHAIN_WALK {
             let place = format!("ana_chain, author {}, version {version}", author.0);
@@ -340,7 +388,7 @@ impl Metadata {
         while at.version < version {
             let next = at.version + 1;
             let salt = self.salt_at(author, next)?.unwrap_or(0);
-            at = Held { version: next, chain: at.chain.next(site, next, salt) };
+            at = Held { version: next, chain: origin.next(at.chain, next, salt) };
         }
         Ok(Some(at.chain))
     }
@@ -421,6 +469,13 @@ impl Metadata {
         vector.set(self.own, self.state.own);
         for other in self.state.others.values() {
             vector.set(other.site, other.held);
+        }
+        for (author, branch) in self.log.branches.all() {
+            let other = self.state.others.get(&author).map(|other| other.site);
+            let site = if author == AuthorId(0) { Some(self.own) } else { other };
+            if let Some(site) = site {
+                vector.set_branch(site, branch);
+            }
         }
         vector
     }

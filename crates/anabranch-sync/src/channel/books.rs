@@ -74,6 +74,17 @@ impl Books {
         self.compare_all();
     }
 
+    /// Of a site under whose name both ends hold something else, this much is common.
+    pub(super) fn common(&mut self, site: SiteId, held: Held) {
+        if held.version <= self.mine.version(site) {
+            self.theirs.set(site, held);
+            if let Some(branch) = self.mine.branch(site) {
+                self.theirs.set_branch(site, branch);
+            }
+        }
+        self.lost();
+    }
+
     /// Whether there is something to be sent that is not on its way.
     pub(super) fn is_behind(&self) -> bool {
         !self.unsent.is_empty()
@@ -157,20 +168,22 @@ impl Books {
         self.replicated.1.safe = vector;
     }
 
-    /// The peer acknowledges; `false` if it claims what it was never given.
-    pub(super) fn acked(&mut self, ack: &Ack) -> bool {
+    /// The peer acknowledges: drops from `ack` what it was never given; whether that is
+    /// nothing.
+    pub(super) fn acked(&mut self, ack: &mut Ack) -> bool {
         let is_true = |(site, held): &Entry| match self.mine.get(*site) {
             Some(mine) if mine.version == held.version => mine.chain == held.chain,
             mine => mine.is_some_and(|mine| mine.version > held.version),
         };
-        if !ack.entries.iter().all(is_true) {
-            return false;
-        }
+        let n_entries = ack.entries.len();
+        ack.entries.retain(is_true);
         for (site, held) in &ack.entries {
+            let branch = self.mine.branch(*site);
             // Who has taken it from this end knows that this end has it.
             for vector in [&mut self.theirs, &mut self.sent, &mut self.told] {
                 if vector.version(*site) < held.version {
                     vector.set(*site, *held);
+                    branch.into_iter().for_each(|branch| vector.set_branch(*site, branch));
                 }
             }
             if self.told.version(*site) >= self.disk.entries.version(*site) {
@@ -178,7 +191,7 @@ impl Books {
             }
             self.compare(*site);
         }
-        true
+        ack.entries.len() == n_entries
     }
 
     /// The next acknowledgement that is due: entries that were delivered and are safe.

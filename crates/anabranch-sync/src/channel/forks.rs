@@ -1,13 +1,16 @@
 //! Comparing histories: equal chains mean equal changes, and where they differ, bisection
 //! finds the last version that two histories have in common.
 //!
-//! Who holds more of a site compares, at the version of who holds less; where both hold
-//! equally many, both see it, and who opened the channel searches. Each round asks for
-//! chains at up to sixteen versions, so 2^53 versions take fourteen rounds.
+//! The store reads the peer's vector by its chains (`anabranch_core::forest::read`). Where both
+//! hold something else under one name, who holds more of it searches, at the version of who
+//! holds less; where both hold equally many, who opened the channel. Each round asks for
+//! chains at up to sixteen versions, so 2^53 versions take fourteen rounds. What is found is
+//! only from where on to send: names change when a delta shows a second history, not before.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use anabranch_core::clock::Chain;
+use anabranch_core::forest::Difference;
 use anabranch_core::site::SiteId;
 use anabranch_core::vector::VersionVector;
 
@@ -16,28 +19,28 @@ use crate::limits::BISECTION_WAYS;
 /// What is being found out about a channel's two vectors.
 #[derive(Debug, Default)]
 pub(super) struct Forks {
-    /// Comparisons asked of the store and not answered; only the last one counts.
-    pub(super) n_comparing: usize,
-    /// The last comparison: site, version, the peer's chain.
-    compared: Vec<(SiteId, u64, Chain)>,
+    /// Readings asked of the store and not answered; only the last one counts.
+    pub(super) n_reading: usize,
     /// Forks found and not searched yet.
     found: VecDeque<Search>,
     /// The one being searched.
     search: Option<Search>,
-    /// Forks that the driver was told of and has not answered.
-    pub(super) n_splitting: usize,
+    /// Forks that the peer searches.
+    awaited: BTreeSet<SiteId>,
+    /// Whether some history cannot be compared: nothing is sent until a new Have.
+    pub(super) is_unclear: bool,
+    /// Whether names have changed, at either end: then what crossed it may use the old ones.
+    pub(super) has_renamed: bool,
 }
 
 /// A fork whose place is being narrowed down.
 #[derive(Clone, Debug)]
 pub(super) struct Search {
     pub(super) site: SiteId,
-    /// The highest version known to be alike.
-    low: u64,
-    /// The lowest version known to differ, with both chains; ours once it is known.
+    /// The highest version known to be alike, and the chain there.
+    low: (u64, Chain),
+    /// The lowest version known to differ.
     high: u64,
-    ours: Option<Chain>,
-    theirs: Chain,
     /// What the peer has told of the versions asked in this round.
     told: Vec<(u64, Chain)>,
 }
@@ -49,52 +52,48 @@ pub(super) enum Step {
     AskPeer(SiteId, Vec<u64>),
     /// This store's chains at these versions.
     AskStore(Vec<(SiteId, u64)>),
-    /// Found.
-    Found { site: SiteId, common: u64, ours: Chain, theirs: Chain },
+    /// Found: the last common version, from 0, and the chain there.
+    Found { site: SiteId, common: u64, chain: Chain },
 }
 
 impl Forks {
     /// Whether nothing is open.
     pub(super) fn is_clear(&self) -> bool {
-        self.n_comparing == 0
+        self.n_reading == 0
             && self.found.is_empty()
             && self.search.is_none()
-            && self.n_splitting == 0
+            && self.awaited.is_empty()
+            && !self.is_unclear
     }
 
-    /// Starts to compare two vectors: which chains the store must tell.
-    pub(super) fn compare(
-        &mut self,
-        mine: &VersionVector,
-        theirs: &VersionVector,
-    ) -> Vec<(SiteId, u64)> {
+    /// Begins anew; whether the store must read the peer's vector: whether some chain or some
+    /// name is to be compared.
+    pub(super) fn begin(&mut self, mine: &VersionVector, theirs: &VersionVector) -> bool {
         self.found.clear();
         self.search = None;
-        self.n_splitting = 0;
-        let known = theirs.iter().filter(|(site, held)| held.version <= mine.version(*site));
-        self.compared.clear();
-        for (site, held) in known {
-            let ours = mine.get(site).filter(|ours| ours.version == held.version);
-            if ours.is_none_or(|ours| ours.chain != held.chain) {
-                self.compared.push((site, held.version, held.chain));
-            }
-        }
-        self.compared.iter().map(|(site, version, _)| (*site, *version)).collect()
+        self.awaited.clear();
+        self.is_unclear = false;
+        self.has_renamed |= mine.has_branches() || theirs.has_branches();
+        mine.has_branches()
+            || theirs.has_branches()
+            || theirs.iter().any(|(site, held)| {
+                mine.get(site).is_some_and(|ours| {
+                    held.version < ours.version
+                        || held.version == ours.version && held.chain != ours.chain
+                })
+            })
     }
 
-    /// The store's chains; `searches`: whether this end searches where both hold equally many.
-    pub(super) fn compared(
-        &mut self,
-        chains: &[Option<Chain>],
-        mine: &VersionVector,
-        searches: bool,
-    ) {
-        for ((site, high, theirs), ours) in self.compared.drain(..).zip(chains) {
-            if *ours == Some(theirs) || (mine.version(site) == high && !searches) {
-                continue;
+    /// The store has read; `searches`: whether this end searches where both hold equally many.
+    pub(super) fn read(&mut self, forks: &[Difference], mine: &VersionVector, searches: bool) {
+        for Difference { site, version, .. } in forks {
+            self.has_renamed = true;
+            if mine.version(*site) > *version || searches {
+                let (low, told) = ((0, Chain::default()), Vec::new());
+                self.found.push_back(Search { site: *site, low, high: *version, told });
+            } else {
+                self.awaited.insert(*site);
             }
-            let (ours, told) = (*ours, Vec::new());
-            self.found.push_back(Search { site, low: 0, high, ours, theirs, told });
         }
     }
 
@@ -119,6 +118,7 @@ impl Forks {
 
     /// The peer has found a fork itself, or nothing holds any more.
     pub(super) fn forget(&mut self, site: SiteId) {
+        self.awaited.remove(&site);
         self.found.retain(|search| search.site != site);
         self.search.take_if(|search| search.site == site);
     }
@@ -127,13 +127,10 @@ impl Forks {
 impl Search {
     /// The next round: versions between, or the end.
     pub(super) fn step(&self) -> Step {
-        let (site, low, high) = (self.site, self.low, self.high);
+        let (site, (low, chain), high) = (self.site, self.low, self.high);
         let n_between = high - low - 1;
         if n_between == 0 {
-            return match self.ours {
-                Some(ours) => Step::Found { site, common: low, ours, theirs: self.theirs },
-                None => Step::AskStore(vec![(site, high)]),
-            };
+            return Step::Found { site, common: low, chain };
         }
         let n = n_between.min(BISECTION_WAYS);
         // Strictly between, all different, the last just below `high`.
@@ -156,19 +153,14 @@ impl Search {
 
     /// Compares with the store's chains; `None` if it cannot say.
     pub(super) fn narrow(&mut self, chains: &[Option<Chain>]) -> Option<Step> {
-        if self.told.is_empty() {
-            self.ours = Some((*chains.first()?)?);
-            return Some(self.step());
-        }
         if chains.len() != self.told.len() {
             return None;
         }
         for ((version, theirs), ours) in std::mem::take(&mut self.told).into_iter().zip(chains) {
-            let ours = (*ours)?;
-            if ours == theirs {
-                self.low = version;
+            if (*ours)? == theirs {
+                self.low = (version, theirs);
             } else {
-                (self.high, self.ours, self.theirs) = (version, Some(ours), theirs);
+                self.high = version;
                 break;
             }
         }

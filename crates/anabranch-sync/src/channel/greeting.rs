@@ -4,7 +4,8 @@
 //! time later too: it replaces what was said before.
 
 use anabranch_core::limits::MAX_SITES;
-use anabranch_core::vector::VersionVector;
+use anabranch_core::site::SiteId;
+use anabranch_core::vector::{Held, VersionVector};
 use bytes::Bytes;
 
 use super::door::{Door, End, Phase};
@@ -213,10 +214,9 @@ impl Channel {
         out: &mut Outputs,
     ) -> Result<(), Fault> {
         let Some(vector) = self.hear_have(&have)? else { return Ok(()) };
-        if self.forks.n_comparing >= MAX_QUESTIONS {
+        if self.forks.n_reading >= MAX_QUESTIONS {
             return Err(fault(ErrorCode::RateLimited, "Have: too many at once"));
         }
-        out.event(Event::PeerHas { channel: self.id, vector: vector.clone() });
         self.hearing.has_heard = true;
         self.intake.is_void = false;
         self.books.heard_have(vector);
@@ -248,7 +248,11 @@ impl Channel {
             let has_more = !later.is_empty();
             let partials = if has_more { Vec::new() } else { std::mem::take(&mut self.partials) };
             let entries = now.to_vec();
-            self.outbox.push(Frame::Have(Have { has_more, is_on_ticket, entries, partials }));
+            let branch =
+                |(site, _): &(SiteId, Held)| Some((*site, self.books.on_disk().branch(*site)?));
+            let branches = entries.iter().filter_map(branch).collect();
+            let have = Have { has_more, is_on_ticket, entries, branches, partials };
+            self.outbox.push(Frame::Have(have));
             rest = later;
             if !has_more {
                 break;
@@ -273,6 +277,7 @@ impl Channel {
             return Err(fault(ErrorCode::Malformed, "Have: sites out of order"));
         }
         have.entries.iter().for_each(|(site, held)| vector.set(*site, *held));
+        have.branches.iter().for_each(|(site, branch)| vector.set_branch(*site, *branch));
         if vector.len() > MAX_SITES {
             return Err(fault(ErrorCode::OverLimit, "Have: too many sites"));
         }

@@ -1,5 +1,7 @@
 //! Frames that come on a channel: whether they have a place and a right, and what follows.
 
+use anabranch_core::vector::Held;
+
 use super::door::Phase;
 use super::{Channel, Fault, Outputs, fault};
 use crate::driver::{Event, Question, Request};
@@ -106,8 +108,10 @@ impl Channel {
         Ok(())
     }
 
-    fn handle_ack(&mut self, ack: Ack, out: &mut Outputs) -> Result<(), Fault> {
-        if !self.books.acked(&ack) {
+    fn handle_ack(&mut self, mut ack: Ack, out: &mut Outputs) -> Result<(), Fault> {
+        // What crossed a change of names may speak of what has no such name any more: the next
+        // Have tells.
+        if !self.books.acked(&mut ack) && !self.forks.has_renamed {
             return Err(fault(ErrorCode::Unexpected, "Ack: of changes that were not delivered"));
         }
         self.sender.acked(&self.books.theirs, self.id, out);
@@ -134,15 +138,9 @@ impl Channel {
                     None => return self.give_up_search(out),
                 }
             }
-            Chains::Forked { site, common, ours, theirs } => {
-                if self.forks.n_splitting >= MAX_QUESTIONS {
-                    return Err(fault(ErrorCode::OverLimit, "Chains: too many forks at once"));
-                }
+            Chains::Forked { site, common, chain } => {
                 self.forks.forget(site);
-                self.forks.n_splitting += 1;
-                out.event(Event::Forked { channel, site, common: Some(common) });
-                let (ours, theirs) = (theirs, ours);
-                out.request(Request::Split { channel, site, common, ours, theirs });
+                self.agree(site, Held { version: common, chain }, out);
             }
         }
         Ok(())

@@ -73,9 +73,7 @@ impl Channel {
                 self.answer_chains(question, &chains, out)?
             }
             StoreEvent::Replaced { vector } => self.replace(now, &vector, out),
-            StoreEvent::ForkRefused(refusal) => {
-                self.say_error(refusal.frame(Closes::Nothing))?;
-            }
+            StoreEvent::Read(reading) => self.read(reading, out),
             StoreEvent::Chunk { blob, chunk } => self.blobs.read(blob, chunk, outbox),
             StoreEvent::ChunkStored { blob, index, refusal } => {
                 self.blobs.stored(blob, index, refusal, id, out);
@@ -139,14 +137,6 @@ impl Channel {
         out: &mut Outputs,
     ) -> Result<(), Fault> {
         match question {
-            Question::Compare => {
-                self.forks.n_comparing = self.forks.n_comparing.saturating_sub(1);
-                if self.forks.n_comparing == 0 {
-                    let searches = self.door.side == Side::Opens;
-                    self.forks.compared(chains, &self.books.mine, searches);
-                }
-                Ok(())
-            }
             Question::Bisect => {
                 let Some(search) = self.forks.search() else { return Ok(()) };
                 match search.narrow(chains) {
@@ -171,8 +161,10 @@ impl Channel {
             return;
         }
         self.books.open(vector);
+        self.forks.has_renamed = true;
+        self.outbox.drop_deltas();
+        self.sender.restart(Vec::new(), self.id, out);
         self.sender.unstall();
-        self.sender.wake();
         if self.door.phase == Phase::Live {
             self.say_have();
             if self.hearing.has_heard {

@@ -2,18 +2,20 @@
 //!
 //! ```text
 //! entry:   site (bytes) | version (varint) | chain (16, absent for version 0)
-//! Have:    flags (1: 1 more follows, 2 on top of the ticket) | n | entry*, by site
+//! Have:    flags (1: 1 more follows, 2 on top of the ticket, 4 branches) | n | entry*, by site
+//!          with 4: n | (place among the entries | root (bytes) | base | chain there (16))*
 //!          and in the last: n | (delta (16) | of (varint) | next (varint))*
 //! Ack:     replicas (varint) | n | entry* | n | dots held | n | dots shown
 //! dot:     site (bytes) | version (varint)
 //! Chains:  turn (1) | site
 //!   0 asks:    n | versions, ascending
 //!   1 tells:   n | (version | known (1: 0, 1) | chain (16, if known))*, ascending
-//!   2 forked:  last common version | chain after it at the sender (16) | at the receiver (16)
+//!   2 forked:  last common version (from 0) | chain there (16)
 //! ```
 
+use anabranch_core::branch::Branch;
 use anabranch_core::clock::Chain;
-use anabranch_core::limits::MAX_PARTS;
+use anabranch_core::limits::{MAX_PARTS, MAX_VERSION};
 use anabranch_core::site::SiteId;
 use anabranch_core::vector::{Dot, Held};
 
@@ -28,6 +30,7 @@ pub type Entry = (SiteId, Held);
 
 const MORE: u8 = 1;
 const ON_TICKET: u8 = 2;
+const BRANCHES: u8 = 4;
 
 /// What the sender holds; may be said again at any time, and then replaces what was said.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,6 +42,8 @@ pub struct Have {
     pub is_on_ticket: bool,
     /// By site, going on after the frame before.
     pub entries: Vec<Entry>,
+    /// What those of the entries branched from that are branches, by site.
+    pub branches: Vec<(SiteId, Branch)>,
     /// Deltas of which some parts are here; in the last frame only.
     pub partials: Vec<Partial>,
 }
@@ -90,10 +95,8 @@ pub enum Chains {
         site: SiteId,
         /// The last version that both have alike, from 0.
         common: u64,
-        /// The sender's chain at the version after it.
-        ours: Chain,
-        /// The receiver's chain there.
-        theirs: Chain,
+        /// The chain there; zeros for 0.
+        chain: Chain,
     },
 }
 
@@ -101,8 +104,10 @@ impl Have {
     pub(super) fn put(&self, out: &mut Vec<u8>) {
         let on_ticket = if self.is_on_ticket { ON_TICKET } else { 0 };
         let more = if self.has_more { MORE } else { 0 };
-        out.push(more | on_ticket);
+        let branches = if self.branches.is_empty() { 0 } else { BRANCHES };
+        out.push(more | on_ticket | branches);
         put_entries(out, &self.entries);
+        self.put_branches(out);
         if self.has_more {
             return assert!(self.partials.is_empty(), "partials stand in the last Have");
         }
@@ -116,7 +121,7 @@ impl Have {
 
     pub(super) fn read(reader: &mut Reader<'_>) -> Result<Have, FrameError> {
         let flags = reader.byte("flags")?;
-        if flags > MORE | ON_TICKET {
+        if flags > MORE | ON_TICKET | BRANCHES {
             return Err(reader.malformed("flags"));
         }
         let (has_more, is_on_ticket) = (flags & MORE != 0, flags & ON_TICKET != 0);
@@ -124,12 +129,58 @@ impl Have {
         if has_more && entries.is_empty() {
             return Err(reader.malformed("no entries and more to follow"));
         }
+        let branches = match flags & BRANCHES {
+            0 => Vec::new(),
+            _ => Have::read_branches(reader, &entries)?,
+        };
         let mut partials = Vec::new();
         if !has_more {
             let n = reader.count("deltas in part", MAX_PARTIALS, 18)?;
             partials = (0..n).map(|_| Partial::read(reader)).collect::<Result<_, _>>()?;
         }
-        Ok(Have { has_more, is_on_ticket, entries, partials })
+        Ok(Have { has_more, is_on_ticket, entries, branches, partials })
+    }
+
+    fn put_branches(&self, out: &mut Vec<u8>) {
+        if self.branches.is_empty() {
+            return;
+        }
+        put_varint(out, self.branches.len() as u64);
+        for (site, Branch { root, base, chain }) in &self.branches {
+            let place = self.entries.binary_search_by_key(site, |entry| entry.0);
+            put_varint(out, place.expect("a branch has an entry") as u64);
+            put_site(out, *root);
+            put_varint(out, *base);
+            out.extend_from_slice(&chain.0);
+        }
+    }
+
+    fn read_branches(
+        reader: &mut Reader<'_>,
+        entries: &[Entry],
+    ) -> Result<Vec<(SiteId, Branch)>, FrameError> {
+        let n = reader.count("branches", entries.len(), 19)?;
+        if n == 0 {
+            return Err(reader.malformed("branches, and none"));
+        }
+        let mut branches: Vec<(SiteId, Branch)> = Vec::with_capacity(n);
+        for _ in 0..n {
+            let before = *reader;
+            let place = reader.number("place of a branch", MAX_FRAME_ENTRIES as u64)? as usize;
+            let Some((site, held)) = entries.get(place) else {
+                return Err(before.malformed("place of a branch"));
+            };
+            if branches.last().is_some_and(|(last, _)| last >= site) {
+                return Err(before.malformed("order of branches"));
+            }
+            let root = reader.site()?;
+            let base = reader.version(0)?;
+            if root == *site || base > MAX_VERSION - held.version {
+                return Err(before.malformed("what a branch goes on from"));
+            }
+            branches.push((*site, Branch { root, base, chain: reader.chain()? }));
+        }
+        Ok(branches)
     }
 }
 
@@ -186,12 +237,11 @@ impl Chains {
                     out.extend(chain.iter().flat_map(|chain| chain.0));
                 }
             }
-            Chains::Forked { site, common, ours, theirs } => {
+            Chains::Forked { site, common, chain } => {
                 out.push(2);
                 put_site(out, *site);
                 put_varint(out, *common);
-                out.extend_from_slice(&ours.0);
-                out.extend_from_slice(&theirs.0);
+                out.extend_from_slice(&chain.0);
             }
         }
     }
@@ -218,12 +268,7 @@ impl Chains {
                 }
                 Ok(Chains::Tell { site, chains })
             }
-            2 => Ok(Chains::Forked {
-                site,
-                common: reader.version(0)?,
-                ours: reader.chain()?,
-                theirs: reader.chain()?,
-            }),
+            2 => Ok(Chains::Forked { site, common: reader.version(0)?, chain: reader.chain()? }),
             _ => Err(reader.malformed("turn")),
         }
     }

@@ -1,5 +1,6 @@
 //! Laws of frames: what is written is read again, and nothing else that was damaged.
 
+use anabranch_core::branch::Branch;
 use anabranch_core::clock::Chain;
 use anabranch_core::site::SiteId;
 use anabranch_core::vector::{Dot, Held};
@@ -74,7 +75,12 @@ fn any_have(rng: &mut Rng) -> Have {
         Partial { delta: any_name(rng), of, next: rng.below(of.into()) as u32 }
     };
     let partials = (0..n_partials).map(|_| partial(rng)).collect();
-    Have { has_more, is_on_ticket, entries, partials }
+    let root = SiteId::new(&[9; 9]).unwrap();
+    let branch = |rng: &mut Rng| Branch { root, base: rng.below(1 << 20), chain: any_chain(rng) };
+    let branches = entries.iter().filter(|entry| entry.0 != root).map(|entry| entry.0);
+    let branches: Vec<_> = branches.filter(|_| rng.one_in(3)).collect();
+    let branches = branches.into_iter().map(|site| (site, branch(rng))).collect();
+    Have { has_more, is_on_ticket, entries, branches, partials }
 }
 
 fn any_chains(rng: &mut Rng) -> Chains {
@@ -88,10 +94,7 @@ fn any_chains(rng: &mut Rng) -> Chains {
             let tell = |version| (version, rng.one_in(2).then(|| any_chain(rng)));
             Chains::Tell { site, chains: versions.into_iter().map(tell).collect() }
         }
-        _ => {
-            let (common, ours, theirs) = (rng.below(9), any_chain(rng), any_chain(rng));
-            Chains::Forked { site, common, ours, theirs }
-        }
+        _ => Chains::Forked { site, common: rng.below(9), chain: any_chain(rng) },
     }
 }
 
@@ -226,7 +229,7 @@ fn bad_frames_are_named() {
     check("09 00", "a frame of type 9, which this version does not know and may not ignore");
     check("02 80 08 00", "Have frame: 1024 as channel, at most 1023 is accepted");
     check("02 80 00 00", "malformed Have frame: channel at byte 1");
-    check("02 00 04", "malformed Have frame: flags");
+    check("02 00 08", "malformed Have frame: flags");
     check("02 00 01 00", "no entries and more to follow");
     check("02 00 00 81 20", "4097 as entries of a vector, at most 4096 is accepted");
     check("02 00 00 80 20", "malformed Have frame: entries of a vector");

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use anabranch_core::forest::Reading;
 use anabranch_sync::frame::*;
 use anabranch_sync::limits::*;
 use anabranch_sync::scope::Scopes;
@@ -199,7 +200,7 @@ fn any_store_event(rng: &mut Rng) -> StoreEvent {
         8 => StoreEvent::Applied { delta, to: some, held: Vec::new() },
         9 => StoreEvent::Refused { delta, refusal },
         10 => StoreEvent::Durable { replicas: rng.below(3), vector: some },
-        11 => StoreEvent::Chains { question: Question::Compare, chains: vec![None] },
+        11 => StoreEvent::Read(Reading::default()),
         12 => StoreEvent::Chains { question: Question::Bisect, chains: vec![None, None] },
         13 => StoreEvent::Chains { question: Question::Peer, chains: Vec::new() },
         14 => StoreEvent::Replaced { vector: some },

@@ -3,6 +3,7 @@
 //! A fenced block `bytes KIND` names its case on the first line; on each other line hex
 //! digits stand before a `|`, and what they mean after it.
 
+use anabranch_core::branch::Branch;
 use anabranch_core::clock::Chain;
 use anabranch_core::site::SiteId;
 use anabranch_core::vector::{Dot, Held};
@@ -65,13 +66,20 @@ fn drawn() -> Vec<(&'static str, &'static str, u32, Frame)> {
         has_more: false,
         is_on_ticket: false,
         entries: vec![(site(0x51), held(3, 0xc3))],
+        branches: Vec::new(),
         partials: vec![Partial { delta: DeltaName([0xd1; 16]), of: 40, next: 7 }],
+    };
+    let branch = Branch { root: site(0x51), base: 3, chain: Chain([0xc3; 16]) };
+    let branched = Have {
+        entries: vec![(site(0x51), held(3, 0xc3)), (site(0x61), held(2, 0xc5))],
+        branches: vec![(site(0x61), branch)],
+        ..Have::default()
     };
     let on_ticket = Have {
         has_more: false,
         is_on_ticket: true,
         entries: vec![(site(0x51), held(4, 0xc4)), (site(0x52), held(0, 0))],
-        partials: Vec::new(),
+        ..Have::default()
     };
     let ack = Ack {
         replicas: 0,
@@ -82,8 +90,7 @@ fn drawn() -> Vec<(&'static str, &'static str, u32, Frame)> {
     let ask = Chains::Ask { site: site(0x51), versions: vec![1, 2] };
     let known = Some(Chain([0xc1; 16]));
     let tell = Chains::Tell { site: site(0x51), chains: vec![(1, known), (2, None)] };
-    let (ours, theirs) = (Chain([0xc2; 16]), Chain([0xb2; 16]));
-    let forked = Chains::Forked { site: site(0x51), common: 1, ours, theirs };
+    let forked = Chains::Forked { site: site(0x51), common: 1, chain: Chain([0xc1; 16]) };
     let blob = BlobId([0xbb; 32]);
     let chunk = Chunk {
         blob_bytes: 65_538,
@@ -117,6 +124,7 @@ fn drawn() -> Vec<(&'static str, &'static str, u32, Frame)> {
         ("hello", "a peer opens channel 0", 0, hello(site(0x51), Role::Peer, open)),
         ("hello", "the relay answers", 0, hello(site(0x77), Role::Relay, answer)),
         ("have", "one site, and a delta of which parts 0 to 6 are here", 0, Frame::Have(have)),
+        ("have", "a branch of a site", 0, Frame::Have(branched)),
         ("have", "on top of a ticket", 0, Frame::Have(on_ticket)),
         ("delta", "a delta of one part", 0, Frame::Delta(Delta::new(delta.into()).unwrap())),
         ("ack", "on disk, and held", 0, Frame::Ack(ack)),

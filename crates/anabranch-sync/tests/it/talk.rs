@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use anabranch_core::clock::Chain;
+use anabranch_core::forest::{Difference, Reading};
 use anabranch_core::vector::{Dot, Held, VersionVector};
 use anabranch_sync::frame::*;
 use anabranch_sync::limits::*;
@@ -385,12 +386,11 @@ fn disorder_ends_the_channel() {
     let entry = |byte, version, chain| (site(byte), Held { version, chain: Chain([chain; 16]) });
     let ack = |entry| Frame::Ack(Ack { entries: vec![entry], ..Ack::default() });
     let have = |has_more, is_on_ticket, byte| {
-        let (entries, partials) = (vec![entry(byte, 1, 1)], Vec::new());
-        Frame::Have(Have { has_more, is_on_ticket, entries, partials })
+        let entries = vec![entry(byte, 1, 1)];
+        Frame::Have(Have { has_more, is_on_ticket, entries, ..Have::default() })
     };
     let ask = || Frame::Chains(Chains::Ask { site: site(1), versions: vec![1] });
-    let (blob, ours, theirs) = (BlobId([1; 32]), Chain([1; 16]), Chain([2; 16]));
-    let forked = || Frame::Chains(Chains::Forked { site: site(1), common: 0, ours, theirs });
+    let blob = BlobId([1; 32]);
     use ErrorCode::{Malformed, OverLimit, RateLimited, Unexpected};
     check("an Ack beyond what is held", vec![ack(entry(1, 4, 4))], Unexpected);
     check("an Ack of a stranger", vec![ack(entry(9, 1, 1))], Unexpected);
@@ -401,7 +401,6 @@ fn disorder_ends_the_channel() {
     check("another role", vec![hello(Role::Relay)], Unexpected);
     check("two tokens at once", vec![hello(Role::Peer), hello(Role::Peer)], RateLimited);
     check("five questions", (0..5).map(|_| ask()).collect(), OverLimit);
-    check("five forks", (0..5).map(|_| forked()).collect(), OverLimit);
     let wants = |count| Frame::BlobWant(BlobWant { blob, first: 0, count });
     check("seventeen chunks", vec![wants(16), wants(1)], OverLimit);
     let receipts = |_| Frame::Receipts(Receipts::Ask(Vec::new()));
@@ -542,48 +541,47 @@ fn long_vectors_take_several_frames() {
     assert!(heard.contains(&Event::Converged { channel: zero() }), "{heard:?}");
 }
 
-/// A fork is found, split by both stores, and the exchange goes on under the new names.
+/// A fork is found: both send from what is common, and go on under the names that follow.
 #[test]
-fn a_fork_is_split_and_the_exchange_goes_on() {
+fn a_fork_is_found_and_the_exchange_goes_on() {
     let mut relay = live(Scopes::ALL, &[(1, 3)], &[(1, 3)]);
-    let other = |version| (site(1), Held { version, chain: Chain([0xbb; 16]) });
-    say(&mut relay, Frame::Have(Have { entries: vec![other(2)], ..Have::default() }));
-    let asked = vec![(site(1), 2)];
-    let compare = Request::Chains { channel: zero(), question: Question::Compare, asked };
-    assert_eq!(requests(&mut relay), [compare]);
+    let other = Held { version: 2, chain: Chain([0xbb; 16]) };
+    say(&mut relay, Frame::Have(Have { entries: vec![(site(1), other)], ..Have::default() }));
+    let asked = requests(&mut relay);
+    assert!(matches!(asked[..], [Request::Read { .. }]), "{asked:?}");
     let chain = |version: u8| Some(Chain([version; 16]));
-    let answer = |relay: &mut Session, question, chains| {
-        relay.handle_store_event(T, zero(), StoreEvent::Chains { question, chains });
-    };
-    answer(&mut relay, Question::Compare, vec![chain(2)]);
+    let fork = Difference { site: site(1), version: 2, chain: other.chain };
+    let reading = Reading { vector: VersionVector::new(), forks: vec![fork] };
+    relay.handle_store_event(T, zero(), StoreEvent::Read(reading));
     let ask = Chains::Ask { site: site(1), versions: vec![1] };
     assert_eq!(sent(&mut relay), [Frame::Chains(ask)]);
+    // While it is open nothing is sent, whatever is committed.
+    let (from, to) = (Arc::new(vector(&[(1, 3)])), Arc::new(vector(&[(1, 4)])));
+    relay.handle_store_event(T, zero(), StoreEvent::Committed { from, to, part: None });
+    assert_eq!((requests(&mut relay), sent(&mut relay)), (vec![], vec![]));
     let tell = Chains::Tell { site: site(1), chains: vec![(1, chain(1))] };
     say(&mut relay, Frame::Chains(tell));
     assert!(matches!(requests(&mut relay)[..], [Request::Chains { .. }]));
-    answer(&mut relay, Question::Bisect, vec![chain(1)]);
-    let (ours, theirs) = (Chain([2; 16]), Chain([0xbb; 16]));
-    let forked = Chains::Forked { site: site(1), common: 1, ours, theirs };
+    let (question, chains) = (Question::Bisect, vec![chain(1)]);
+    relay.handle_store_event(T, zero(), StoreEvent::Chains { question, chains });
+    let forked = Chains::Forked { site: site(1), common: 1, chain: Chain([1; 16]) };
     assert_eq!(sent(&mut relay), [Frame::Chains(forked)]);
-    let (channel, site_) = (zero(), site(1));
-    let split = Request::Split { channel, site: site_, common: 1, ours, theirs };
-    assert_eq!(requests(&mut relay), [split]);
-    // While it is open nothing is sent, whatever is committed.
-    let (from, to) = (Arc::new(vector(&[(1, 2)])), Arc::new(vector(&[(1, 4)])));
-    relay.handle_store_event(T, zero(), StoreEvent::Committed { from, to, part: None });
-    assert_eq!((requests(&mut relay), sent(&mut relay)), (vec![], vec![]));
-    let renamed = Arc::new(vector(&[(1, 1), (7, 3)]));
-    relay.handle_store_event(T, zero(), StoreEvent::Replaced { vector: renamed });
-    assert!(matches!(sent(&mut relay)[..], [Frame::Have(_)]));
-    // What the peer holds under the old name is above ours, so all of the branch is new to it.
-    let asked = requests(&mut relay);
-    assert!(matches!(asked[..], [Request::Export { .. }]), "{asked:?}");
-    // The peer has split too: what was asked for is out of date, and asked for anew.
-    say(&mut relay, have(&[(1, 1), (8, 1)]));
-    relay.handle_store_event(T, zero(), StoreEvent::NothingAbove);
     let asked = requests(&mut relay);
     let [Request::Export { above, .. }] = &asked[..] else { panic!("{asked:?}") };
-    assert_eq!(*above, vector(&[(1, 1), (8, 1)]));
+    assert_eq!(*above, vector(&[(1, 1)]));
+    // The peer's delta shows the second history: the store renames, and says so.
+    let renamed = Arc::new(vector(&[(1, 1), (7, 3), (8, 1)]));
+    relay.handle_store_event(T, zero(), StoreEvent::NothingAbove);
+    relay.handle_store_event(T, zero(), StoreEvent::Replaced { vector: renamed });
+    assert!(matches!(sent(&mut relay)[..], [Frame::Have(_)]));
+    // What crossed it is no fault.
+    let entries = vec![(site(1), Held { version: 3, chain: Chain([3; 16]) })];
+    say(&mut relay, Frame::Ack(Ack { entries, ..Ack::default() }));
+    assert_eq!(errors(&sent(&mut relay)), []);
+    requests(&mut relay);
+    relay.handle_store_event(T, zero(), StoreEvent::NothingAbove);
+    say(&mut relay, have(&[(1, 1), (7, 3), (8, 1)]));
+    assert!(events(&mut relay).contains(&Event::Converged { channel: zero() }));
 }
 
 /// What cannot be compared is refused by name, and presence goes on.
@@ -592,8 +590,9 @@ fn a_fork_that_cannot_be_placed_is_reported() {
     let mut relay = live(Scopes::ALL, &[(1, 3)], &[(1, 3)]);
     let other = (site(1), Held { version: 2, chain: Chain([0xbb; 16]) });
     say(&mut relay, Frame::Have(Have { entries: vec![other], ..Have::default() }));
-    let (question, chains) = (Question::Compare, vec![None]);
-    relay.handle_store_event(T, zero(), StoreEvent::Chains { question, chains });
+    let fork = Difference { site: site(1), version: 2, chain: other.1.chain };
+    let reading = Reading { vector: VersionVector::new(), forks: vec![fork] };
+    relay.handle_store_event(T, zero(), StoreEvent::Read(reading));
     let _ = sent(&mut relay);
     let tell = Chains::Tell { site: site(1), chains: vec![(1, None)] };
     say(&mut relay, Frame::Chains(tell));

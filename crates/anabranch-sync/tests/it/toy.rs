@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anabranch_core::clock::Chain;
+use anabranch_core::forest;
 use anabranch_core::site::SiteId;
 use anabranch_core::vector::{Held, VersionVector};
 use anabranch_core::wire::{Seal, seal};
@@ -110,6 +111,16 @@ impl Toy {
 
     pub(crate) fn chain(&self, site: SiteId, version: u64) -> Option<Chain> {
         chain_of(&self.salts, site, version)
+    }
+
+    /// A peer's vector as it is called here.
+    pub(crate) fn read(&self, theirs: &VersionVector) -> StoreEvent {
+        let read = forest::read::<std::convert::Infallible>(
+            &self.vector(),
+            theirs,
+            &mut |site, version| Ok(self.chain(site, version)),
+        );
+        StoreEvent::Read(read.unwrap())
     }
 
     pub(crate) fn partials(&self) -> Vec<Partial> {

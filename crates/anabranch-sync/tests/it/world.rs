@@ -308,6 +308,7 @@ pub(crate) fn answer(store: &mut Toy, request: Request) -> Option<(ChannelId, St
             return None;
         }
         Request::Take { channel, part } => (channel, store.take(part)),
+        Request::Read { channel, theirs } => (channel, store.read(&theirs)),
         Request::Chains { channel, question, asked } => {
             let chains = asked.iter().map(|(site, version)| store.chain(*site, *version));
             (channel, StoreEvent::Chains { question, chains: chains.collect() })
@@ -321,7 +322,7 @@ pub(crate) fn answer(store: &mut Toy, request: Request) -> Option<(ChannelId, St
             let index = chunk.index;
             (channel, StoreEvent::ChunkStored { blob, index, refusal: None })
         }
-        Request::Verify { .. } | Request::Split { .. } | Request::Close { .. } => return None,
+        Request::Verify { .. } | Request::Close { .. } => return None,
     })
 }
 

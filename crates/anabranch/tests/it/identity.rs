@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use anabranch::{Error, Store, merge};
+use anabranch::{Store, merge};
 
 use crate::peers::{is_clean, rows, run, with_schema};
 
@@ -113,22 +113,6 @@ fn a_file_that_stays_keeps_its_name() {
     let store = Store::open(&a).unwrap();
     run(&store, "INSERT INTO member VALUES('again')");
     assert_eq!(store.site().unwrap(), before);
-}
-
-#[test]
-fn two_copies_that_both_went_on_under_one_name_are_refused() {
-    let (_dir, a, b) = copied();
-    // The bare extension does not look at files.
-    let bare = |path: &PathBuf| {
-        Store::from_connection(anabranch::rusqlite::Connection::open(path).unwrap()).unwrap()
-    };
-    let (a, b) = (bare(&a), bare(&b));
-    run(&a, "INSERT INTO member VALUES('a')");
-    run(&b, "INSERT INTO member VALUES('b')");
-    let refused = merge(&a, &b, &mut |_, _| ());
-    let Err(Error::SiteReused(message)) = refused else { panic!("{refused:?}") };
-    assert!(message.contains(&a.site().unwrap().to_string()), "{message}");
-    assert!(message.contains("version 4"), "{message}");
 }
 
 #[test]

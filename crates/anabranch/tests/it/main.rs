@@ -3,6 +3,7 @@
 
 mod check;
 mod delivery;
+mod forks;
 mod identity;
 mod merge;
 mod peers;

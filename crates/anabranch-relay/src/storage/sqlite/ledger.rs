@@ -7,10 +7,14 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use anabranch_core::branch::Branch;
 use anabranch_core::clock::Chain;
+use anabranch_core::forest::{self, Split};
 use anabranch_core::site::SiteId;
+use anabranch_core::vector::{Held, VersionVector};
 use rusqlite::{Connection, OptionalExtension};
 
+use super::forks::{self, Fresh};
 use super::{named, rows, staging};
 use crate::limits::{MAX_SPAN_SALTS, MAX_WARM_STORES};
 use crate::storage::{Appended, Body, Incoming, Observer, Owners, Span, StorageError, StoredDelta};
@@ -28,12 +32,14 @@ pub(super) struct Ledger {
     /// What the open transaction stored, in order.
     stored: Vec<(StoreId, Arc<StoredDelta>)>,
     observer: Arc<dyn Observer>,
+    /// Stores in which names have changed in the open transaction.
+    renamed: Vec<StoreId>,
     /// Why the open transaction cannot be committed.
     failure: Option<StorageError>,
 }
 
 /// A store's vector and counters, as of the open transaction.
-struct WarmStore {
+pub(super) struct WarmStore {
     id: i64,
     n_bytes: u64,
     sites: HashMap<SiteId, WarmSite>,
@@ -45,6 +51,15 @@ struct WarmSite {
     version: u64,
     chain: Chain,
     owner: Option<i64>,
+    branch: Option<Branch>,
+}
+
+/// What a delta brings, and what must be renamed before.
+struct Taken {
+    fresh: Vec<Fresh>,
+    splits: Vec<Split>,
+    /// Whether its names are read by their chains.
+    is_read: bool,
 }
 
 impl Ledger {
@@ -54,6 +69,7 @@ impl Ledger {
             stores: HashMap::new(),
             subjects: HashMap::new(),
             stored: Vec::new(),
+            renamed: Vec::new(),
             observer,
             failure: None,
         }
@@ -84,6 +100,12 @@ impl Ledger {
             self.stores.clear();
             self.subjects.clear();
             self.stored.clear();
+            self.renamed.clear();
+        }
+        for store in std::mem::take(&mut self.renamed) {
+            if let Some(warm) = self.stores.get(&store) {
+                self.observer.renamed(&store, warm.vector());
+            }
         }
         if !self.stored.is_empty() {
             self.observer.committed(&self.stored);
@@ -114,13 +136,13 @@ impl Ledger {
     pub(super) fn append(&mut self, incoming: Incoming) -> Result<Appended> {
         let subject = self.subject(&incoming.subject)?;
         self.warm(&incoming.store)?;
-        let fresh = match self.stores.get(&incoming.store) {
-            Some(store) => store.fresh(&self.db, &incoming, subject)?,
-            None => WarmStore::new(0).fresh(&self.db, &incoming, subject)?,
+        let Taken { fresh, splits, is_read } = match self.stores.get(&incoming.store) {
+            Some(store) => store.take(&self.db, &incoming, subject)?,
+            None => WarmStore::new(0).take(&self.db, &incoming, subject)?,
         };
         if fresh.is_empty() {
             self.finish_staged(&incoming)?;
-            return Ok(Appended::Covered);
+            return Ok(Appended::Covered(self.led_to(&incoming, is_read)?));
         }
         let n_bytes = incoming.body.n_bytes();
         let held = self.stores.get(&incoming.store).map_or(0, |store| store.n_bytes);
@@ -131,16 +153,19 @@ impl Ledger {
         named::check(&self.db, &incoming.store, &incoming.blobs, incoming.max_store_blob_bytes)?;
         // From here on only the database can refuse, and then undoes everything.
         let row = self.store_row(&incoming.store, incoming.now_ms)?;
-        let id = self.insert_delta(row, subject, &incoming, &fresh, n_bytes)?;
+        splits.iter().try_for_each(|split| self.split(&incoming.store, split))?;
+        let spans: Vec<Span> = fresh.iter().map(|fresh| fresh.span).collect();
+        let id = self.insert_delta(row, subject, &incoming, &spans, n_bytes)?;
         self.finish_staged(&incoming)?;
         if let Body::Blobs(parts) = &incoming.body {
             staging::settle(&self.db, &incoming.store, parts)?;
         }
         named::name(&self.db, &incoming.store, &incoming.blobs, incoming.now_ms)?;
-        for span in &fresh {
-            self.advance(&incoming, *span, id, subject)?;
+        for fresh in &fresh {
+            self.advance(&incoming.store, fresh, id, subject)?;
         }
-        let n_changes: u64 = fresh.iter().map(|span| span.last - span.first + 1).sum();
+        let n_changes: u64 = spans.iter().map(|span| span.last - span.first + 1).sum();
+        let to = self.led_to(&incoming, is_read)?;
         self.db
             .prepare_cached(
                 "UPDATE store SET n_bytes = n_bytes + ?2, n_deltas = n_deltas + 1, \
@@ -154,11 +179,59 @@ impl Ledger {
             id: id as u64,
             name: incoming.name,
             from: Some(Arc::new(incoming.outline.from)),
-            spans: fresh,
+            spans,
             body: incoming.body,
         });
         self.stored.push((incoming.store, delta));
-        Ok(Appended::Stored)
+        Ok(Appended::Stored(to))
+    }
+
+    /// Where a delta leads whose names are others than those used here.
+    fn led_to(&self, incoming: &Incoming, is_read: bool) -> Result<Option<Arc<VersionVector>>> {
+        let Some(store) = self.stores.get(&incoming.store).filter(|_| is_read) else {
+            return Ok(None);
+        };
+        let chain = &mut |site, version| store.chain_at(&self.db, site, version);
+        let reading = forest::read(&store.vector(), &incoming.outline.to, chain)?;
+        Ok(Some(Arc::new(reading.vector)))
+    }
+
+    /// Parts a site: what follows `split.at` gets another name.
+    fn split(&mut self, store: &StoreId, split: &Split) -> Result<()> {
+        let old = self.site_row(store, split.site)?;
+        let new = self.site_row(store, split.name)?;
+        let (id, version) = (self.stores[store].id, old.version - split.at);
+        forks::move_versions(&self.db, id, (old.id, new.id), split)?;
+        let set = "UPDATE site SET version = ?2, chain = ?3 WHERE id = ?1";
+        self.db.execute(set, (old.id, split.at as i64, split.branch.chain.0))?;
+        self.db.execute(set, (new.id, version as i64, old.chain.0))?;
+        self.set_branch(store, split.name, split.branch)?;
+        self.db.execute("UPDATE site SET owner = ?2 WHERE id = ?1", (new.id, old.owner))?;
+        for (of, delta) in &mut self.stored {
+            if of == store {
+                forks::rename(&mut Arc::make_mut(delta).spans, split);
+            }
+        }
+        let warm = self.warm_site(store, split.site);
+        (warm.version, warm.chain) = (split.at, split.branch.chain);
+        let warm = self.warm_site(store, split.name);
+        (warm.version, warm.chain, warm.owner) = (version, old.chain, old.owner);
+        if !self.renamed.contains(store) {
+            self.renamed.push(store.clone());
+        }
+        Ok(())
+    }
+
+    /// Notes what a site branched from.
+    fn set_branch(&mut self, store: &StoreId, site: SiteId, branch: Branch) -> Result<()> {
+        let Branch { root, base, chain } = branch;
+        let row = self.site_row(store, site)?;
+        self.db.execute(
+            "UPDATE site SET root = ?2, base = ?3, start = ?4 WHERE id = ?1",
+            (row.id, root.as_bytes(), base as i64, chain.0),
+        )?;
+        self.warm_site(store, site).branch = Some(branch);
+        Ok(())
     }
 
     /// Notes the owner of a site that has none.
@@ -301,12 +374,16 @@ impl Ledger {
     }
 
     /// Takes new versions of one site into the vector.
-    fn advance(&mut self, incoming: &Incoming, span: Span, delta: i64, subject: i64) -> Result<()> {
-        let row = self.site_row(&incoming.store, span.site)?;
+    fn advance(&mut self, store: &StoreId, fresh: &Fresh, delta: i64, subject: i64) -> Result<()> {
+        let Fresh { span, branch, salts } = fresh;
+        let row = self.site_row(store, span.site)?;
         debug_assert_eq!(row.version + 1, span.first);
-        let skipped = (span.first - 1 - incoming.outline.from.version(span.site)) as usize;
-        let salts = &incoming.outline.salts(span.site)[skipped..];
-        let (mut first, mut chain) = (span.first, row.chain);
+        if let Some(branch) = branch.filter(|_| row.branch.is_none()) {
+            self.set_branch(store, span.site, branch)?;
+        }
+        let origin = branch.unwrap_or_else(|| Branch::trunk(span.site));
+        let mut first = span.first;
+        let mut chain = if row.version == 0 { origin.chain } else { row.chain };
         for salts in salts.chunks(MAX_SPAN_SALTS) {
             let last = first + salts.len() as u64 - 1;
             let bytes: Vec<u8> = salts.iter().flat_map(|salt| salt.to_le_bytes()).collect();
@@ -318,13 +395,13 @@ impl Ledger {
                 .execute((row.id, last as i64, first as i64, delta, subject, chain.0, bytes))?;
             chain = (first..)
                 .zip(salts)
-                .fold(chain, |chain, (version, salt)| chain.next(span.site, version, *salt));
+                .fold(chain, |chain, (version, salt)| origin.next(chain, version, *salt));
             first = last + 1;
         }
         self.db
             .prepare_cached("UPDATE site SET version = ?2, chain = ?3 WHERE id = ?1")?
             .execute((row.id, span.last as i64, chain.0))?;
-        let warm = self.warm_site(&incoming.store, span.site);
+        let warm = self.warm_site(store, span.site);
         (warm.version, warm.chain) = (span.last, chain);
         Ok(())
     }
@@ -341,15 +418,17 @@ impl Ledger {
             .optional()?;
         let Some((id, n_bytes)) = found else { return Ok(()) };
         let mut warm = WarmStore { n_bytes, ..WarmStore::new(id) };
-        let mut statement = self
-            .db
-            .prepare_cached("SELECT site, id, version, chain, owner FROM site WHERE store = ?1")?;
+        let mut statement = self.db.prepare_cached(
+            "SELECT site, id, version, chain, owner, root, base, start FROM site \
+                 WHERE store = ?1",
+        )?;
         let mut rows = statement.query([id])?;
         while let Some(row) = rows.next()? {
             let site = rows::site(row.get_ref(0)?.as_blob().unwrap_or_default())?;
             let (id, version) = (row.get(1)?, row.get::<_, i64>(2)? as u64);
             let chain = rows::chain(row.get_ref(3)?.as_blob().unwrap_or_default())?;
-            warm.sites.insert(site, WarmSite { id, version, chain, owner: row.get(4)? });
+            let (owner, branch) = (row.get(4)?, rows::branch(row, 5)?);
+            warm.sites.insert(site, WarmSite { id, version, chain, owner, branch });
         }
         self.stores.insert(store.clone(), warm);
         Ok(())
@@ -378,7 +457,8 @@ impl Ledger {
         self.db
             .prepare_cached("INSERT INTO site(store, site, version, chain) VALUES(?1, ?2, 0, ?3)")?
             .execute((warm.id, site.as_bytes(), chain.0))?;
-        let row = WarmSite { id: self.db.last_insert_rowid(), version: 0, chain, owner: None };
+        let (id, owner, branch) = (self.db.last_insert_rowid(), None, None);
+        let row = WarmSite { id, version: 0, chain, owner, branch };
         warm.sites.insert(site, row);
         Ok(row)
     }
@@ -412,9 +492,75 @@ impl Ledger {
     }
 }
 
+impl WarmSite {
+    fn origin(&self, site: SiteId) -> Branch {
+        self.branch.unwrap_or_else(|| Branch::trunk(site))
+    }
+}
+
 impl WarmStore {
     fn new(id: i64) -> WarmStore {
         WarmStore { id, n_bytes: 0, sites: HashMap::new() }
+    }
+
+    /// What is held, by site.
+    pub(super) fn vector(&self) -> VersionVector {
+        let mut vector = VersionVector::new();
+        for (site, WarmSite { version, chain, branch, .. }) in &self.sites {
+            vector.set(*site, Held { version: *version, chain: *chain });
+            branch.iter().for_each(|branch| vector.set_branch(*site, *branch));
+        }
+        vector
+    }
+
+    /// The chain of a site at a version that is held.
+    pub(super) fn chain_at(
+        &self,
+        db: &Connection,
+        site: SiteId,
+        version: u64,
+    ) -> Result<Option<Chain>> {
+        let Some(warm) = self.sites.get(&site) else { return Ok(None) };
+        if warm.version == version {
+            return Ok(Some(warm.chain));
+        }
+        rows::chain_at(db, warm.origin(site), warm.id, version)
+    }
+
+    /// What a delta brings, by the names that its sites have here, or why it is refused.
+    fn take(&self, db: &Connection, incoming: &Incoming, subject: i64) -> Result<Taken> {
+        let outline = &incoming.outline;
+        let has_branches =
+            outline.to.has_branches() || self.sites.values().any(|site| site.branch.is_some());
+        if !has_branches {
+            match self.fresh(db, incoming, subject) {
+                Ok(spans) => {
+                    let fresh = |span: Span| {
+                        let skipped = span.first - 1 - outline.from.version(span.site);
+                        let salts = outline.salts(span.site)[skipped as usize..].to_vec();
+                        Fresh { span, branch: None, salts }
+                    };
+                    let fresh = spans.into_iter().map(fresh).collect();
+                    return Ok(Taken { fresh, splits: Vec::new(), is_read: false });
+                }
+                // Perhaps it begins where the histories are alike.
+                Err(StorageError::SiteReused { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.check_ends(outline)?;
+        let plan = forks::plan(db, self, outline)?;
+        let fresh = forks::fresh(&plan, outline);
+        for Fresh { span, branch, .. } in &fresh {
+            let owned = self.sites.get(&branch.map_or(span.site, |branch| branch.root));
+            let own = self.sites.get(&span.site);
+            let is_owner = own.or(owned).is_some_and(|site| site.owner == Some(subject));
+            if incoming.owners == Owners::Strict && !is_owner {
+                let subject = Arc::clone(&incoming.subject);
+                return Err(StorageError::NotOwner { site: span.site, subject });
+            }
+        }
+        Ok(Taken { fresh, splits: plan.splits, is_read: true })
     }
 
     /// The changes of a delta that are not held yet, or why it is refused.
@@ -467,7 +613,7 @@ impl WarmStore {
         let Some(warm) = self.sites.get(&site).filter(|_| version > 0) else { return Ok(()) };
         let here = match warm.version == version {
             true => Some(warm.chain),
-            false => rows::chain_at(db, site, warm.id, version)?,
+            false => rows::chain_at(db, warm.origin(site), warm.id, version)?,
         };
         match here {
             Some(here) if here == chain => Ok(()),

@@ -1,5 +1,6 @@
 //! Questions to the database, each on a connection of its own.
 
+use anabranch_core::branch::Branch;
 use anabranch_core::clock::Chain;
 use anabranch_core::site::SiteId;
 use anabranch_core::vector::{Held, VersionVector};
@@ -23,13 +24,17 @@ fn store_row(db: &Connection, store: &StoreId) -> Result<Option<i64>> {
 pub(super) fn vector(db: &Connection, store: &StoreId) -> Result<VersionVector> {
     let mut vector = VersionVector::new();
     let Some(store) = store_row(db, store)? else { return Ok(vector) };
-    let mut statement =
-        db.prepare_cached("SELECT site, version, chain FROM site WHERE store = ?1")?;
+    let mut statement = db.prepare_cached(
+        "SELECT site, version, chain, root, base, start FROM site WHERE store = ?1",
+    )?;
     let mut rows = statement.query([store])?;
     while let Some(row) = rows.next()? {
         let site = rows::site(row.get_ref(0)?.as_blob().unwrap_or_default())?;
         let chain = rows::chain(row.get_ref(2)?.as_blob().unwrap_or_default())?;
         vector.set(site, Held { version: row.get::<_, i64>(1)? as u64, chain });
+        if let Some(branch) = rows::branch(row, 3)? {
+            vector.set_branch(site, branch);
+        }
     }
     Ok(vector)
 }
@@ -116,14 +121,15 @@ pub(super) fn chains(
     versions: &[u64],
 ) -> Result<Vec<(u64, Chain)>> {
     let Some(store) = store_row(db, store)? else { return Ok(Vec::new()) };
-    let row: Option<i64> = db
-        .prepare_cached("SELECT id FROM site WHERE store = ?1 AND site = ?2")?
-        .query_row((store, site.as_bytes()), |row| row.get(0))
-        .optional()?;
-    let Some(row) = row else { return Ok(Vec::new()) };
+    let mut statement =
+        db.prepare_cached("SELECT id, root, base, start FROM site WHERE store = ?1 AND site = ?2")?;
+    let mut found = statement.query((store, site.as_bytes()))?;
+    let Some(found) = found.next()? else { return Ok(Vec::new()) };
+    let row: i64 = found.get(0)?;
+    let origin = rows::branch(found, 1)?.unwrap_or_else(|| Branch::trunk(site));
     let mut chains = Vec::new();
     for version in versions {
-        if let Some(chain) = rows::chain_at(db, site, row, *version)? {
+        if let Some(chain) = rows::chain_at(db, origin, row, *version)? {
             chains.push((*version, chain));
         }
     }

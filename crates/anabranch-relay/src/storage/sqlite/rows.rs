@@ -1,9 +1,10 @@
 //! Columns that are more than a number or a text, to and from their bytes.
 
+use anabranch_core::branch::Branch;
 use anabranch_core::clock::Chain;
 use anabranch_core::site::SiteId;
 use bytes::Bytes;
-use rusqlite::Connection;
+use rusqlite::{Connection, Row};
 
 use crate::blobs::BlobHash;
 use crate::storage::{Body, Span, StorageError};
@@ -47,6 +48,16 @@ pub(super) fn site(bytes: &[u8]) -> Result<SiteId, StorageError> {
     SiteId::new(bytes).ok_or(damaged("a site"))
 }
 
+/// Reads what a site branched from: three columns from `first` on; `None`: nothing.
+pub(super) fn branch(row: &Row<'_>, first: usize) -> Result<Option<Branch>, StorageError> {
+    let Some(root) = row.get_ref(first)?.as_blob_or_null().unwrap_or_default() else {
+        return Ok(None);
+    };
+    let base = row.get::<_, i64>(first + 1)? as u64;
+    let chain = chain(row.get_ref(first + 2)?.as_blob().unwrap_or_default())?;
+    Ok(Some(Branch { root: site(root)?, base, chain }))
+}
+
 /// Reads a chain.
 pub(super) fn chain(bytes: &[u8]) -> Result<Chain, StorageError> {
     bytes.try_into().map(Chain).map_err(|_| damaged("a chain"))
@@ -74,7 +85,7 @@ pub(super) fn body(db: &Connection, delta: i64, part: Option<&[u8]>) -> Result<B
 /// The chain of a site at `version`, from its row in `site`; `None` above what is held.
 pub(super) fn chain_at(
     db: &Connection,
-    site: SiteId,
+    origin: Branch,
     row_id: i64,
     version: u64,
 ) -> Result<Option<Chain>, StorageError> {
@@ -91,7 +102,7 @@ pub(super) fn chain_at(
     let salts = salts.get(..n * 8).ok_or(damaged("the salts of a span"))?;
     let at = (first..).zip(salts.chunks_exact(8)).fold(before, |chain, (version, salt)| {
         let salt = u64::from_le_bytes(salt.try_into().expect("chunks of eight bytes"));
-        chain.next(site, version, salt)
+        origin.next(chain, version, salt)
     });
     Ok(Some(at))
 }

@@ -2,7 +2,9 @@
 //!
 //! ```text
 //! store(id, name, created_ms, n_bytes, n_deltas, n_changes)
-//! site(id, store, site, version, chain, owner)     the vector of a store; owner: a subject
+//! site(id, store, site, version, chain, owner, root, base, start)
+//!                                                  the vector of a store; owner: a subject; of
+//!                                                  a branch its root, base and chain there
 //! subject(id, name)                                who delivers
 //! delta(id, store, name, subject, received_ms, n_bytes, spans, part)
 //!     id      the order of arrival, never given twice
@@ -45,7 +47,8 @@ CREATE TABLE store(
 CREATE TABLE subject(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
 CREATE TABLE site(
     id INTEGER PRIMARY KEY, store INTEGER NOT NULL, site BLOB NOT NULL,
-    version INTEGER NOT NULL, chain BLOB NOT NULL, owner INTEGER, UNIQUE(store, site));
+    version INTEGER NOT NULL, chain BLOB NOT NULL, owner INTEGER,
+    root BLOB, base INTEGER, start BLOB, UNIQUE(store, site));
 CREATE TABLE delta(
     id INTEGER PRIMARY KEY AUTOINCREMENT, store INTEGER NOT NULL, name BLOB NOT NULL,
     subject INTEGER NOT NULL, received_ms INTEGER NOT NULL, n_bytes INTEGER NOT NULL,

@@ -17,6 +17,8 @@ use crate::storage::{Body, Owners};
 struct Heard(Mutex<Vec<u64>>);
 
 impl Observer for Heard {
+    fn renamed(&self, _: &StoreId, _: VersionVector) {}
+
     fn committed(&self, deltas: &[(StoreId, Arc<StoredDelta>)]) {
         self.0.lock().unwrap().extend(deltas.iter().map(|(_, delta)| delta.id));
     }
@@ -107,7 +109,7 @@ fn all_that_waits_is_one_commit() {
     }
     other.execute_batch("COMMIT").unwrap();
     for append in waiting {
-        assert!(matches!(block_on(append), Ok(Appended::Stored)));
+        assert!(matches!(block_on(append), Ok(Appended::Stored(_))));
     }
     assert_eq!(world.storage.n_commits() - before, 1);
     assert_eq!(*world.heard.0.lock().unwrap(), (1..=101).collect::<Vec<u64>>(), "in order");
@@ -174,7 +176,7 @@ fn what_an_append_checks() {
         ("a part of it", incoming(&[(1, 1, 7)], &[(1, 2, 7)])),
         ("nothing", incoming(&[], &[])),
     ] {
-        assert!(matches!(append(incoming), Ok(Appended::Covered)), "{what}");
+        assert!(matches!(append(incoming), Ok(Appended::Covered(_))), "{what}");
     }
     assert_eq!(world.heard.0.lock().unwrap().len(), 1);
     append(incoming(&[(1, 2, 7)], &[(1, 4, 7)])).unwrap();
@@ -206,7 +208,7 @@ fn a_group_that_fails_is_undone_whole() {
     assert_eq!(*world.heard.0.lock().unwrap(), [1]);
     other.execute_batch("DROP TRIGGER fail").unwrap();
     for append in group() {
-        assert!(matches!(block_on(append), Ok(Appended::Stored)));
+        assert!(matches!(block_on(append), Ok(Appended::Stored(_))));
     }
     assert_eq!(block_on(world.storage.vector(&store)).unwrap(), vector(&[(1, 3, 7)]));
 }

@@ -1,10 +1,13 @@
 //! Decoding an entry into runs; a record is put together when it is asked for.
 
+use std::rc::Rc;
+
 use super::superseded::{put_superseded, read_superseded};
 use super::*;
 use crate::buffer::Superseded;
 use crate::ids::AuthorId;
 use crate::limits::{MAX_ENTRY_KEY_BYTES, MAX_ENTRY_RECORDS};
+use crate::metadata::branches::Branches;
 use crate::metadata::key_code::read_key;
 use crate::metadata::mask_code::read_mask;
 use crate::metadata::stream::Stream;
@@ -49,6 +52,8 @@ pub(crate) struct Entry {
     own_version: u64,
     /// Who is meant by author 0 and by ordinal 0.
     own: (AuthorId, Ordinal),
+    /// What changes are called that are named here; `None`: what is written.
+    branches: Option<Rc<Branches>>,
     dbv: u64,
     ops: Vec<Run<Op>>,
     dots: Vec<Run<LocalDot>>,
@@ -69,6 +74,11 @@ impl Entry {
         self.own = (author, ordinal);
     }
 
+    /// Says that changes which are named here have other names.
+    pub(crate) fn renamed_by(&mut self, branches: Rc<Branches>) {
+        self.branches = Some(branches);
+    }
+
     /// Number of records.
     pub(crate) fn len(&self) -> u32 {
         self.n_records
@@ -82,6 +92,9 @@ impl Entry {
         let mut origin = of_run(&self.origins, index).copied().unwrap_or(Ordinal(0));
         if dot.author == AuthorId(0) {
             dot.author = self.own.0;
+        }
+        if let Some(branches) = &self.branches {
+            branches.rename(&mut dot);
         }
         if origin == Ordinal(0) {
             origin = self.own.1;
@@ -203,6 +216,7 @@ fn read_records(reader: &mut Reader<'_>, head_version: u64, dbv: u64) -> Decoded
         n_records,
         own_version,
         own: (AuthorId(0), Ordinal(0)),
+        branches: None,
         dbv,
         ops,
         dots: Vec::new(),

@@ -1,0 +1,219 @@
+//! What a delta's names mean here: forks are found and healed while it is taken.
+//!
+//! A delta names sites as its maker called them. Where a history has two continuations, or
+//! its maker knew of fewer or of more forks than this copy, the names differ; what is meant
+//! follows from the chains (`anabranch_core::forest`). Edges of this copy that turn out to be
+//! parted are renamed first, in the transaction that takes the delta.
+
+use std::collections::BTreeMap;
+
+use anabranch_core::branch::Branch;
+use anabranch_core::change::{ChangeHeader, Dep};
+use anabranch_core::clock::Chain;
+use anabranch_core::delta::Delta;
+use anabranch_core::forest::{self, Arrival, Plan, PlanError, Reading};
+use anabranch_core::site::SiteId;
+use anabranch_core::vector::{Dot, Held, VersionVector};
+
+use super::DeltaError;
+use crate::context::Context;
+use crate::error::{Result, StoreError};
+use crate::identity;
+
+/// A delta's names, read.
+pub(super) struct Names {
+    plan: Plan,
+}
+
+/// Plans to take a delta, of which headers and bounds are known and checked.
+///
+/// # Errors
+/// [`DeltaError::Missing`], [`DeltaError::SiteReused`], [`DeltaError::Branch`].
+pub(super) fn of(cx: &Context, delta: &Delta, ours: &VersionVector) -> Result<Names> {
+    let arrivals = arrivals(delta);
+    let planned = forest::plan(ours, &arrivals, &mut |site, version| chain(cx, site, version));
+    let plan = planned.map_err(|error| match error {
+        PlanError::Missing { site, from } => DeltaError::Missing { site, from }.into(),
+        PlanError::Forked { site, version, ours, theirs } => {
+            DeltaError::SiteReused { site, version, ours, theirs }.into()
+        }
+        PlanError::Lookup(error) => error,
+        other => StoreError::from(DeltaError::Branch(other.to_string())),
+    })?;
+    let names = Names { plan };
+    if delta.complete.is_some() {
+        names.refuse_others(delta)?;
+    }
+    Ok(names)
+}
+
+/// Reads a vector of somebody else's.
+///
+/// # Errors
+/// SQLite's, and a damaged file.
+pub(super) fn read(cx: &Context, ours: &VersionVector, theirs: &VersionVector) -> Result<Reading> {
+    forest::read(ours, theirs, &mut |site, version| chain(cx, site, version))
+}
+
+fn chain(cx: &Context, site: SiteId, version: u64) -> Result<Option<Chain>> {
+    cx.metadata.borrow_mut().chain_at(site, version)
+}
+
+/// The sites of a delta, with the chains that follow from its salts.
+fn arrivals(delta: &Delta) -> Vec<Arrival> {
+    let mut arrivals: BTreeMap<SiteId, Arrival> = BTreeMap::new();
+    for (site, _) in delta.to.iter() {
+        let (origin, from) = (delta.to.origin(site), delta.from.get(site));
+        let from_chain = from.map_or(origin.chain, |held| held.chain);
+        let from = from.map_or(0, |held| held.version);
+        let chains = forgotten(delta, site, origin);
+        arrivals.insert(site, Arrival { site, origin, from, from_chain, chains });
+    }
+    for ChangeHeader { site, version, salt, .. } in &delta.headers {
+        if let Some(arrival) = arrivals.get_mut(site) {
+            let before = arrival.chains.last().copied().unwrap_or(arrival.from_chain);
+            arrival.chains.push(arrival.origin.next(before, *version, *salt));
+        }
+    }
+    arrivals.into_values().collect()
+}
+
+/// The chains of a site up to the floor of a complete delta.
+fn forgotten(delta: &Delta, site: SiteId, origin: Branch) -> Vec<Chain> {
+    let floor = delta.complete.as_ref().map_or(0, |complete| complete.floor.version(site));
+    let first = delta.salts.partition_point(|run| run.site < site);
+    let mut runs = delta.salts[first..].iter().take_while(|run| run.site == site).peekable();
+    let (mut chains, mut chain) = (Vec::new(), origin.chain);
+    while let Some(run) = runs.next() {
+        let end = runs.peek().map_or(floor, |next| floor.min(next.version - 1));
+        for version in run.version..=end {
+            chain = origin.next(chain, version, run.salt);
+            chains.push(chain);
+        }
+    }
+    chains
+}
+
+impl Names {
+    /// A complete delta says what its maker forgot, by his names: these must be ours.
+    fn refuse_others(&self, delta: &Delta) -> Result<()> {
+        for (site, held) in delta.to.iter() {
+            if !self.plan.splits.is_empty() || self.names(site) != [(held.version, site, 0)] {
+                return Err(DeltaError::Branch(format!(
+                    "SiteReused: site {site} has forked, and this complete delta is of a copy that \
+                     has forgotten how: merge with one that has not"
+                ))
+                .into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Renames here what must be renamed before the delta is taken.
+    ///
+    /// # Errors
+    /// [`DeltaError::Uncommitted`] if this transaction has writes that are no change yet.
+    pub(super) fn heal(&self, cx: &Context) -> Result<()> {
+        let own = cx.metadata.borrow().own_site();
+        let is_left = |site: SiteId| {
+            let to = &self.plan.to;
+            let parts = self.plan.splits.iter().any(|split| split.site == own);
+            !parts && forest::is_closed(to, site)
+        };
+        let leaves_self = is_left(own);
+        if self.plan.splits.is_empty() && !leaves_self {
+            return Ok(());
+        }
+        if cx.transaction.borrow().has_writes() {
+            return Err(DeltaError::Uncommitted { function: "ana_apply" }.into());
+        }
+        for split in &self.plan.splits {
+            let mut metadata = cx.metadata.borrow_mut();
+            if split.site == metadata.own_site() && metadata.is_known(split.name)? {
+                // Somebody has spoken of this branch: then it is his as much as this copy's.
+                metadata.take_site(identity::random_site()?)?;
+            }
+            metadata.split(split)?;
+        }
+        if leaves_self {
+            cx.metadata.borrow_mut().take_site(identity::random_site()?)?;
+        }
+        Ok(())
+    }
+
+    /// Makes authors of the branches that the delta brings.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub(super) fn begin_branches(&self, cx: &Context, ours: &VersionVector) -> Result<()> {
+        let to = &self.plan.to;
+        let parted = |site| self.plan.splits.iter().any(|split| split.name == site);
+        for (site, branch) in to.branches() {
+            if ours.branch(site).is_some() || parted(site) {
+                continue;
+            }
+            let ends = |(of, _): &(SiteId, _)| to.point(*of) == Some(branch.start());
+            let parent = to.iter().find(ends).filter(|_| branch.base > 0);
+            let parent = parent.map(|(site, held)| Dot { site, version: held.version });
+            cx.metadata.borrow_mut().begin_branch(site, branch, parent)?;
+        }
+        Ok(())
+    }
+
+    /// A vector of the delta's by the names that its sites have here; without chains.
+    pub(super) fn vector(&self, theirs: &VersionVector) -> VersionVector {
+        let mut vector = VersionVector::new();
+        for (site, held) in theirs.iter() {
+            for (last, name, shift) in self.names(site) {
+                let version = last.min(held.version).saturating_add_signed(shift);
+                if version > vector.version(name) {
+                    vector.set(name, Held { version, chain: Chain::default() });
+                }
+            }
+        }
+        vector
+    }
+
+    /// Whether a change was held before, by its name in the delta.
+    pub(super) fn is_held(&self, site: SiteId, version: u64) -> bool {
+        self.held(site) >= version
+    }
+
+    /// Up to which version a site of the delta was held before.
+    pub(super) fn held(&self, site: SiteId) -> u64 {
+        self.plan.lines.get(&site).map_or(0, |line| line.held)
+    }
+
+    /// For each name that a site of the delta has here: its last version as the delta counts,
+    /// the name, and what is to be added to a version.
+    pub(super) fn names(&self, site: SiteId) -> Vec<(u64, SiteId, i64)> {
+        self.plan.lines.get(&site).map_or_else(Vec::new, |line| line.names().collect())
+    }
+
+    /// A header as it is kept here.
+    pub(super) fn header(&self, header: &ChangeHeader) -> ChangeHeader {
+        let mut header = header.clone();
+        (header.site, header.version) = self.place(header.site, header.version);
+        let mut deps = BTreeMap::<SiteId, Dep>::new();
+        for Dep { site, version, chain } in header.deps {
+            let (site, version) = self.place(site, version);
+            let is_later = deps.get(&site).is_none_or(|dep| dep.version < version);
+            // Who branched from a site depends on it here without saying so.
+            if is_later && site != header.site {
+                deps.insert(site, Dep { site, version, chain });
+            }
+        }
+        header.deps = deps.into_values().collect();
+        header
+    }
+
+    fn place(&self, site: SiteId, version: u64) -> (SiteId, u64) {
+        match self.plan.lines.get(&site) {
+            Some(line) if version > 0 => {
+                let (site, version, _) = line.place(version);
+                (site, version)
+            }
+            _ => (site, version),
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! Copies of one file that all wrote under its name: the bare extension looks at no files, so
+//! it leaves the site id alone. Whoever meets whom first, all end alike.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use anabranch::{Store, Sync, VersionVector, merge};
+
+/// A store without the library's look at its file.
+fn bare(path: &PathBuf) -> Store {
+    Store::from_connection(anabranch::rusqlite::Connection::open(path).unwrap()).unwrap()
+}
+
+fn run(store: &Store, sql: &str) {
+    store.sql().execute_batch(sql).unwrap();
+}
+
+fn is_clean(store: &Store) {
+    assert_eq!(store.check().unwrap(), []);
+}
+
+/// A file with some changes, and `n` copies of it.
+fn copies(n: usize) -> (tempfile::TempDir, Vec<Store>) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("first.db");
+    let first = bare(&path);
+    run(
+        &first,
+        "CREATE TABLE note(id INTEGER PRIMARY KEY, title TEXT, body TEXT);
+         SELECT crsql_as_crr('note');
+         INSERT INTO note VALUES(1, 'one', 'x');
+         INSERT INTO note VALUES(2, 'two', 'y');",
+    );
+    drop(first);
+    let copy = |n: usize| {
+        let to = dir.path().join(format!("{n}.db"));
+        std::fs::copy(&path, &to).unwrap();
+        bare(&to)
+    };
+    let stores = (0..n).map(copy).collect();
+    (dir, stores)
+}
+
+fn titles(store: &Store) -> Vec<String> {
+    let mut statement = store
+        .sql()
+        .prepare("SELECT id || ' ' || title || ' ' || body FROM note ORDER BY id")
+        .unwrap();
+    statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+}
+
+fn are_alike(stores: &[Store]) {
+    let vector = stores[0].version_vector().unwrap();
+    let n_changes: u64 = vector.iter().map(|(_, held)| held.version).sum();
+    for store in stores {
+        assert_eq!(store.digest().unwrap(), stores[0].digest().unwrap());
+        assert_eq!(store.version_vector().unwrap(), vector);
+        let log = store.log(0).unwrap();
+        let changes: BTreeSet<_> = log.iter().map(|r| (r.site, r.version)).collect();
+        assert_eq!((log.len() as u64, changes.len() as u64), (n_changes, n_changes));
+        for (site, version) in changes {
+            assert!(version <= vector.version(site));
+        }
+        is_clean(store);
+    }
+}
+
+#[test]
+fn two_copies_that_wrote_under_one_name_are_healed() {
+    let (_dir, stores) = copies(2);
+    let root = stores[0].site().unwrap();
+    run(
+        &stores[0],
+        "UPDATE note SET title = 'a' WHERE id = 1; INSERT INTO note VALUES(3, 'a', '')",
+    );
+    run(&stores[1], "UPDATE note SET body = 'b' WHERE id = 1; INSERT INTO note VALUES(4, 'b', '')");
+    run(&stores[1], "DELETE FROM note WHERE id = 2");
+    let report = merge(&stores[0], &stores[1], &mut |_, _| ()).unwrap();
+    assert!(report.is_equal);
+    let bases: Vec<_> = report.forked.iter().map(|branch| (branch.root, branch.base)).collect();
+    assert_eq!(bases, [(root, 2), (root, 2)]);
+    assert_eq!(titles(&stores[0]), ["1 a b", "3 a ", "4 b "]);
+    are_alike(&stores);
+    // Each goes on under its branch.
+    let sites: BTreeSet<_> = stores.iter().map(|store| store.site().unwrap()).collect();
+    assert_eq!(sites, report.forked.iter().map(|branch| branch.site).collect());
+    run(&stores[0], "UPDATE note SET title = 'a again' WHERE id = 3");
+    run(&stores[1], "UPDATE note SET title = 'b again' WHERE id = 3");
+    let report = merge(&stores[1], &stores[0], &mut |_, _| ()).unwrap();
+    assert!(report.is_equal && report.forked.is_empty());
+    are_alike(&stores);
+}
+
+#[test]
+fn a_name_that_forked_before_its_first_change_is_healed() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("first.db");
+    drop(bare(&path));
+    let stores: Vec<Store> = (0..3)
+        .map(|n| {
+            let to = dir.path().join(format!("{n}.db"));
+            std::fs::copy(&path, &to).unwrap();
+            let store = bare(&to);
+            run(
+                &store,
+                "CREATE TABLE note(id INTEGER PRIMARY KEY, title TEXT, body TEXT);
+                 SELECT crsql_as_crr('note')",
+            );
+            store
+        })
+        .collect();
+    run(&stores[0], "INSERT INTO note VALUES(1, 'a', '')");
+    run(&stores[1], "INSERT INTO note VALUES(2, 'b', '')");
+    for (a, b) in [(0, 1), (1, 2), (0, 2)] {
+        assert!(merge(&stores[a], &stores[b], &mut |_, _| ()).unwrap().is_equal);
+    }
+    are_alike(&stores);
+    run(&stores[2], "INSERT INTO note VALUES(3, 'c', '')");
+    for (a, b) in [(2, 1), (1, 0)] {
+        assert!(merge(&stores[a], &stores[b], &mut |_, _| ()).unwrap().is_equal);
+    }
+    are_alike(&stores);
+    assert_eq!(titles(&stores[0]), ["1 a ", "2 b ", "3 c "]);
+}
+
+/// A third copy holds only one branch, or only what is common, or a third branch.
+#[test]
+fn a_third_copy_learns_of_the_fork_in_every_order() {
+    for third in ["nothing", "one branch", "a branch of a branch", "a third branch"] {
+        for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+            let (dir, mut stores) = copies(2);
+            run(&stores[0], "UPDATE note SET title = 'a' WHERE id = 1");
+            run(&stores[0], "UPDATE note SET title = 'aa' WHERE id = 2");
+            run(&stores[1], "UPDATE note SET body = 'b' WHERE id = 1");
+            let path = dir.path().join("third.db");
+            let from =
+                if third == "nothing" || third == "a third branch" { "first.db" } else { "0.db" };
+            std::fs::copy(dir.path().join(from), &path).unwrap();
+            stores.push(bare(&path));
+            if third.starts_with("a ") {
+                run(&stores[2], "INSERT INTO note VALUES(9, 'third', '')");
+            }
+            run(&stores[0], "UPDATE note SET title = 'more' WHERE id = 2");
+            let [a, b, c] = order;
+            for (x, y) in [(a, b), (b, c), (a, c), (a, b)] {
+                let merged = merge(&stores[x], &stores[y], &mut |_, _| ());
+                let merged = merged.unwrap_or_else(|error| panic!("{third}, {order:?}: {error}"));
+                assert!(merged.is_equal, "{third}, {order:?}");
+            }
+            are_alike(&stores);
+            // Who was made whole by a twin goes on under its name, and both fork once more.
+            for store in &stores {
+                run(store, "INSERT INTO note(title, body) VALUES('after', '')");
+            }
+            for (x, y) in [(a, b), (b, c), (a, c), (a, b)] {
+                let merged = merge(&stores[x], &stores[y], &mut |_, _| ()).unwrap();
+                assert!(merged.is_equal, "{third}, {order:?}");
+            }
+            are_alike(&stores);
+        }
+    }
+}
+
+#[test]
+fn a_newcomer_takes_a_forked_history_whole() {
+    let (_dir, stores) = copies(2);
+    run(&stores[0], "UPDATE note SET title = 'a' WHERE id = 1");
+    run(&stores[1], "UPDATE note SET body = 'b' WHERE id = 1");
+    merge(&stores[0], &stores[1], &mut |_, _| ()).unwrap();
+    let newcomer = bare(&_dir.path().join("newcomer.db"));
+    run(
+        &newcomer,
+        "CREATE TABLE note(id INTEGER PRIMARY KEY, title TEXT, body TEXT);
+         SELECT crsql_as_crr('note')",
+    );
+    let delta = stores[0].export(&VersionVector::new()).unwrap().concat();
+    newcomer.apply(&delta).unwrap();
+    let mut stores = stores;
+    stores.push(newcomer);
+    are_alike(&stores);
+}
+
+#[test]
+fn a_fork_inside_a_transaction_that_has_written_waits() {
+    let (_dir, stores) = copies(2);
+    run(&stores[0], "UPDATE note SET title = 'a' WHERE id = 1");
+    run(&stores[1], "UPDATE note SET body = 'b' WHERE id = 1");
+    let mut below = stores[1].version_vector().unwrap();
+    let (site, mut held) = below.iter().next().unwrap();
+    let chain = "SELECT ana_internal_chain(?1, 2)";
+    let chain: Vec<u8> =
+        stores[0].sql().query_row(chain, [site.as_bytes()], |row| row.get(0)).unwrap();
+    (held.version, held.chain.0) = (2, chain.try_into().unwrap());
+    below.set(site, held);
+    let delta = stores[0].export(&below).unwrap().concat();
+    run(&stores[1], "BEGIN; INSERT INTO note VALUES(7, '', '')");
+    let refused = stores[1].apply(&delta).unwrap_err().to_string();
+    assert!(refused.contains("commit first"), "{refused}");
+    // Undone or not, the name is found again.
+    run(&stores[1], "ROLLBACK; BEGIN");
+    stores[1].apply(&delta).unwrap();
+    run(&stores[1], "INSERT INTO note VALUES(8, '', ''); ROLLBACK; BEGIN");
+    stores[1].apply(&delta).unwrap();
+    run(&stores[1], "INSERT INTO note VALUES(8, '', ''); COMMIT");
+    assert!(merge(&stores[0], &stores[1], &mut |_, _| ()).unwrap().is_equal);
+    are_alike(&stores);
+}
+
+/// Every pair of copies that wrote meets through a directory; a newcomer reads it at the end.
+#[test]
+fn forks_are_healed_through_a_directory() {
+    for order in [[0, 1, 2], [2, 0, 1], [1, 2, 0]] {
+        let (dir, mut stores) = copies(3);
+        std::fs::create_dir(dir.path().join("stick")).unwrap();
+        let stick = format!("dir:{}", dir.path().join("stick").display());
+        run(&stores[0], "UPDATE note SET title = 'a' WHERE id = 1");
+        run(&stores[0], "UPDATE note SET title = 'aa' WHERE id = 2");
+        run(&stores[1], "UPDATE note SET body = 'b' WHERE id = 1");
+        run(&stores[2], "INSERT INTO note VALUES(3, 'c', '')");
+        for _ in 0..2 {
+            for n in order {
+                let report = Sync::once(&stores[n], &stick).unwrap();
+                assert!(report.is_converged(), "{order:?}, {n}: {report:?}");
+            }
+        }
+        for (n, store) in stores.iter().enumerate() {
+            run(store, &format!("INSERT INTO note VALUES({}, 'after', '')", 10 + n));
+        }
+        for _ in 0..2 {
+            for n in order {
+                assert!(Sync::once(&stores[n], &stick).unwrap().is_converged());
+            }
+        }
+        let newcomer = bare(&dir.path().join("newcomer.db"));
+        run(
+            &newcomer,
+            "CREATE TABLE note(id INTEGER PRIMARY KEY, title TEXT, body TEXT);
+             SELECT crsql_as_crr('note')",
+        );
+        assert!(Sync::once(&newcomer, &stick).unwrap().is_converged());
+        stores.push(newcomer);
+        are_alike(&stores);
+        let report = Sync::once(&stores[0], &stick).unwrap();
+        assert_eq!((report.took.changes, report.gave.changes), (0, 0));
+    }
+}
