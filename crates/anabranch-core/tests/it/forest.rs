@@ -161,7 +161,7 @@ fn give(from: &Copy, to: &mut Copy) {
 
 #[test]
 fn all_orders_of_meeting_lead_to_the_same_names() {
-    for seed in 0..60 {
+    for seed in 0..25 {
         let mut rng = StdRng::seed_from_u64(seed);
         let mut copies = vec![Copy::new(SiteId::from_random(rng.random()))];
         let mut all = BTreeSet::new();

@@ -4,6 +4,7 @@
 //! digits stand before a `|`, and what they mean after it.
 
 use ValueRef::{Blob, Integer, Null, Real, Text};
+use anabranch_core::branch::{Branch, branch_site};
 use anabranch_core::change::{ChangeHeader, ChangeKind};
 use anabranch_core::clock::{Chain, Hlc};
 use anabranch_core::delta::{
@@ -156,7 +157,32 @@ fn complete_deltas() {
         (delta.salts, delta.headers, delta.tables)
     );
     assert_eq!(piece.bounds.unwrap().complete, delta.complete);
-    assert_eq!(examples("body").len(), 2, "an example that no test checks");
+    assert_eq!(examples("body").len(), 3, "an example that no test checks");
+}
+
+/// A change of a branch, for somebody who holds what the branch goes on from.
+#[test]
+fn deltas_of_branches() {
+    let mut delta = drawn();
+    let held = delta.to.get(site()).unwrap();
+    let branch = Branch { root: site(), base: 1, chain: held.chain };
+    let first = branch.next(held.chain, 1, 7);
+    let name = branch_site(site(), 2, first);
+    assert_eq!(hex(name.as_bytes()), hex(&example("branch", "of the change with salt 7")));
+    assert_eq!(examples("branch").len(), 1, "an example that no test checks");
+    delta.from = delta.to.clone();
+    delta.to.set(name, Held { version: 1, chain: first });
+    delta.to.set_branch(name, branch);
+    (delta.headers[0].site, delta.headers[0].salt) = (name, 7);
+    delta.tables.clear();
+    delta.sites = vec![name];
+    delta.check_invariants().unwrap();
+    delta.verify_chains().unwrap();
+    let written = body(&encode(&delta)[0]).unwrap();
+    let drawn = example("body", "a change of a branch");
+    assert_eq!(hex(&written), hex(&drawn));
+    let bounds = decode_body(&drawn).unwrap().bounds.unwrap();
+    assert_eq!((bounds.from, bounds.to), (delta.from, delta.to));
 }
 
 /// A section of blobs, as it stands in a body.

@@ -23,6 +23,11 @@ fn reads_what_it_writes() {
     let vector = VersionVector::from_json(&spaced).unwrap();
     assert_eq!(vector.version(SiteId::new(&[0xab]).unwrap()), 7);
     assert_eq!(vector.version(SiteId::new(&[0, 0xff]).unwrap()), 1 << 53);
+    let branched = format!(r#"{{"ab":[1,"{CHAIN}","cd",0,"{CHAIN}"],"cd":[1,"{CHAIN}"]}}"#);
+    let vector = VersionVector::from_json(&branched).unwrap();
+    let (branch, root) = (SiteId::new(&[0xab]).unwrap(), SiteId::new(&[0xcd]).unwrap());
+    assert_eq!(vector.branch(branch).map(|branch| (branch.root, branch.base)), Some((root, 0)));
+    assert_eq!(vector.to_json(), branched);
 }
 
 #[test]
@@ -53,7 +58,9 @@ fn refuses_what_it_would_not_write() {
     check(r#"{"ab":[1,"00"]}"#, 13);
     check(&format!(r#"{{"ab":[1,"{CHAIN}00"]}}"#), 42);
     check(&format!(r#"{{"ab":[1,"{CHAIN}"]"#), 44);
-    check(&format!(r#"{{"ab":[1,"{CHAIN}",2]}}"#), 43);
+    check(&format!(r#"{{"ab":[1,"{CHAIN}",2]}}"#), 44);
+    check(&format!(r#"{{"ab":[1,"{CHAIN}","cd",1]}}"#), 50);
+    check(&format!(r#"{{"ab":[1,"{CHAIN}","cd",9007199254740992,"{CHAIN}"]}}"#), 100);
     check(&format!(r#"{{"ab":[1,"{CHAIN}"],}}"#), 45);
     check(&format!(r#"{{"ab":[1,"{CHAIN}"],"ab":[1,"{CHAIN}"]}}"#), 45);
     check("{\"é", 2);
