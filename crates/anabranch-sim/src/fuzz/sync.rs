@@ -6,7 +6,9 @@
 
 use std::sync::Arc;
 
+use anabranch_core::branch::Branch;
 use anabranch_core::clock::Chain;
+use anabranch_core::forest::{Difference, Reading};
 use anabranch_core::site::SiteId;
 use anabranch_core::vector::{Dot, Held, VersionVector};
 use anabranch_sync::frame::*;
@@ -170,9 +172,15 @@ fn frame(rng: &mut StdRng) -> Result<Frame, String> {
         }
         2 => Frame::Have(have(rng)),
         3 => {
-            let (entries, partials) = (entries(rng), Vec::new());
+            let entries = entries(rng);
             let has_more = !entries.is_empty();
-            Frame::Have(Have { has_more, is_on_ticket: rng.random(), entries, partials })
+            let (root, base, chain) = (site(9), rng.random_range(0..4), Chain([1; 16]));
+            let branches = match entries.first() {
+                Some((site, _)) if rng.random() => vec![(*site, Branch { root, base, chain })],
+                _ => Vec::new(),
+            };
+            let is_on_ticket = rng.random();
+            Frame::Have(Have { has_more, is_on_ticket, entries, branches, ..Have::default() })
         }
         4 | 5 => Frame::Delta(part(rng)?),
         6 => {
@@ -234,6 +242,10 @@ fn store_event(rng: &mut StdRng) -> Result<StoreEvent, String> {
         9 => StoreEvent::Refused { delta, refusal },
         10 => StoreEvent::Durable { replicas: index, vector: some },
         11 | 12 => StoreEvent::Chains { question, chains: chains.collect() },
+        13 if rng.random() => {
+            let fork = Difference { site: site(1), version: 1, chain: Chain([2; 16]) };
+            StoreEvent::Read(Reading { vector: (*some).clone(), forks: vec![fork] })
+        }
         13 => StoreEvent::Replaced { vector: some },
         14 => StoreEvent::Chunk { blob, chunk: None },
         15 => StoreEvent::ChunkStored { blob, index, refusal: Some(refusal) },
