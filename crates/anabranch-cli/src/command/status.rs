@@ -195,7 +195,10 @@ fn as_json(status: &Status) -> Value {
 
 /// Histories that had forked, as JSON.
 pub(super) fn forked_json(branches: &[ForkedBranch]) -> Value {
-    let branch = |ForkedBranch { site, root, base }: &ForkedBranch| json!({ "site": hex(site.as_bytes()), "root": hex(root.as_bytes()), "base": base });
+    let branch = |branch: &ForkedBranch| {
+        let (site, root) = (hex(branch.site.as_bytes()), hex(branch.root.as_bytes()));
+        json!({ "site": site, "root": root, "base": branch.base })
+    };
     branches.iter().map(branch).collect()
 }
 

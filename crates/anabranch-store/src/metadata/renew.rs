@@ -41,6 +41,11 @@ impl Formers {
         self.0.iter().find(|former| id <= former.last)
     }
 
+    /// Whether a row of the log was written by a former self.
+    pub(crate) fn has_any_at(&self, id: EntryId) -> bool {
+        self.at(id).is_some()
+    }
+
     /// Names the former self in a header.
     pub(crate) fn name_in_header(&self, id: EntryId, header: &mut StoredHeader) {
         let Some(former) = self.at(id) else { return };

@@ -58,6 +58,10 @@ impl Metadata {
                 .max()
                 .unwrap_or(0),
         };
+        if self.log.formers.has_any_at(first.id) {
+            // Written under a name that was shared: what stands there is not this name's.
+            return Err(seen(retimed.first, "who shared this copy's former name"));
+        }
         self.refuse_seen(retimed.first, acknowledged)?;
         if is_dry {
             return Ok(retimed);
