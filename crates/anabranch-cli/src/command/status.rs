@@ -2,9 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anabranch::{
-    Branch, ForkedBranch, Held, Peer, SiteId, Status, Store, Sync, VersionVector,
-};
+use anabranch::{Branch, ForkedBranch, Held, Peer, SiteId, Status, Store, Sync, VersionVector};
 use serde_json::{Value, json};
 
 use crate::console::Console;
