@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Result, bail};
 
 use crate::run::{cargo, run, run_lines, target_dir};
-use crate::{needs, tidy};
+use crate::{licences, needs, tidy};
 
 /// Counts over all test binaries and doctests.
 #[derive(Default)]
@@ -59,6 +59,7 @@ fn check_crate(name: &str) -> Result<()> {
 fn check_all(is_ci: bool) -> Result<()> {
     let mut skips = needs::setup()?;
     tidy::tidy()?;
+    licences::licences()?;
     run(cargo().args(["fmt", "--all", "--check"]))?;
     let lints = ["clippy", "--workspace", "--all-targets", "--features", S3];
     run(cargo().args(lints).args(["--", "-D", "warnings"]))?;

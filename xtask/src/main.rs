@@ -6,6 +6,7 @@
 mod bench;
 mod check;
 mod dist;
+mod licences;
 mod long_run;
 mod needs;
 mod run;
@@ -33,6 +34,7 @@ cargo xtask <command>
   kill [--cycles N] [--seed S]
                           kill -9 of a relay, two copies that sync and their writers (500 cycles)
   dist                    libanabranch.* and crsqlite.* in target/dist-out
+  licences                every package that we build on is under a permissive licence
   tidy                    line width, stray marks, dead links in the docs
   help                    this text
 
@@ -55,6 +57,7 @@ fn main() -> ExitCode {
         "crash" => long_run::crash(rest),
         "kill" => long_run::kill(rest),
         "dist" => dist::dist(),
+        "licences" => licences::licences(),
         "tidy" => tidy::tidy(),
         "help" | "--help" | "-h" => {
             print!("{HELP}");

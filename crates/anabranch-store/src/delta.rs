@@ -13,6 +13,7 @@ mod held;
 mod holding;
 mod intake;
 mod names;
+mod parts;
 mod quarantine;
 mod report;
 mod show;
@@ -38,7 +39,7 @@ pub(crate) use quarantine::check as check_held;
 use crate::context::Context;
 use crate::error::{Result, StoreError};
 use crate::limits::MAX_EXPORT_BYTES;
-use crate::listing::{Listing, all};
+use crate::listing::{Listing, Rows};
 use crate::registry::TableInfo;
 use crate::snapshot;
 
@@ -80,12 +81,15 @@ pub(crate) fn register(cx: &Rc<Context>) -> std::result::Result<(), SqlError> {
     let at = cx.clone();
     let parts = move |arguments: Vec<Option<Value>>| {
         let asked = vector_of("ana_parts", arguments[0].as_ref().map(Value::as_ref))?;
-        let parts = export::export(&at, "ana_parts", &asked, usize::MAX)?;
-        let of = parts.len() as i64;
-        let numbered = parts.into_iter().zip(0..);
-        let row =
-            |(bytes, part)| vec![Value::Integer(part), Value::Integer(of), Value::Blob(bytes)];
-        Ok(all(numbered.map(row).collect()))
+        let mut parts = export::export(&at, "ana_parts", &asked, usize::MAX)?;
+        let (mut number, of) = (0, Value::Integer(parts.of().into()));
+        let rows: Rows = Box::new(move || {
+            let row = |bytes| vec![Value::Integer(number), of.clone(), Value::Blob(bytes)];
+            let row = parts.next()?.map(row);
+            number += 1;
+            Ok(row)
+        });
+        Ok(rows)
     };
     let table = Listing {
         declaration: "CREATE TABLE x(part INTEGER, of INTEGER, bytes BLOB, vector HIDDEN)",
@@ -108,7 +112,7 @@ fn export_blob(cx: &Context, call: &Call<'_>) -> Result<Value> {
     let asked = (!call.is_empty()).then(|| call.arg(0));
     let asked = vector_of("ana_export", asked)?;
     let parts = export::export(cx, "ana_export", &asked, MAX_EXPORT_BYTES)?;
-    Ok(Value::Blob(parts.concat()))
+    Ok(Value::Blob(parts.concat()?))
 }
 
 /// The vector a function was given: NULL or none means that nothing is held.

@@ -40,6 +40,9 @@ pub enum StoreError {
     /// A write to what has reached the largest version.
     #[error("a row that is written has reached the largest version, {MAX_COLUMN_VERSION}")]
     VersionSpent(Box<SpentVersion>),
+    /// A large delta could not be put together: the folder for temporary files is full, or none.
+    #[error("a temporary file, in which a large delta is put together: {0}")]
+    Temporary(#[source] std::io::Error),
     /// A refused argument or state; the message says what to do.
     #[error("{0}")]
     Refused(String),

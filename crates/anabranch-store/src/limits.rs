@@ -37,6 +37,9 @@ pub(crate) const MAX_UNFOLDED_OPS: usize = 64;
 /// Keys noted in one statement as written over another spelling: of those whose write is still
 /// to come there is one for each level of triggers, and the oldest that nobody took up go first.
 pub(crate) const MAX_NOTED_SPELLINGS: usize = 64;
+/// Bytes of a delta being made that stay in memory, eight parts; what is beyond them waits in a
+/// temporary file for the last part, which says what stands in the heads of all.
+pub(crate) const MAX_PART_BYTES_IN_MEMORY: usize = 32 << 20;
 /// Largest blob that `ana_export` makes: SQLite's own default bound on a blob is 10^9, and
 /// a host holds it twice while it reads it.
 pub(crate) const MAX_EXPORT_BYTES: usize = 256 << 20;

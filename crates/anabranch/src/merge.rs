@@ -131,13 +131,17 @@ fn give(
     concurrent: &mut Vec<ConcurrentCell>,
     progress: &mut dyn FnMut(&str, u64),
 ) -> Result<MergeSide> {
-    let parts = from.export(&common(from, to)?)?;
-    let bytes = parts.iter().map(|part| part.len() as u64).sum();
-    progress(steps[0], bytes);
-    let mut side = MergeSide { bytes, ..MergeSide::default() };
-    for part in &parts {
+    let mut side = MergeSide::default();
+    from.for_each_part(&common(from, to)?, |part, is_last| {
+        side.bytes += part.len() as u64;
+        if is_last {
+            progress(steps[0], side.bytes);
+        }
+        // Those before the last are staged in the file.
         side.changes += to.apply(part)?;
-    }
+        Ok(())
+    })?;
+    let bytes = side.bytes;
     if side.changes > 0 {
         side.tables = rows_changed(to)?;
         concurrent.extend(concurrent_cells(to)?);

@@ -98,9 +98,32 @@ impl Store {
     /// [`Error::SiteReused`] when `from` names another history of a site than this copy
     /// holds.
     pub fn export(&self, from: &VersionVector) -> Result<Vec<Vec<u8>>> {
-        let mut statement = self.sql().prepare("SELECT bytes FROM ana_parts(?1)")?;
-        let parts = statement.query_map([from.to_json()], |row| row.get(0))?;
-        Ok(parts.collect::<rusqlite::Result<_>>()?)
+        let mut parts = Vec::new();
+        self.for_each_part(from, |part, _| {
+            parts.push(part.to_vec());
+            Ok(())
+        })?;
+        Ok(parts)
+    }
+
+    /// Hands the parts of the delta above `from` to `take`, one after the other, each with
+    /// whether it is the last: a delta of any size passes through little memory.
+    ///
+    /// # Errors
+    /// As [`Store::export`]; what `take` answers, which ends it.
+    pub fn for_each_part(
+        &self,
+        from: &VersionVector,
+        mut take: impl FnMut(&[u8], bool) -> Result<()>,
+    ) -> Result<()> {
+        let sql = "SELECT bytes, part + 1 = of FROM ana_parts(?1) ORDER BY part";
+        let mut statement = self.sql().prepare(sql)?;
+        let mut rows = statement.query([from.to_json()])?;
+        while let Some(row) = rows.next()? {
+            let part = row.get_ref(0)?.as_blob().map_err(|_| Error::Answer("ana_parts"))?;
+            take(part, row.get(1)?)?;
+        }
+        Ok(())
     }
 
     /// Applies a delta or a part; the number of changes newly held (0: staged, or known).

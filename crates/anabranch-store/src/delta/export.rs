@@ -12,7 +12,7 @@ use anabranch_core::key;
 use anabranch_core::site::SiteId;
 use anabranch_core::value::{Value, ValueRef};
 use anabranch_core::vector::{Held, VersionVector};
-use anabranch_core::wire::{Encoder, seal};
+use anabranch_core::wire::Encoder;
 use hashbrown::HashMap;
 use smallvec::SmallVec;
 
@@ -21,11 +21,12 @@ mod held;
 use held::HeldRows;
 
 use super::DeltaError;
+use super::parts::{Parts, SealedParts};
 use crate::base::{RowReader, RowView};
 use crate::context::Context;
 use crate::error::{Result, StoreError};
 use crate::ids::{AuthorId, ColumnId, Key, LocalDot, Ordinal, TableId};
-use crate::limits::MAX_IMAGES;
+use crate::limits::{MAX_IMAGES, MAX_PART_BYTES_IN_MEMORY};
 use crate::metadata::scan::LiveRecord;
 use crate::registry::TableInfo;
 use crate::snapshot;
@@ -36,13 +37,14 @@ use crate::snapshot;
 /// never above `to`. To whoever does not hold the floor here it is complete.
 ///
 /// # Errors
-/// [`DeltaError::Uncommitted`], [`DeltaError::SiteReused`], [`DeltaError::TooLarge`].
+/// [`DeltaError::Uncommitted`], [`DeltaError::SiteReused`], [`DeltaError::TooLarge`];
+/// [`StoreError::Temporary`] for a delta that is larger than memory should hold.
 pub(super) fn export(
     cx: &Context,
     function: &'static str,
     asked: &VersionVector,
     max_bytes: usize,
-) -> Result<Vec<Vec<u8>>> {
+) -> Result<SealedParts> {
     refuse_uncommitted(cx, function)?;
     cx.refresh()?;
     crate::crr::outrun_before_reading(cx);
@@ -129,7 +131,7 @@ struct Cut<'a> {
     authors: HashMap<AuthorId, SiteIdx>,
     origins: HashMap<Ordinal, SiteIdx>,
     encoder: Encoder,
-    parts: Vec<Vec<u8>>,
+    parts: Parts,
     n_bytes: usize,
     max_bytes: usize,
 }
@@ -232,13 +234,13 @@ impl<'a> Cut<'a> {
             authors: HashMap::new(),
             origins: HashMap::new(),
             encoder,
-            parts: Vec::new(),
+            parts: Parts::new(MAX_PART_BYTES_IN_MEMORY),
             n_bytes: 0,
             max_bytes,
         })
     }
 
-    fn run(mut self) -> Result<Vec<Vec<u8>>> {
+    fn run(mut self) -> Result<SealedParts> {
         let by_name = super::tables_by_name(self.cx);
         let rank = by_name.iter().map(|table| table.id).zip(0..).collect();
         let mut scan = self.cx.metadata.borrow_mut().scan_above(&self.from, &rank)?;
@@ -264,12 +266,11 @@ impl<'a> Cut<'a> {
         self.end_table(table.as_mut())?;
         self.write_held_tables(None)?;
         let (rest, of_all) = self.encoder.finish().map_err(damaged)?;
-        let mut parts = self.parts;
-        parts.extend(rest);
-        let n_bytes: usize = parts.iter().map(Vec::len).sum();
+        let n_bytes = self.n_bytes + rest.iter().map(Vec::len).sum::<usize>();
         refuse_too_large(n_bytes, self.max_bytes)?;
-        parts.iter_mut().for_each(|part| seal(part, &of_all));
-        Ok(parts)
+        let mut parts = self.parts;
+        rest.into_iter().try_for_each(|part| parts.push(part))?;
+        parts.sealed(of_all)
     }
 
     /// `None` for a table that was dropped: its changes travel as headers only.
@@ -351,7 +352,7 @@ impl<'a> Cut<'a> {
         while let Some(part) = self.encoder.take_part() {
             self.n_bytes += part.len();
             refuse_too_large(self.n_bytes, self.max_bytes)?;
-            self.parts.push(part);
+            self.parts.push(part)?;
         }
         Ok(())
     }

@@ -76,9 +76,20 @@ pub(crate) fn merge_fresh_rows(
         values.extend(row.cells.iter().map(|cell| cell.value));
     }
     let columns = rows[0].cells.iter().map(|cell| cell.column);
+    let n_changes = cx.db.total_changes();
     if let Err(error) = base::insert_rows(cx, table, columns, rows.len(), &values) {
         // Outside of a transaction nothing may be tried again.
-        return if cx.is_followed.get() { Ok(None) } else { Err(error) };
+        if !cx.is_followed.get() {
+            return Err(error);
+        }
+        if cx.db.total_changes() != n_changes {
+            // RAISE(FAIL) and RAISE(IGNORE) keep rows, FAIL also the one that it refuses, which
+            // would pass for one that is there.
+            for row in rows {
+                base::delete(cx, table, row.spelled)?;
+            }
+        }
+        return Ok(None);
     }
     let mut won = 0;
     for row in rows {

@@ -187,6 +187,7 @@ impl Since {
         if let [row] = self.cluster.as_slice() {
             let n_records = row.entry.as_ref().map_or(0, Entry::len);
             let end = n_records.min(self.done + self.slice);
+            let end = row.entry.as_ref().map_or(end, |entry| after_ties(entry, end));
             live_records(metadata, row, self.done..end, wanted, live)?;
             self.done = end;
             if end == n_records {
@@ -366,6 +367,19 @@ fn live_record(
         is_birth,
         cells,
     })
+}
+
+/// The first record from `end` on whose `(db_version, seq)` is not that of the one before `end`:
+/// ties are shown by table and row, so those who sort a batch must have all of them.
+fn after_ties(entry: &Entry, mut end: u32) -> u32 {
+    let last = end.checked_sub(1).and_then(|last| entry.stamp(last));
+    let Some(last) = last else { return end };
+    let n_more = u64::from(last.mask.len().saturating_sub(1));
+    let at = (last.db_version, last.first_seq.wrapping_add(n_more));
+    while entry.stamp(end).is_some_and(|next| (next.db_version, next.first_seq) == at) {
+        end += 1;
+    }
+    end
 }
 
 /// What stands above `covered` of the rows of one block, from the key `from` on, and of the

@@ -17,6 +17,7 @@ mod faults;
 mod held;
 mod local;
 mod memory;
+mod merging;
 mod rebuilt;
 mod refusals;
 mod repair;
