@@ -85,9 +85,9 @@ pub struct MergeReport {
 /// Merges both ways: afterwards both hold the union of the changes. Where both went on under
 /// one site id, each goes on under a name of its own, and both keep what both wrote.
 ///
-/// Each side takes the other's delta whole or not at all; a crash between the two leaves both consistent, and
-/// merging again finishes it. `progress` is told of finished steps ("read b", "apply to a",
-/// "read a", "apply to b", "compare") and of the bytes each moved.
+/// Each side takes the other's delta whole or not at all; a crash between the two leaves both
+/// consistent, and merging again finishes it. `progress` is told of finished steps ("read b",
+/// "apply to a", "read a", "apply to b", "compare") and of the bytes each moved.
 ///
 /// # Errors
 /// [`crate::Error::SiteReused`] when histories under one site id cannot be compared;

@@ -122,7 +122,7 @@ pub(super) fn read(mut section: Reader<'_>, is_complete: bool) -> Result<Bounds,
     if is_complete {
         bounds.complete = Some(complete::read(&mut section, &order)?);
     }
-    if section.len() > 0 {
+    if !section.is_empty() {
         read_branches(&mut section, &order, &mut bounds)?;
     }
     section.finish("bytes after the bounds")?;
