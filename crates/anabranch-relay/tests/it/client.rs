@@ -12,12 +12,12 @@ use anabranch_core::vector::VersionVector;
 use anabranch_core::wire::{Decoder, decode};
 use anabranch_sync::blob::Outline;
 use anabranch_sync::frame::{
-    BlobId, Chunk, Decoded, Delta, DeltaName, ErrorCode, ErrorFrame, Frame, Have, Retry, StoreName,
+    BlobId, Chunk, Decoded, Delta, DeltaName, ErrorFrame, Frame, Have, StoreName,
     decode as decode_frame, encode,
 };
 use anabranch_sync::limits::CHUNK_BYTES;
 use anabranch_sync::ticket::Ticket;
-use anabranch_sync::{ChannelId, Config, Event, Open, Refusal, Request, Session, StoreEvent, Time};
+use anabranch_sync::{ChannelId, Config, Event, Open, Request, Session, StoreEvent, Time};
 use bytes::Bytes;
 use tungstenite::client::IntoClientRequest;
 use tungstenite::{Message, WebSocket};

@@ -2,14 +2,14 @@
 //! it leaves the site id alone. Whoever meets whom first, all end alike.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anabranch::{Store, Sync, VersionVector, merge};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 /// A store without the library's look at its file.
-fn bare(path: &PathBuf) -> Store {
+fn bare(path: &Path) -> Store {
     Store::from_connection(anabranch::rusqlite::Connection::open(path).unwrap()).unwrap()
 }
 
@@ -301,7 +301,7 @@ fn whoever_meets_whom_all_end_alike() {
 }
 
 /// A copy as a tool makes it that knows nothing of us.
-fn copy(store: &Store, to: &PathBuf) {
+fn copy(store: &Store, to: &Path) {
     let to = to.display().to_string();
     store.sql().execute("VACUUM INTO ?1", [to]).unwrap();
 }
