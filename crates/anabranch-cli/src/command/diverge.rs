@@ -119,9 +119,10 @@ impl Found {
     fn what_next(&self, names: &[String; 2]) -> String {
         let [a, b] = names.each_ref().map(|name| word(name));
         match self.lacking {
-            _ if self.is_forked => "A file was copied, and both copies went on under one site id: \
-                keep one and bring over the other's rows with SQL"
-                .to_string(),
+            _ if self.is_forked => format!(
+                "A file was copied, and both copies went on under one site id: \
+                    `ana merge {a} {b}` keeps what both wrote and makes them equal"
+            ),
             [0, 0] if self.difference.as_ref().is_none_or(|found| found.key.is_none()) => {
                 "Both hold the same changes, but not the same tables and columns: CREATE or \
                     ALTER TABLE where something is missing, then `ana crr`"
