@@ -228,9 +228,10 @@ fn a_change_from_the_future_is_refused_with_the_time_to_retry() {
     assert!((1..=10 * 60 * 1000).contains(&wait_ms), "{wait_ms}");
 }
 
-/// A database was copied, and both copies went on under one site id.
+/// A database was copied, and both copies went on under one site id: what begins where both
+/// were one is kept, what begins on a history that is not here is refused by name.
 #[test]
-fn another_history_of_a_site_is_refused_by_name() {
+fn another_history_of_a_site_is_kept_from_where_it_forked() {
     let world = World::new();
     let (mut a, a_channel) = join(&world, 1, "write");
     a.write(a_channel, 1, 5);
@@ -239,10 +240,18 @@ fn another_history_of_a_site_is_refused_by_name() {
     let mut site = Site::new(1);
     site.salt = 8;
     let mut copy = Copy::new(site);
-    copy.write(2, 5);
-    let answer = world.with_token("POST", "/api/stores/notes/import", &token, &copy.deltas[0][0]);
+    copy.write(1, 5);
+    copy.write(1, 5);
+    let import =
+        |n: usize| world.with_token("POST", "/api/stores/notes/import", &token, &copy.deltas[n][0]);
+    let answer = import(1);
     assert_eq!(answer.status, 409, "{}", answer.text());
     assert!(answer.text().contains("SiteReused"), "{}", answer.text());
+    for n in [0, 1] {
+        let answer = import(n);
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        assert!(answer.text().contains(r#""stored":1"#), "{}", answer.text());
+    }
 }
 
 #[test]
