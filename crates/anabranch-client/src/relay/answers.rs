@@ -45,8 +45,18 @@ struct Export {
 /// An answer, and what was taken for it.
 pub(super) struct Answer {
     pub(super) event: Option<StoreEvent>,
-    /// Changes newly held, and the bytes that brought them.
-    pub(super) took: Option<(u64, u64)>,
+    pub(super) took: Option<Took>,
+}
+
+/// What came with a part.
+#[derive(Default)]
+pub(super) struct Took {
+    /// Changes newly held.
+    pub(super) changes: u64,
+    /// Bytes that brought them.
+    pub(super) bytes: u64,
+    /// What was here before, of what the delta leads to: who sends it has that too.
+    pub(super) known: VersionVector,
 }
 
 impl From<StoreEvent> for Answer {
@@ -219,17 +229,21 @@ impl<'a> Answers<'a> {
         match self.replica.apply(part.part()) {
             Ok(changes) => match to {
                 Some(to) if part.number() + 1 == part.of() => {
+                    let known = self.known_of(&to);
                     self.told.join(&to);
                     self.owes_durable = true;
                     // What it shows after all is told with the news.
                     let held = self.replica.held()?;
                     let held = held.into_iter().filter(|dot| self.held.insert(*dot)).collect();
                     let event = StoreEvent::Applied { delta, to: Arc::new(to), held };
-                    Ok(Answer { event: Some(event), took: Some((changes, n_bytes)) })
+                    Ok(Answer {
+                        event: Some(event),
+                        took: Some(Took { changes, bytes: n_bytes, known }),
+                    })
                 }
                 _ => Ok(Answer {
                     event: Some(StoreEvent::Staged { delta }),
-                    took: Some((0, n_bytes)),
+                    took: Some(Took { bytes: n_bytes, ..Took::default() }),
                 }),
             },
             Err(error) if error.is_refusal() || matches!(error, StoreError::Busy(_)) => {
@@ -237,6 +251,17 @@ impl<'a> Answers<'a> {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// What the session was told is here, of this.
+    fn known_of(&self, to: &VersionVector) -> VersionVector {
+        let mut known = VersionVector::new();
+        for (site, held) in to.iter() {
+            if let Some(mine) = self.told.get(site) {
+                known.set(site, if mine.version < held.version { mine } else { held });
+            }
+        }
+        known
     }
 
     /// Where a delta leads, as its first part says it: this one, or one that was staged.
