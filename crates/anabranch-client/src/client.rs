@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anabranch_core::vector::Dot;
 use anabranch_sync::frame::{Retry, StoreName};
-use anabranch_sync::limits::MAX_TOKEN_BYTES;
+use anabranch_sync::limits::{MAX_CHANNELS, MAX_TOKEN_BYTES};
 use rusqlite::Connection;
 
 use crate::address::{Address, Target};
@@ -32,7 +32,8 @@ pub enum ClientError {
         /// What does not fit.
         why: &'static str,
     },
-    /// The token is too long, or the runtime of the sockets cannot be made.
+    /// The token is too long, there are more stores than a connection carries, or the runtime of
+    /// the sockets cannot be made.
     #[error("{0}")]
     Setup(String),
 }
@@ -116,6 +117,11 @@ pub(crate) fn relay<'a>(
         return Err(ClientError::Setup(format!(
             "the token is longer than {MAX_TOKEN_BYTES} bytes"
         )));
+    }
+    if stores.len() > MAX_CHANNELS as usize {
+        let n = stores.len();
+        let why = format!("a connection carries {MAX_CHANNELS} stores at most, not {n}");
+        return Err(ClientError::Setup(why));
     }
     let mut channels = Vec::with_capacity(stores.len());
     for (replica, name) in stores {

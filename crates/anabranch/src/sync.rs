@@ -121,7 +121,8 @@ impl Sync {
     /// has its name there.
     ///
     /// # Errors
-    /// [`Error::Address`], also for names that no relay takes, and for a directory.
+    /// [`Error::Address`], also for names that no relay takes, and for a directory;
+    /// [`Error::Sync`] for more than 1,024 stores, which is what one connection carries.
     ///
     /// ```
     /// # fn main() -> anabranch::Result<()> {

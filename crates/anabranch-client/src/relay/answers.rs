@@ -45,8 +45,18 @@ struct Export {
 /// An answer, and what was taken for it.
 pub(super) struct Answer {
     pub(super) event: Option<StoreEvent>,
-    /// Changes newly held, and the bytes that brought them.
-    pub(super) took: Option<(u64, u64)>,
+    pub(super) took: Option<Took>,
+}
+
+/// What came with a part.
+#[derive(Default)]
+pub(super) struct Took {
+    /// Changes newly held.
+    pub(super) changes: u64,
+    /// Bytes that brought them.
+    pub(super) bytes: u64,
+    /// What was here before, of what the delta leads to: who sends it has that too.
+    pub(super) known: VersionVector,
 }
 
 impl From<StoreEvent> for Answer {
@@ -215,17 +225,20 @@ impl<'a> Answers<'a> {
         match self.replica.apply(part.part()) {
             Ok(changes) => match to {
                 Some(to) if part.number() + 1 == part.of() => {
-                    let to = self.took(to)?;
+                    let (to, known) = self.took(to)?;
                     self.owes_durable = true;
                     // What it shows after all is told with the news.
                     let held = self.replica.held()?;
                     let held = held.into_iter().filter(|dot| self.held.insert(*dot)).collect();
                     let event = StoreEvent::Applied { delta, to: Arc::new(to), held };
-                    Ok(Answer { event: Some(event), took: Some((changes, n_bytes)) })
+                    Ok(Answer {
+                        event: Some(event),
+                        took: Some(Took { changes, bytes: n_bytes, known }),
+                    })
                 }
                 _ => Ok(Answer {
                     event: Some(StoreEvent::Staged { delta }),
-                    took: Some((0, n_bytes)),
+                    took: Some(Took { bytes: n_bytes, ..Took::default() }),
                 }),
             },
             Err(error) if error.is_refusal() || matches!(error, StoreError::Busy(_)) => {
@@ -235,18 +248,33 @@ impl<'a> Answers<'a> {
         }
     }
 
-    /// Where a delta that was taken led, by the names that are used here now. Where they
-    /// changed for it, the next news say so.
-    fn took(&mut self, to: VersionVector) -> Result<VersionVector, StoreError> {
+    /// Where a delta that was taken led, by the names that are used here now, and what the session
+    /// had been told of it before. Where names changed for it, the next news say so.
+    fn took(&mut self, to: VersionVector) -> Result<(VersionVector, VersionVector), StoreError> {
         let vector = self.replica.vector()?;
         let to = match vector.has_branches() || to.has_branches() {
             true => self.replica.read(&to)?.vector,
             false => to,
         };
+        let known = self.known_of(&to);
         if self.told.is_at_or_below(&vector) {
             self.told.join(&to);
         }
-        Ok(to)
+        Ok((to, known))
+    }
+
+    /// What the session was told is here, of this.
+    fn known_of(&self, to: &VersionVector) -> VersionVector {
+        let mut known = VersionVector::new();
+        for (site, held) in to.iter() {
+            if let Some(mine) = self.told.get(site) {
+                known.set(site, if mine.version < held.version { mine } else { held });
+                if let Some(branch) = to.branch(site) {
+                    known.set_branch(site, branch);
+                }
+            }
+        }
+        known
     }
 
     /// Where a delta leads, as its first part says it: this one, or one that was staged.

@@ -16,7 +16,7 @@ use anabranch_sync::{
 };
 use bytes::Bytes;
 
-use super::answers::Answers;
+use super::answers::{Answers, Took};
 use super::words;
 use crate::blob;
 use crate::limits::NOTE_PEER_MS;
@@ -244,14 +244,17 @@ impl<'a> Channel<'a> {
         told: &mut VecDeque<Told>,
     ) -> Result<Option<StoreEvent>, StoreError> {
         let answer = self.answers.answer(request)?;
-        if let Some((changes, bytes)) = answer.took {
+        if let Some(Took { changes, bytes, known }) = answer.took {
             self.moved_at = Moment::now();
             let moved = Moved { changes, bytes };
             self.moved.took.add(moved);
             if let Some(StoreEvent::Applied { to, .. }) = &answer.event {
-                // Who sends has it on its disk.
+                // Who sends has it on its disk: changes of this copy, too, that it has not
+                // acknowledged and need not any more.
+                let given = n_changes_above(&self.held, &known);
                 self.held.join(to);
                 self.unwritten = true;
+                self.gave(given, told)?;
             }
             if changes > 0 {
                 told.push_back(self.told(Event::Took(moved)));

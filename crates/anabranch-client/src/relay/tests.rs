@@ -6,6 +6,7 @@ use anabranch_sync::{ChannelId, Config, Session, Verdict};
 
 use super::*;
 use crate::replica::Replica;
+use crate::report::Moved;
 
 fn copy() -> Embedded {
     let connection = rusqlite::Connection::open_in_memory().unwrap();
@@ -40,6 +41,13 @@ struct Peer<'c, 'a> {
 }
 
 impl Peer<'_, '_> {
+    fn hear_news(&mut self, now: Time) {
+        for event in self.channel.news().unwrap() {
+            self.session.handle_store_event(now, ChannelId::new(0).unwrap(), event);
+        }
+        self.drain(now);
+    }
+
     fn drain(&mut self, now: Time) {
         let id = ChannelId::new(0).unwrap();
         loop {
@@ -62,6 +70,24 @@ impl Peer<'_, '_> {
             }
             if is_idle {
                 return;
+            }
+        }
+    }
+}
+
+/// Lets both ends talk until they are silent.
+fn exchange<'c, 'a>(client: &mut Peer<'c, 'a>, relay: &mut Peer<'c, 'a>) {
+    let now = Time(0);
+    loop {
+        client.drain(now);
+        relay.drain(now);
+        let (up, down) = (client.session.poll_transmit(), relay.session.poll_transmit());
+        if up.is_none() && down.is_none() {
+            return;
+        }
+        for (to, frame) in [(&mut *relay, up), (&mut *client, down)] {
+            if let Some(frame) = frame {
+                to.session.handle_frame(now, frame.into_bytes().into());
             }
         }
     }
@@ -121,6 +147,44 @@ fn both_ends_take_what_they_lack() {
     let peers = crate::peer::all(Replica::new(&a)).unwrap();
     assert_eq!(peers[0].held, Replica::new(&a).vector().unwrap());
     assert_eq!(peers[0].role, crate::peer::PeerRole::Relay);
+}
+
+/// A peer sends a change of this copy back before it acknowledges it, since it came there by
+/// another way: it was given, once, and both are converged again.
+#[test]
+fn what_comes_back_was_given() {
+    let (a, b) = (copy(), copy());
+    let now = Time(0);
+    let (mut client, mut relay) = (channel(&a), channel(&b));
+    let open = client.open(Bytes::new()).unwrap();
+    let peer = |config, channel| {
+        let session = Session::new(now, config);
+        Peer { session, channel, told: VecDeque::new(), scopes: Scopes::ALL }
+    };
+    let mut client = peer(Config::client(), &mut client);
+    let mut relay = peer(Config::relay(), &mut relay);
+    client.session.open(now, open).unwrap();
+    exchange(&mut client, &mut relay);
+    assert_eq!(client.channel.state(), &State::Converged);
+    client.told.clear();
+    write(&a, "x", "from a");
+    client.hear_news(now);
+    let sent = client.session.poll_transmit().expect("a change goes at once").into_bytes();
+    let before = anabranch_core::vector::VersionVector::new();
+    for part in Replica::new(&a).export(&before).unwrap() {
+        Replica::new(&b).apply(&part).unwrap();
+    }
+    relay.hear_news(now);
+    let back = relay.session.poll_transmit().expect("a change goes at once").into_bytes();
+    client.session.handle_frame(now, back.into());
+    client.drain(now);
+    relay.session.handle_frame(now, sent.into());
+    exchange(&mut client, &mut relay);
+    let is_given = |told: &&Told| matches!(told.event, Event::Gave(Moved { changes: 1, .. }));
+    assert_eq!(client.told.iter().filter(is_given).count(), 1, "{:?}", client.told);
+    assert_eq!(client.channel.progress().gave.changes, 1);
+    assert_eq!(client.channel.progress().took.changes, 0);
+    assert_eq!(client.channel.state(), &State::Converged);
 }
 
 /// The connection is cut after the first frame, the second, the third …: what a peer is noted

@@ -97,6 +97,18 @@ fn many_stores_share_a_connection() {
     assert_eq!(peers[0].url, relay.url("/list").to_string());
 }
 
+/// One store more than a connection carries would never sync.
+#[test]
+fn more_stores_than_a_connection_carries_are_refused() {
+    let copy = Copy::new();
+    let url = "ws://relay.example/sync".parse().unwrap();
+    let names: Vec<String> = (0..1025).map(|n| format!("store-{n}")).collect();
+    let stores: Vec<_> = names.iter().map(|name| (copy.sql(), Some(name.as_str()))).collect();
+    assert!(Watch::new(&stores[..1024], &url, &Options::default()).is_ok());
+    let refused = Watch::new(&stores, &url, &Options::default()).err().unwrap();
+    assert!(refused.to_string().contains("1024"), "{refused}");
+}
+
 /// Who shows something is seen by others, stamped by the relay; of many states the last gets
 /// through, and who leaves is seen to have left.
 #[test]

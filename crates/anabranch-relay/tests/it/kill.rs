@@ -4,7 +4,7 @@
 //! The relay is this test binary again: [`the_relay`] serves when a variable names its data
 //! directory, and does nothing otherwise.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -47,10 +47,13 @@ pub(crate) fn spawn(data: &Path) -> (Child, SocketAddr) {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let address = lines.find_map(|line| {
+    let mut said = BufReader::new(child.stdout.take().unwrap());
+    let address = said.by_ref().lines().find_map(|line| {
         line.unwrap().strip_prefix("address ").map(|address| address.parse().unwrap())
     });
+    // The harness there says after a minute that the test runs for long, and ends the process
+    // if nobody can hear it.
+    child.stdout = Some(said.into_inner());
     (child, address.expect("the relay starts"))
 }
 

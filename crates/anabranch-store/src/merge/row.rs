@@ -381,7 +381,9 @@ impl<'a> Merge<'a> {
         add_births(&mut records, self.births);
         let needs_sentinel = self.incoming.causal_length > 1 || self.cells.is_empty();
         if needs_sentinel {
-            match records.iter_mut().find(|record| record.is_birth) {
+            // Of births at once the first by its dot, so that all copies show one origin.
+            let first = self.births.first().map(|birth| (birth.dot, birth.origin));
+            match records.iter_mut().find(|r| r.is_birth && first == Some((r.dot, r.origin))) {
                 Some(record) => record.has_sentinel = true,
                 // Its birth was forgotten here: the first cell stands for it.
                 None => records.first_mut().into_iter().for_each(|first| first.has_sentinel = true),

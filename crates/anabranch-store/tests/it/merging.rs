@@ -196,3 +196,23 @@ fn across_log_rows(schema: &str) {
         assert!(seqs.is_sorted(), "{sql}");
     }
 }
+
+/// Two copies gave one row its life, and each has the greater value of one cell: whoever takes
+/// both births at once shows the lesser site as the origin of the row's state.
+#[test]
+fn of_two_births_at_once_the_lesser_site_is_shown() {
+    let schema = "CREATE TABLE t(a INTEGER PRIMARY KEY NOT NULL, b, c)";
+    let site = |store: &Store| store.rows("SELECT hex(crsql_site_id())").remove(0);
+    let (one, other) = (Store::with(schema, &["t"]), Store::with(schema, &["t"]));
+    let (low, high) = if site(&one) < site(&other) { (one, other) } else { (other, one) };
+    low.run("INSERT INTO t VALUES(1, 0, 0); DELETE FROM t");
+    give(&low, &high);
+    high.run("INSERT INTO t VALUES(1, 'greater', 'a')");
+    low.run("INSERT INTO t VALUES(1, 'a', 'greater')");
+    give(&high, &low);
+    let third = Store::with(schema, &["t"]);
+    give(&low, &third);
+    third.expect("SELECT b, c FROM t", "greater|greater");
+    let shown = "SELECT hex(site_id) FROM crsql_changes WHERE cid = '-1'";
+    assert_eq!(third.rows(shown), vec![site(&low)]);
+}
