@@ -109,6 +109,7 @@ impl Lane {
     pub(super) fn opened(&mut self, relay: &Relay, seat: Seat) {
         let intake = Intake::new(relay, seat.store().name().clone(), &self.grant);
         self.intake = Some(intake.waiting_for_blobs(Arc::clone(&self.absent)));
+        self.told = seat.position();
         self.seat = Some(seat);
     }
 
