@@ -19,8 +19,10 @@ pub(crate) fn worlds(args: &[String]) -> Result<()> {
     sim("sim", args)
 }
 
-/// `crash [--cycles N]`.
+/// `crash [--parts | --kill N] [--rows N] [--seed S]`; the program to kill is built beside it.
 pub(crate) fn crash(args: &[String]) -> Result<()> {
+    let programs = ["--package", "anabranch-sim", "--bin", "writer"];
+    run(cargo().args(["build", "--release"]).args(programs))?;
     sim("crash", args)
 }
 

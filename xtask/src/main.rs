@@ -30,7 +30,9 @@ cargo xtask <command>
                           long random histories on 2 to 5 databases against the model
   sim [--seeds N] [--seed S] [--long]
                           simulated worlds: copies, relays, faults of all kinds, one seed each
-  crash [--cycles N]      kill -9 of a writing process in a loop
+  crash [--parts | --kill N] [--rows N] [--seed S]
+                          a disk that fails, tears or dies at its k-th write or sync, for every
+                          k; --parts: deltas in parts only; --kill: kill -9 of a writing process
   kill [--cycles N] [--seed S]
                           kill -9 of a relay, two copies that sync and their writers (500 cycles)
   dist                    libanabranch.* and crsqlite.* in target/dist-out

@@ -221,10 +221,6 @@ impl Peer {
             if held.version > self.vector.version(site) {
                 self.came.push((site, held.version));
             }
-            if site == self.site {
-                // What the relay gives back it has on its disk, and acknowledges no more.
-                self.n_acked = self.n_acked.max(held.version);
-            }
         }
         self.vector.join(&to);
         self.tell(StoreEvent::Applied { delta, to: Arc::new(to), held: Vec::new() });

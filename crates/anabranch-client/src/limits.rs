@@ -52,6 +52,10 @@ pub(crate) const LONGEST_WAIT_MS: u64 = 60_000;
 /// Connections of one sync that ends when it is done: one that is cut is tried again as long
 /// as something moved.
 pub(crate) const MAX_CONNECTIONS_ONCE: u32 = 8;
+/// Frames that are taken together, with one sync of the disk and one acknowledgement: so many
+/// small changes that the sync is a small part of the cost, and so few that who sent them is
+/// answered within milliseconds.
+pub(crate) const MAX_FRAMES_TOGETHER: usize = 64;
 /// After a refusal: how long nothing must move before a sync ends that ends when it is done.
 pub(crate) const REFUSED_QUIET_MS: u64 = 1_000;
 /// How often what a peer holds is written down while changes flow, in milliseconds: each time

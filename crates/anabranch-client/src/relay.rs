@@ -19,6 +19,7 @@ use bytes::Bytes;
 use tokio::runtime::Runtime;
 
 use crate::backoff::Backoff;
+use crate::limits::MAX_FRAMES_TOGETHER;
 use crate::replica::StoreError;
 use crate::report::{Event, Told};
 use crate::socket::{ConnectError, Socket, Wake};
@@ -49,6 +50,31 @@ enum Link {
 struct Live {
     socket: Socket,
     talk: Talk,
+}
+
+impl Live {
+    /// Takes a frame and those that came with it, until the turn is over: they are acknowledged
+    /// together. What ended the connection, if it did.
+    fn take(
+        &mut self,
+        now: Time,
+        first: Wake,
+        until: Instant,
+        channels: &mut [Channel<'_>],
+        told: &mut VecDeque<Told>,
+    ) -> Result<Option<String>, StoreError> {
+        let mut wake = Some(first);
+        for n_left in (0..MAX_FRAMES_TOGETHER).rev() {
+            match wake {
+                Some(Wake::Frame(frame)) => self.talk.take(now, frame, channels, told)?,
+                Some(Wake::Ended(why)) => return Ok(Some(why)),
+                Some(Wake::Time) | None => break,
+            }
+            let goes_on = n_left > 0 && self.talk.session.is_reading() && Instant::now() < until;
+            wake = goes_on.then(|| self.socket.next_here()).flatten();
+        }
+        Ok(None)
+    }
 }
 
 impl<'a> Relay<'a> {
@@ -158,13 +184,18 @@ impl<'a> Relay<'a> {
         if socket.has_moved() {
             session.handle_moving(now);
         }
-        match wake {
-            Wake::Frame(frame) => session.handle_frame(now, frame),
-            Wake::Time => session.handle_timer(now),
-            Wake::Ended(why) => return self.lost(why, 0),
+        let ended = match wake {
+            Wake::Time => {
+                session.handle_timer(now);
+                None
+            }
+            wake => live.take(now, wake, until, &mut self.channels, &mut self.told)?,
+        };
+        live.talk.drain(now, &mut self.channels, &mut self.told)?;
+        if let Some(why) = ended {
+            return self.lost(why, 0);
         }
-        talk.drain(now, &mut self.channels, &mut self.told)?;
-        let ending = talk.ending.take();
+        let ending = live.talk.ending.take();
         let is_accepted =
             |channel: &Channel<'_>| matches!(channel.state(), State::Exchanging | State::Converged);
         if self.channels.iter().any(is_accepted) {

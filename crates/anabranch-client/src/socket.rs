@@ -7,7 +7,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use anabranch_sync::limits::MAX_FRAME_BYTES;
@@ -107,6 +107,15 @@ impl Socket {
         })
         .await;
         self.keep_alive(wake, is_reading)
+    }
+
+    /// A frame that is here already, or the end.
+    pub(crate) fn next_here(&mut self) -> Option<Wake> {
+        // Nobody is woken: the next wait asks again.
+        match self.poll_receive(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(wake) => Some(wake),
+            Poll::Pending => None,
+        }
     }
 
     /// Whether bytes came or left since this was asked last.

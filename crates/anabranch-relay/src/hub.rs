@@ -51,6 +51,8 @@ struct State {
     complete_after: Option<u64>,
     /// How often names have changed since it was opened.
     n_renamings: u64,
+    /// What that was first. Who entered before one came has read all up to there from disk.
+    began_after: u64,
     /// The store was deleted: whoever is here must leave.
     is_gone: bool,
     next_reader: u64,
@@ -166,7 +168,8 @@ impl OpenStore {
         &self.name
     }
 
-    /// Follows the store until the seat is dropped; `None` if `limit` do already.
+    /// Follows the store until the seat is dropped; `None` if `limit` do already. What is read
+    /// from disk from then on has all deltas up to [`Seat::position`].
     pub(crate) fn enter(
         self: &Arc<OpenStore>,
         wake: &Arc<Wake>,
@@ -180,9 +183,10 @@ impl OpenStore {
         let mut state = lock(&self.state);
         let number = state.next_reader;
         state.next_reader += 1;
+        let position = state.ring.back().map(|delta| delta.id).or(state.complete_after);
         drop(state);
         readers.insert(number, Reader { wake: Arc::clone(wake), channel });
-        Some(Seat { store: Arc::clone(self), number })
+        Some(Seat { store: Arc::clone(self), number, position: position.unwrap_or(0) })
     }
 
     /// How often names have changed.
@@ -228,6 +232,7 @@ impl OpenStore {
         if state.is_gone {
             return Next::Gone;
         }
+        let position = position.max(state.began_after);
         match state.complete_after {
             None => return Next::UpToDate,
             Some(first) if position < first => return Next::Behind(first),
@@ -311,7 +316,10 @@ impl OpenStore {
     fn push(&self, delta: &Arc<StoredDelta>) {
         let mut state = lock(&self.state);
         Arc::make_mut(&mut state.vector).join(&delta.to());
-        state.complete_after.get_or_insert(delta.id - 1);
+        if state.complete_after.is_none() {
+            state.began_after = delta.id - 1;
+            state.complete_after = Some(delta.id - 1);
+        }
         state.n_ring_bytes += in_memory(delta);
         state.ring.push_back(Arc::clone(delta));
         while state.ring.len() > MAX_RING_DELTAS || state.n_ring_bytes > MAX_RING_BYTES {
@@ -342,12 +350,18 @@ impl Drop for OpenStore {
 pub(crate) struct Seat {
     store: Arc<OpenStore>,
     number: u64,
+    position: u64,
 }
 
 impl Seat {
     /// The store.
     pub(crate) fn store(&self) -> &Arc<OpenStore> {
         &self.store
+    }
+
+    /// Where to go on with [`OpenStore::next`].
+    pub(crate) fn position(&self) -> u64 {
+        self.position
     }
 }
 
@@ -401,3 +415,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Whoever panicked left no half-made change: each is one push or insert.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;

@@ -63,11 +63,17 @@ impl Step {
     }
 }
 
-/// Runs the whole workload under one kind of fault, on a disk of its own.
+/// Runs the whole workload under one kind of fault, on a disk of its own; tells `heard` of each
+/// step that ended, with its number of k.
 ///
 /// # Errors
 /// A state that never existed, a lost acknowledgement, or a finding of a check.
-pub fn run(plan: Plan, fault: Fault, seed: u64) -> Result<Report, String> {
+pub fn run(
+    plan: Plan,
+    fault: Fault,
+    seed: u64,
+    mut heard: impl FnMut(&str, u64),
+) -> Result<Report, String> {
     let disk = SimDisk::new(seed);
     let vfs = disk.register().map_err(|error| error.to_string())?;
     let world = World { disk, vfs, plan };
@@ -77,12 +83,11 @@ pub fn run(plan: Plan, fault: Fault, seed: u64) -> Result<Report, String> {
     let mut report = Report::default();
     for step in steps(plan)? {
         report.n_steps += 1;
-        let end = match step.name {
-            // Several transactions: any of their states may be found.
-            "small transactions" => world.open().and_then(|store| step.run(&store)),
-            _ => world.torture(&step, fault, seed, &mut report),
-        };
-        end.map_err(|what| format!("{}, {fault:?}, seed {seed}: {what}", step.name))?;
+        let n_faults = report.n_faults;
+        world
+            .torture(&step, fault, seed, &mut report)
+            .map_err(|what| format!("{}, {fault:?}, seed {seed}: {what}", step.name))?;
+        heard(step.name, report.n_faults - n_faults);
     }
     Ok(report)
 }

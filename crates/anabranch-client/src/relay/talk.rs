@@ -67,7 +67,29 @@ impl Talk {
         self.drain(now, channels, told)
     }
 
-    /// Answers all that the session asks, and takes note of all it tells.
+    /// Takes a frame, and answers what follows from it. What it brought is committed, and not
+    /// acknowledged before [`Talk::drain`]: several frames share one sync of the disk and one
+    /// acknowledgement.
+    ///
+    /// # Errors
+    /// What is wrong with a store's own file.
+    pub(crate) fn take(
+        &mut self,
+        now: Time,
+        frame: Bytes,
+        channels: &mut [Channel<'_>],
+        told: &mut VecDeque<Told>,
+    ) -> Result<(), StoreError> {
+        self.session.handle_frame(now, frame);
+        while self.answer(now, channels, told)? {}
+        Ok(())
+    }
+
+    /// Answers all that the session asks, takes note of all it tells, and says what was
+    /// committed to be on the disk.
+    ///
+    /// # Errors
+    /// What is wrong with a store's own file.
     pub(crate) fn drain(
         &mut self,
         now: Time,
@@ -75,23 +97,12 @@ impl Talk {
         told: &mut VecDeque<Told>,
     ) -> Result<(), StoreError> {
         loop {
-            let mut is_idle = true;
-            while let Some(request) = self.session.poll_request() {
-                is_idle = false;
-                let Some((id, place)) = self.place_of(&request) else { continue };
-                if let Some(event) = channels[place].answer(request, told)? {
-                    self.session.handle_store_event(now, id, event);
-                }
-            }
+            let mut is_idle = !self.answer(now, channels, told)?;
             for (id, place) in &self.places {
                 for event in channels[*place].news_if_owed()? {
                     is_idle = false;
                     self.session.handle_store_event(now, *id, event);
                 }
-            }
-            while let Some(event) = self.session.poll_event() {
-                is_idle = false;
-                self.note(event, channels, told)?;
             }
             for (id, place) in &self.places {
                 let Some(question) = channels[*place].next_question() else { continue };
@@ -103,6 +114,28 @@ impl Talk {
                 return Ok(());
             }
         }
+    }
+
+    /// One round of answers and notes; whether there was anything.
+    fn answer(
+        &mut self,
+        now: Time,
+        channels: &mut [Channel<'_>],
+        told: &mut VecDeque<Told>,
+    ) -> Result<bool, StoreError> {
+        let mut has_answered = false;
+        while let Some(request) = self.session.poll_request() {
+            has_answered = true;
+            let Some((id, place)) = self.place_of(&request) else { continue };
+            if let Some(event) = channels[place].answer(request, told)? {
+                self.session.handle_store_event(now, id, event);
+            }
+        }
+        while let Some(event) = self.session.poll_event() {
+            has_answered = true;
+            self.note(event, channels, told)?;
+        }
+        Ok(has_answered)
     }
 
     fn place_of(&self, request: &Request) -> Option<(ChannelId, usize)> {

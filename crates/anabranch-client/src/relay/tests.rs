@@ -1,6 +1,7 @@
 //! Two stores and two sessions, no network: cut after every frame, killed and reopened.
 
 use anabranch_sqlite::Embedded;
+use anabranch_sync::frame::{Decoded, Frame, decode};
 use anabranch_sync::scope::Scopes;
 use anabranch_sync::{ChannelId, Config, Session, Verdict};
 
@@ -185,6 +186,52 @@ fn what_comes_back_was_given() {
     assert_eq!(client.channel.progress().gave.changes, 1);
     assert_eq!(client.channel.progress().took.changes, 0);
     assert_eq!(client.channel.state(), &State::Converged);
+}
+
+/// Changes that come together are acknowledged together, and none before all are on the disk.
+#[test]
+fn what_is_taken_together_is_acknowledged_together() {
+    let (a, b) = (copy(), copy());
+    let (now, mut told) = (Time(0), VecDeque::new());
+    let mut channels = [channel(&a)];
+    let mut client = Talk::begin(now, &Bytes::new(), &mut channels).unwrap();
+    let mut relay = channel(&b);
+    let session = Session::new(now, Config::relay());
+    let mut relay =
+        Peer { session, channel: &mut relay, told: VecDeque::new(), scopes: Scopes::ALL };
+    let exchange = |client: &mut Talk, relay: &mut Peer<'_, '_>, channels: &mut [Channel<'_>]| {
+        let mut up = Vec::new();
+        loop {
+            client.drain(now, channels, &mut VecDeque::new()).unwrap();
+            relay.drain(now);
+            let (sent, came) = (client.session.poll_transmit(), relay.session.poll_transmit());
+            if sent.is_none() && came.is_none() {
+                return up;
+            }
+            if let Some(frame) = sent.map(|frame| Bytes::from(frame.into_bytes())) {
+                up.push(frame.clone());
+                relay.session.handle_frame(now, frame);
+            }
+            if let Some(frame) = came {
+                client.session.handle_frame(now, frame.into_bytes().into());
+            }
+        }
+    };
+    exchange(&mut client, &mut relay, &mut channels);
+    for n in 0..5 {
+        write(&b, &format!("b{n}"), "from b");
+        relay.hear_news(now);
+        let frame = relay.session.poll_transmit().expect("a change goes at once").into_bytes();
+        client.take(now, frame.into(), &mut channels, &mut told).unwrap();
+        assert!(client.session.poll_transmit().is_none(), "acknowledged before it is synced");
+    }
+    assert_eq!(digest(&a), digest(&b), "committed as it comes");
+    let up = exchange(&mut client, &mut relay, &mut channels);
+    let acks = up.iter().map(|frame| match decode(frame).unwrap() {
+        Decoded::Frame(_, Frame::Ack(ack)) => ack.entries[0].1.version,
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(acks.collect::<Vec<_>>(), [5]);
 }
 
 /// The connection is cut after the first frame, the second, the third …: what a peer is noted

@@ -114,6 +114,7 @@ impl Lane {
         self.n_renamings = n_renamings;
         let intake = Intake::new(relay, seat.store().name().clone(), &self.grant);
         self.intake = Some(intake.waiting_for_blobs(Arc::clone(&self.absent)));
+        self.told = seat.position();
         self.seat = Some(seat);
     }
 

@@ -35,7 +35,9 @@ impl Connection {
                 let site = relay.site();
                 let Opened { vector, partials, resumed, missing, .. } = opened;
                 wanted = missing;
-                vec![StoreEvent::Opened { site, vector, partials, resumed }]
+                let opened = StoreEvent::Opened { site, vector, partials, resumed };
+                // What came while it was being opened: whoever woke this channel was not heard.
+                std::iter::once(opened).chain(lane.news()).collect()
             }
             Outcome::Opened { opened: Err(error), .. } => {
                 vec![StoreEvent::OpenFailed(refusal::of_storage(&error))]

@@ -212,6 +212,29 @@ fn one_connection_carries_many_stores() {
     assert_eq!(listed.json()["stores"].as_array().unwrap().len(), 20);
 }
 
+/// Many stores in one commit: each writer hears that its change is on disk, and is not sent it.
+#[test]
+fn a_first_change_is_acknowledged_and_not_sent_back() {
+    let world = World::new();
+    let token = world.token("ann", "team-*", "write");
+    let mut client = Client::connect(&world, "/sync", Some(&token));
+    let channels: Vec<ChannelId> =
+        (0..64).map(|n| client.open(&format!("team-{n}"), Copy::new(Site::new(9)), "")).collect();
+    for channel in &channels {
+        client.until_converged(*channel);
+    }
+    for channel in &channels {
+        client.write(*channel, 1, 5);
+    }
+    for channel in channels {
+        client.until_converged(channel);
+        let is_ack =
+            |event: &Event| matches!(event, Event::Acked { channel: c, .. } if *c == channel);
+        assert!(client.events.iter().any(is_ack), "of {channel}: {:?}", client.events);
+        assert_eq!(client.copy(channel).deltas.len(), 1, "of {channel}");
+    }
+}
+
 #[test]
 fn a_change_from_the_future_is_refused_with_the_time_to_retry() {
     let world = World::new();

@@ -4,7 +4,7 @@ use anabranch_sim::crash::{Plan, run};
 use anabranch_sqlite::vfs::Fault;
 
 fn torture(journal: &'static str, fault: Fault) {
-    match run(Plan { journal, n_rows: 60, has_parts: false }, fault, 1) {
+    match run(Plan { journal, n_rows: 60, has_parts: false }, fault, 1, |_, _| ()) {
         Ok(report) => println!("{journal}, {fault:?}: {report:?}"),
         Err(what) => panic!("{journal}: {what}"),
     }
