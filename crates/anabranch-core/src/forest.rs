@@ -6,7 +6,7 @@
 //! ([`crate::branch`] has how an edge is named). Edges that have followers never grow.
 //!
 //! Two questions are answered here. [`read`]: which of a peer's vector is held here, under
-//! which names, wherever the peer's names come from. [`plan`]: what a delta adds, which edges
+//! which names, wherever the peer's names come from. [`plan()`]: what a delta adds, which edges
 //! must be parted for it, and what its names mean here. Both believe chains alone: what is
 //! held is compared with the chains of the store, what a delta brings with those that follow
 //! from its salts. Nobody's word parts an edge, only a change that was shown to follow it.
