@@ -36,6 +36,8 @@ pub(super) struct Lane {
     is_reading: bool,
     /// Parts that wait; without `intake` while one is being checked.
     takes: VecDeque<Delta>,
+    /// Of which delta that part is: it may be committed before it is known here to be checked.
+    taking: Option<DeltaName>,
     intake: Option<Intake>,
     /// Deltas that are being committed, in order; `Some` once it is known how it ended.
     commits: VecDeque<(DeltaName, Option<Vec<StoreEvent>>)>,
@@ -77,6 +79,7 @@ impl Lane {
             reads: VecDeque::new(),
             is_reading: false,
             takes: VecDeque::new(),
+            taking: None,
             intake: None,
             commits: VecDeque::new(),
             n_commits_told: 0,
@@ -154,10 +157,13 @@ impl Lane {
         intake: Intake,
         took: Result<Took, StorageError>,
     ) -> (Option<Job>, Vec<StoreEvent>) {
-        self.intake = Some(intake);
+        (self.intake, self.taking) = (Some(intake), None);
         match took {
             Ok(Took::Part) => (None, self.answer(delta, vec![StoreEvent::Staged { delta }])),
-            Err(error) => (None, self.answer(delta, vec![refused(delta, &error)])),
+            Err(error) => {
+                let refused = self.refuse(delta, &error);
+                (None, self.answer(delta, refused))
+            }
             Ok(Took::Delta { to, committing }) => {
                 let slot = self.n_commits_told + self.commits.len() as u64;
                 self.commits.push_back((delta, None));
@@ -179,22 +185,37 @@ impl Lane {
         appended: Result<Appended, StorageError>,
     ) -> Vec<StoreEvent> {
         let Some(at) = slot.checked_sub(self.n_commits_told) else { return Vec::new() };
+        let Some(delta) = self.commits.get(at as usize).map(|(delta, _)| *delta) else {
+            return Vec::new();
+        };
         let vector = self.store().map(|store| store.vector());
-        if let Some((delta, told)) = self.commits.get_mut(at as usize) {
-            let delta = *delta;
-            *told = Some(match (appended, vector) {
-                (Ok(appended), Some(vector)) => {
-                    let to = appended.to().map_or(to, Arc::clone);
-                    vec![
-                        StoreEvent::Applied { delta, to, held: Vec::new() },
-                        StoreEvent::Durable { replicas: 0, vector },
-                    ]
-                }
-                (Ok(_), None) => Vec::new(),
-                (Err(error), _) => vec![refused(delta, &error)],
-            });
-        }
-        self.tell()
+        let told = match (appended, vector) {
+            (Ok(appended), Some(vector)) => {
+                let to = appended.to().map_or(to, Arc::clone);
+                vec![
+                    StoreEvent::Applied { delta, to, held: Vec::new() },
+                    StoreEvent::Durable { replicas: 0, vector },
+                ]
+            }
+            (Ok(_), None) => Vec::new(),
+            (Err(error), _) => self.refuse(delta, &error),
+        };
+        self.commits[at as usize].1 = Some(told);
+        let mut events = self.tell();
+        // Before anything is acknowledged by names that the peer has not heard.
+        events.extend(self.renamed());
+        events
+    }
+
+    /// The answer to a delta that was refused. Another channel may have brought the same one
+    /// meanwhile, and its commit was taken for this one's.
+    fn refuse(&self, delta: DeltaName, error: &StorageError) -> Vec<StoreEvent> {
+        let stored = self.store().map(|store| {
+            let vector = store.vector();
+            let (from, to) = (Arc::clone(&vector), vector);
+            StoreEvent::Committed { from, to, part: None }
+        });
+        stored.into_iter().chain([refused(delta, error)]).collect()
     }
 
     /// Whether something is known, or about to be, that the peer was not told.
@@ -210,6 +231,7 @@ impl Lane {
             return None;
         };
         let (serial, relay, delta) = (self.serial, Arc::clone(relay), part.name());
+        self.taking = Some(delta);
         Some(Box::pin(async move {
             let took = intake.take(&relay, part.into_part()).await;
             Outcome::Took { serial, delta, intake, took }
@@ -285,14 +307,9 @@ impl Lane {
     /// What others brought since this was asked last.
     pub(super) fn news(&mut self) -> Vec<StoreEvent> {
         let Some(store) = self.store().map(Arc::clone) else { return Vec::new() };
-        let own: BTreeSet<[u8; 16]> = self.commits.iter().map(|(delta, _)| delta.0).collect();
-        let mut events = Vec::new();
-        let n_renamings = store.n_renamings();
-        if self.n_renamings != n_renamings {
-            self.n_renamings = n_renamings;
-            self.export = ExportPosition::default();
-            events.push(StoreEvent::Replaced { vector: store.vector() });
-        }
+        let committing = self.commits.iter().map(|(delta, _)| *delta);
+        let own: BTreeSet<DeltaName> = committing.chain(self.taking).collect();
+        let mut events: Vec<StoreEvent> = self.renamed().into_iter().collect();
         loop {
             match store.next(self.told) {
                 Next::UpToDate => return events,
@@ -309,12 +326,24 @@ impl Lane {
                 Next::Delta(delta) => {
                     self.told = delta.id;
                     // Of what this channel brought it hears when the commit has ended.
-                    if !own.contains(&delta.name) {
+                    if !own.contains(&DeltaName(delta.name)) {
                         events.push(committed(&delta));
                     }
                 }
             }
         }
+    }
+
+    /// Whether names have changed since this was asked last.
+    fn renamed(&mut self) -> Option<StoreEvent> {
+        let store = Arc::clone(self.store()?);
+        let n_renamings = store.n_renamings();
+        if self.n_renamings == n_renamings {
+            return None;
+        }
+        self.n_renamings = n_renamings;
+        self.export = ExportPosition::default();
+        Some(StoreEvent::Replaced { vector: store.vector() })
     }
 
     /// Answers for a part that needs no commit, behind those that do.

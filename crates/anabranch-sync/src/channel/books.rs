@@ -139,13 +139,14 @@ impl Books {
     }
 
     /// A delta that the peer delivered was taken: the peer has it on disk, and waits to hear
-    /// that it is on this one.
-    pub(super) fn took(&mut self, to: &VersionVector) {
+    /// that it is on this one. `is_retold`: also where it was told, since it may have passed
+    /// over what was said by other names.
+    pub(super) fn took(&mut self, to: &VersionVector, is_retold: bool) {
         for vector in [&mut self.mine, &mut self.theirs, &mut self.sent] {
             vector.join(to);
         }
         for (site, held) in to.iter() {
-            if self.told.version(site) < held.version {
+            if is_retold || self.told.version(site) < held.version {
                 for owed in [&mut self.disk.entries, &mut self.replicated.1.entries] {
                     if owed.version(site) < held.version {
                         owed.set(site, held);
@@ -230,7 +231,7 @@ impl Owed {
             let Some(safe) = self.safe.get(site) else { continue };
             let is_whole = safe.version >= owed.version;
             let entry = if is_whole { owed } else { safe };
-            if entry.version > told.version(site) {
+            if is_whole || entry.version > told.version(site) {
                 due.push((site, entry));
             }
             if is_whole {

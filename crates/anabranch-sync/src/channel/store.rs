@@ -56,7 +56,7 @@ impl Channel {
             StoreEvent::Staged { delta } => drop(self.intake.answered(delta)),
             StoreEvent::Applied { delta, to, held } => {
                 if self.intake.answered(delta) {
-                    books.took(&to);
+                    books.took(&to, self.forks.has_renamed);
                     // What crossed it may have brought the peer nothing new, and is not
                     // acknowledged then.
                     self.sender.acked(&books.theirs, id, out);
