@@ -113,8 +113,8 @@ impl Connection {
         self.0.poll_frame()
     }
 
-    /// When [`Connection::turn`] is due, if nothing happens before: milliseconds as in
-    /// [`tell_time`].
+    /// When [`Connection::turn`] is due, if nothing happens before: milliseconds of the
+    /// told clock.
     pub fn deadline_ms(&self) -> Option<u64> {
         self.0.deadline_ms()
     }

@@ -124,12 +124,15 @@ fn presence_is_shown_and_ends() {
     // Before it is connected; shown once it is.
     here.set_presence("notes", Some(b"first")).unwrap();
     wait_for(&mut there, "notes", |event| *event == Event::Converged);
-    let shows = |state: Option<&'static [u8]>| move |event: &Event| matches!(event, Event::Present { state: s, .. } if s.as_deref() == state);
+    let is_shown = |event: &Event, wanted: Option<&[u8]>| match event {
+        Event::Present { state, .. } => state.as_deref() == wanted,
+        _ => false,
+    };
     let turn = |watch: &mut Watch<'_>| drop(watch.next_within(Duration::from_millis(1)).unwrap());
     let until = |here: &mut Watch<'_>, there: &mut Watch<'_>, state| loop {
         turn(here);
         let told = there.next_within(Duration::from_millis(1)).unwrap();
-        if let Some(told) = told.filter(|told| shows(state)(&told.event)) {
+        if let Some(told) = told.filter(|told| is_shown(&told.event, state)) {
             return told.event;
         }
     };
@@ -147,7 +150,7 @@ fn presence_is_shown_and_ends() {
     until(&mut here, &mut there, Some(b"last"));
     // Gone with its connection.
     drop(here);
-    wait_for(&mut there, "notes", shows(None));
+    wait_for(&mut there, "notes", |event| is_shown(event, None));
 }
 
 /// The relay stops, this copy goes on writing, and is in sync again by itself.

@@ -43,7 +43,8 @@ pub enum EncodeError {
     TooManyParts,
 }
 
-/// Writes one delta: of a complete one first its salts, then all headers, then table after table its rows.
+/// Writes one delta: of a complete one first its salts, then all headers, then table after
+/// table its rows.
 ///
 /// After each call take the finished parts with [`Encoder::take_part`]; a long row leaves
 /// several at once. They are not sealed: [`Encoder::finish`] gives the [`Seal`] that

@@ -142,7 +142,8 @@ fn headers_fill_several_parts() {
     let n_headers = MAX_PART_HEADERS as u64 + 10;
     delta.to.set(site, Held { version: n_headers, chain: Chain([1; 16]) });
     let header = random::delta(&mut random::rng(37)).headers.remove(0);
-    let header = |version| ChangeHeader { site, version, deps: vec![], ..header.clone() };
+    let header =
+        |version| ChangeHeader { site, version, deps: vec![], blobs: vec![], ..header.clone() };
     delta.headers = (1..=n_headers).map(header).collect();
     assert_eq!(check(&delta).len(), 2);
     // Messages that all differ and do not compress well: fewer headers a part.

@@ -5,9 +5,9 @@
 //! inside a transaction, and inside another writing statement.
 //!
 //! Order: the bytes and their bounds (the core's decoder), `from` against what is held,
-//! chains, clocks; then (of a complete delta) the floor, headers, then rows as they are decoded, one part at a time. When
-//! constraints of this copy refuse rows, all is undone and done again without the changes
-//! that wrote them: these are held.
+//! chains, clocks; then (of a complete delta) the floor, headers, then rows as they are
+//! decoded, one part at a time. When constraints of this copy refuse rows, all is undone and
+//! done again without the changes that wrote them: these are held.
 
 use std::rc::Rc;
 

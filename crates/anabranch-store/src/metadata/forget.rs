@@ -1,4 +1,5 @@
-//! Compaction: dropping what the floor covers and nobody needs (`docs/decisions/0008-forgetting.md`).
+//! Compaction: dropping what the floor covers and nobody needs
+//! (`docs/decisions/0008-forgetting.md`).
 //!
 //! Two walks. Over the blocks: tombstones at or below the floor go, and each log row that a
 //! clock still names is marked. Over the log: headers at or below the floor go, values that

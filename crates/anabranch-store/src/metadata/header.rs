@@ -1,10 +1,11 @@
 //! The head of a log row: the header of a change, with authors by local id.
 //!
 //! `[flags][version][time ms] (time counter) (author id) (author text) (message text) (deps)
-//! (blobs: how many, hashes)`, numbers as varints; what follows the rest is the blobs. Flags: bits 0-1 kind, 2 author id present (absent: this copy),
-//! 3 author text, 4 message, 5 deps, 6 time counter (absent: 0), 7 short: this copy's, its
-//! version is the row's `dbv` and absent, and its time is five bytes from 2020 on. The salt is
-//! not here: `ana_salt` keeps it, also when headers are dropped.
+//! (blobs: how many, hashes)`, numbers as varints; what follows the rest is the blobs. Flags:
+//! bits 0-1 kind, 2 author id present (absent: this copy), 3 author text, 4 message, 5 deps,
+//! 6 time counter (absent: 0), 7 short: this copy's, its version is the row's `dbv` and absent,
+//! and its time is five bytes from 2020 on. The salt is not here: `ana_salt` keeps it, also when
+//! headers are dropped.
 
 use anabranch_core::change::ChangeKind;
 use anabranch_core::clock::{Chain, Hlc};

@@ -17,11 +17,11 @@
 //!                                                  `store` is the name, for it may not exist yet
 //! loose(store, hash, n_bytes, at_ms)               files that a store sent and no stored delta
 //!                                                  of it names; `store` is the name
-//! named(store, hash, n_bytes, state, at_ms)        blobs; `store` is the name. state 0: coming, no
-//!                                                  change names it yet; 1: named and here; 2: named,
-//!                                                  and never came
-//! known(store, site, bytes, at_ms)                 where changes got: what `ReceiptBook` keeps of a
-//!                                                  place; `store` is the name
+//! named(store, hash, n_bytes, state, at_ms)        blobs; `store` is the name. state 0: coming,
+//!                                                  no change names it yet; 1: named and here;
+//!                                                  2: named, and never came
+//! known(store, site, bytes, at_ms)                 where changes got: what `ReceiptBook` keeps
+//!                                                  of a place; `store` is the name
 //! revoked(kind, name, until_s)                     tokens (0) and subjects (1)
 //! ```
 //!
