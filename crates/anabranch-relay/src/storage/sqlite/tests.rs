@@ -5,6 +5,7 @@ use std::future::Future;
 use std::sync::Mutex;
 use std::task::{Context, Poll, Waker};
 
+use anabranch_core::branch::branch_site;
 use anabranch_core::clock::Hlc;
 use anabranch_core::vector::Held;
 use bytes::Bytes;
@@ -123,24 +124,21 @@ fn what_an_append_checks() {
     let held = || block_on(world.storage.vector(&StoreId::new("s").unwrap())).unwrap();
     let before = held();
     type Check = fn(&StorageError) -> bool;
-    let refused: [(&str, Incoming, Check); 7] = [
+    let refused: [(&str, Incoming, Check); 6] = [
         ("begins above what is held", incoming(&[(1, 4, 7)], &[(1, 5, 7)]), |error| {
             matches!(error, StorageError::Gap { from: 4, held: 3, .. })
         }),
         ("begins at a site that is not held", incoming(&[(3, 1, 7)], &[(3, 2, 7)]), |error| {
             matches!(error, StorageError::Gap { from: 1, held: 0, .. })
         }),
-        ("begins with another history", incoming(&[(1, 2, 8)], &[(1, 4, 8)]), |error| {
-            matches!(error, StorageError::SiteReused { version: 2, .. })
-        }),
         (
-            "repeats with another history",
+            "begins with another history",
             {
-                let (from, to) = (vector(&[]), vector(&[(1, 4, 8)]));
+                let (from, to) = (vector(&[(1, 2, 8)]), vector(&[(1, 4, 8)]));
                 let salts = to_salts(&from, [(site(1), 4)].into_iter(), 8);
                 incoming_of(Outline::new(from, to, Hlc(0), salts))
             },
-            |error| matches!(error, StorageError::SiteReused { version: 3, .. }),
+            |error| matches!(error, StorageError::SiteReused { version: 2, .. }),
         ),
         (
             "leads to a chain that its salts do not",
@@ -181,6 +179,26 @@ fn what_an_append_checks() {
     assert_eq!(world.heard.0.lock().unwrap().len(), 1);
     append(incoming(&[(1, 2, 7)], &[(1, 4, 7)])).unwrap();
     assert_eq!(held(), vector(&[(1, 4, 7), (2, 1, 7)]));
+}
+
+/// A second history from the beginning: both are kept, each under the name of its first change.
+#[test]
+fn a_second_history_is_kept_beside_the_first() {
+    let world = world();
+    let append = |incoming| block_on(world.storage.append(incoming)).unwrap();
+    append(incoming(&[], &[(1, 3, 7), (2, 1, 7)]));
+    let (from, to) = (vector(&[]), vector(&[(1, 4, 8)]));
+    let salts = to_salts(&from, [(site(1), 4)].into_iter(), 8);
+    let second = || incoming_of(Outline::new(from.clone(), to.clone(), Hlc(0), salts.clone()));
+    assert!(matches!(append(second()), Appended::Stored(Some(_))));
+    let held = block_on(world.storage.vector(&StoreId::new("s").unwrap())).unwrap();
+    for (n_changes, salt) in [(3, 7), (4, 8)] {
+        let name = branch_site(site(1), 1, chain(1, 1, salt));
+        let (version, chain) = (n_changes, chain(1, n_changes, salt));
+        assert_eq!(held.get(name), Some(Held { version, chain }), "salt {salt}");
+    }
+    assert_eq!(held.version(site(1)), 0);
+    assert!(matches!(append(second()), Appended::Covered(_)));
 }
 
 /// The database fails in the middle of a group: all of it is undone and told so, and what
