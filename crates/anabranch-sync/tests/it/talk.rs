@@ -623,3 +623,25 @@ fn deltas_that_cross_acknowledge_each_other() {
     assert_eq!(sent(&mut relay), [], "it was said in Have");
     assert!(events(&mut relay).contains(&Event::Converged { channel: zero() }));
 }
+
+/// Who passed an Ack over, for it crossed a change of names, sends the delta again: it is
+/// acknowledged again, though it was said before and though it brings nothing.
+#[test]
+fn where_names_have_changed_all_that_comes_is_acknowledged() {
+    for has_renamed in [false, true] {
+        let mut relay = live(Scopes::ALL, &[(1, 2), (7, 3)], &[(1, 2)]);
+        if has_renamed {
+            let vector = Arc::new(vector(&[(1, 2), (7, 3)]));
+            relay.handle_store_event(T, zero(), StoreEvent::Replaced { vector });
+            sent(&mut relay);
+        }
+        let (delta, to) = (parts(b"again", 10).remove(0), Arc::new(vector(&[(7, 3)])));
+        say(&mut relay, Frame::Delta(delta.clone()));
+        let applied = StoreEvent::Applied { delta: delta.name(), to: to.clone(), held: Vec::new() };
+        relay.handle_store_event(T, zero(), applied);
+        let acks = sent(&mut relay);
+        let entries = to.iter().filter(|_| has_renamed).collect();
+        let ack = Frame::Ack(Ack { entries, ..Ack::default() });
+        assert_eq!(acks, [ack].into_iter().filter(|_| has_renamed).collect::<Vec<_>>());
+    }
+}
