@@ -460,3 +460,6 @@ fn failed(error: &StorageError) -> StoreEvent {
         "the relay's storage failed",
     ))
 }
+
+#[cfg(test)]
+mod tests;
