@@ -110,9 +110,10 @@
 //!                 (channel, StoreEvent::Durable { replicas: 0, vector })
 //!             }
 //!             Request::Read { channel, theirs } => {
-//!                 let chain = &mut |site, at| Ok::<_, CommandError>(store.chain(site, at));
+//!                 let chain = &mut |site, at| Ok(store.chain(site, at));
 //!                 let reading = forest::read(&store.vector(), &theirs, chain);
-//!                 (channel, StoreEvent::Read(reading.expect("the toy can say")))
+//!                 let reading: Result<_, std::convert::Infallible> = reading;
+//!                 (channel, StoreEvent::Read(reading.unwrap()))
 //!             }
 //!             Request::Chains { channel, question, asked } => {
 //!                 let chains = asked.iter().map(|(site, at)| store.chain(*site, *at)).collect();
