@@ -108,6 +108,10 @@ impl Directory {
         let mut shelf = Shelf::list(&*self.storage, &self.memory)?;
         (round.tell)(Event::Connected);
         self.take(replica, &mut shelf, round)?;
+        // What waits may have come after the listing; each time somebody wrote a file.
+        while shelf.is_waiting(&replica.vector()?) && shelf.look_again(&*self.storage)? {
+            self.take(replica, &mut shelf, round)?;
+        }
         self.verify_others(&mut shelf)?;
         for (name, why) in shelf.unreadable(&replica.vector()?) {
             round.skip(Skipped { name, why, is_refused: false });
@@ -297,6 +301,7 @@ struct Round<'a> {
 impl Round<'_> {
     fn expect<'f>(&mut self, files: impl Iterator<Item = &'f DeltaFile>, mine: &VersionVector) {
         let mut to = mine.clone();
+        self.progress.bytes_left = 0;
         for file in files {
             to.join(file.to());
             self.progress.bytes_left += file.n_bytes;

@@ -1,6 +1,6 @@
 //! What a directory has in it: its files, what each spans, and what all together hold.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use anabranch_core::limits::MAX_PART_BYTES;
 use anabranch_core::vector::VersionVector;
@@ -118,6 +118,30 @@ impl Shelf {
         }
         shelf.files.sort_by_cached_key(DeltaFile::order);
         Ok(shelf)
+    }
+
+    /// Lists the directory again for files that came meanwhile; whether any did.
+    pub(super) fn look_again(&mut self, storage: &dyn Storage) -> Result<bool, StorageError> {
+        let mut entries = storage.list(CHANGES)?;
+        entries.sort();
+        entries.truncate(MAX_FILES);
+        let files = self.files.iter().map(|file| &file.name);
+        let known: HashSet<&String> =
+            files.chain(self.strange.iter().map(|(name, _)| name)).collect();
+        entries.retain(|entry| {
+            entry.name.len() <= MAX_FILE_NAME_BYTES && !known.contains(&entry.name)
+        });
+        let n_files = self.files.len();
+        for entry in entries {
+            self.look(storage, entry)?;
+        }
+        self.files.sort_by_cached_key(DeltaFile::order);
+        Ok(self.files.len() > n_files)
+    }
+
+    /// Whether a file that can be read waits for what none here brings.
+    pub(super) fn is_waiting(&self, mine: &VersionVector) -> bool {
+        self.files.iter().any(|file| !file.is_left_out() && !file.to().is_at_or_below(mine))
     }
 
     fn look(&mut self, storage: &dyn Storage, entry: Entry) -> Result<(), StorageError> {

@@ -29,6 +29,8 @@ struct Memory {
     /// Calls until one fails; `None`: none does.
     fails_in: Cell<Option<u64>>,
     fault: Cell<Option<Fault>>,
+    /// Files that are not there yet: after each listing the last of them appears.
+    late: RefCell<Vec<(String, Vec<u8>)>>,
 }
 
 impl Memory {
@@ -65,7 +67,12 @@ impl Storage for Rc<Memory> {
             let name = path.strip_prefix(&format!("{folder}/"))?.to_string();
             Some(Entry { name, n_bytes: bytes.len() as u64, modified_ms: *modified_ms })
         };
-        Ok(files.iter().filter_map(entry).collect())
+        let listed = files.iter().filter_map(entry).collect();
+        drop(files);
+        if let Some((path, bytes)) = self.late.borrow_mut().pop() {
+            self.files.borrow_mut().insert(path, (bytes, self.now_ms.get()));
+        }
+        Ok(listed)
     }
 
     fn get(&self, path: &str, range: Range<u64>) -> Result<Vec<u8>, StorageError> {
@@ -160,6 +167,36 @@ fn every_call_fails_once() {
                 break;
             }
         }
+    }
+}
+
+/// A delta waits for what it needs in the folder: whatever comes in whatever order while a
+/// round runs is taken in that round.
+#[test]
+fn files_that_come_late_are_taken_in_the_same_round() {
+    for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+        let memory = Rc::new(Memory::default());
+        let mut a = Site::new(&memory);
+        for n in 0..3 {
+            a.write(n, "a");
+            a.round(n);
+        }
+        let files: Vec<(String, Vec<u8>)> = std::mem::take(&mut *memory.files.borrow_mut())
+            .into_iter()
+            .map(|(path, (bytes, _))| (path, bytes))
+            .collect();
+        let [first, rest @ ..] = order.map(|n| files[n].clone());
+        memory.files.borrow_mut().insert(first.0, (first.1, 0));
+        memory.late.replace(rest.into_iter().rev().collect());
+        let mut b = Site::new(&memory);
+        // The round ends when nothing waits: the first so many are those that chain.
+        let chain = |n: &usize| order[..*n].iter().all(|file| file < n);
+        let n_taken = (1..=3).find(chain).unwrap() as u64;
+        let report = b.round(10);
+        assert!(report.is_converged(), "{order:?}: {report:?}");
+        assert_eq!(report.took.changes, n_taken, "{order:?}");
+        (0..2).for_each(|_| assert!(b.round(11).is_converged(), "{order:?}"));
+        assert_eq!(a.digest(), b.digest(), "{order:?}");
     }
 }
 

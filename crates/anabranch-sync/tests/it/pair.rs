@@ -301,3 +301,37 @@ fn silence_ends_a_handshake() {
     link.client.session.handle_timer(Time(31_000));
     assert_eq!(link.client.session.channels().count(), 0);
 }
+
+/// There is no inbox (decision 9): what was on its way behind a refused delta goes once more,
+/// joined with it in one cut, and what still waited goes in that cut only.
+#[test]
+fn what_follows_a_refused_delta_goes_once_more() {
+    // How many changes are written behind it, and how many of all are on the line by then.
+    for (n_behind, n_on_line) in [(0, 1), (1, 2), (100, 8), (100, 101), (500, 501), (700, 512)] {
+        let mut world = World::new(n_behind, 1);
+        world.connect(0);
+        world.settle();
+        let refusal = Refusal::new(ErrorCode::ClockAhead, Retry::AfterMs(20), "ahead");
+        world.relay.refusal = Some(refusal);
+        (0..=n_behind).for_each(|_| world.write(0));
+        world.send(0, false, n_on_line);
+        let sent = |world: &World| {
+            let client = &world.links[0].as_ref().unwrap().client;
+            client.session.progress(client.channel.unwrap()).unwrap().sent_bytes
+        };
+        let on_line = sent(&world);
+        world.settle();
+        world.assert_equal("after the refusal");
+        let cut = world.clients[0].cut(&Default::default()).unwrap().0;
+        let cut: u64 = cut.iter().map(|part| part.part().len() as u64).sum();
+        // A step of the world moves 8 frames of some 330 bytes; the refusal takes three.
+        let crossed = 24 * 400;
+        let again = sent(&world) - cut;
+        println!("{n_behind} behind, {n_on_line} on the line: {again} + {cut} bytes");
+        assert!((on_line..=on_line + crossed).contains(&again), "{again}, of {on_line}");
+        let said = world.links[0].as_ref().unwrap().client.events.iter().filter(|event| {
+            matches!(event, Event::PeerRefused { error, .. } if error.code == ErrorCode::Missing)
+        });
+        assert_eq!(said.count(), 0, "the sender is told of the first only");
+    }
+}

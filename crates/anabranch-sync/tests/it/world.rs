@@ -208,7 +208,7 @@ impl World {
     }
 
     /// Moves up to `n` frames out of one end into the stream to the other.
-    fn send(&mut self, client: usize, from_relay: bool, n: usize) -> bool {
+    pub(crate) fn send(&mut self, client: usize, from_relay: bool, n: usize) -> bool {
         let mut was_busy = false;
         for _ in 0..n {
             let Some(transmit) = self.end(client, from_relay).session.poll_transmit() else {
