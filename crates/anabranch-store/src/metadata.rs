@@ -42,6 +42,7 @@ mod tail;
 mod branches;
 mod floor;
 mod fold;
+mod headers;
 mod load;
 mod renew;
 mod retime;
@@ -74,6 +75,7 @@ use cursor::Ascending;
 use entry::Entry;
 use floor::Restarts;
 pub(crate) use header::StoredHeader;
+use headers::Headers;
 use log::Log;
 pub(crate) use log::LogRow;
 pub(crate) use retime::Retimed;
@@ -493,7 +495,7 @@ impl Metadata {
     }
 
     /// Headers of all changes held above `from`, by site then version.
-    pub(crate) fn headers_above(&mut self, from: &VersionVector) -> Result<Vec<ChangeHeader>> {
+    pub(crate) fn headers_above(&mut self, from: &VersionVector) -> Result<Headers> {
         self.ensure()?;
         self.collect_headers(from)
     }

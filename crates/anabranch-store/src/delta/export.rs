@@ -205,7 +205,7 @@ impl<'a> Cut<'a> {
         let headers = cx.metadata.borrow_mut().headers_above(start)?;
         let has_rows = !headers.is_empty() || complete.is_some();
         let has_held = has_rows && super::held::is_any(cx)?;
-        let mut sites: Vec<SiteId> = headers.iter().map(|header| header.site).collect();
+        let mut sites: Vec<SiteId> = headers.sites().collect();
         if has_rows {
             if complete.is_some() {
                 sites.extend(to.iter().map(|(site, _)| site));
@@ -219,8 +219,9 @@ impl<'a> Cut<'a> {
             None => Encoder::new(&from, &to, &sites).map_err(damaged)?,
             Some(complete) => begin_complete(cx, complete, &to, &sites)?,
         };
-        for header in &headers {
-            encoder.header(header).map_err(damaged)?;
+        for index in 0..headers.len() {
+            let header = cx.metadata.borrow_mut().header(&headers, index)?;
+            encoder.header(&header).map_err(damaged)?;
         }
         let site_list = sites;
         let sites = site_list.iter().copied().zip((0..).map(SiteIdx)).collect();

@@ -5,6 +5,8 @@ mod format;
 mod histories;
 mod sizes;
 
+use anabranch_core::change::ChangeHeader;
+use anabranch_core::vector::VersionVector;
 use anabranch_sqlite::{Db, Embedded};
 
 use super::mask::Mask;
@@ -58,6 +60,12 @@ fn transact(db: &Db, metadata: &mut Metadata, ops: &LocalBuffer) {
     metadata.write_header(&change, 1_700_000_000_000).unwrap();
     db.execute_batch("COMMIT").unwrap();
     metadata.committed();
+}
+
+/// The headers of all changes, in the order of a delta.
+fn all_headers(metadata: &mut Metadata) -> Vec<ChangeHeader> {
+    let headers = metadata.headers_above(&VersionVector::new()).unwrap();
+    (0..headers.len()).map(|index| metadata.header(&headers, index).unwrap()).collect()
 }
 
 /// All that a scan yields, sorted as `crsql_changes` shows it, and checks that batches are

@@ -412,26 +412,6 @@ impl Metadata {
         Ok(start)
     }
 
-    pub(super) fn collect_headers(&mut self, from: &VersionVector) -> Result<Vec<ChangeHeader>> {
-        let Some(start) = self.start_above(from)? else { return Ok(Vec::new()) };
-        let mut stored = Vec::new();
-        self.log.heads(start, |head| {
-            stored.push(head.header()?);
-            Ok(true)
-        })?;
-        let mut headers = Vec::new();
-        for head in stored {
-            let site = self.author_site(head.author)?;
-            if head.version > from.version(site)
-                && head.version <= self.held_of(head.author).version
-            {
-                headers.push(self.present(head)?);
-            }
-        }
-        headers.sort_by_key(|header| (header.site, header.version));
-        Ok(headers)
-    }
-
     pub(super) fn find_time(&mut self, change: LocalDot) -> Result<Option<Hlc>> {
         let point = self.checkpoint(change.author, change.version.saturating_sub(1))?;
         let mut time = None;
@@ -444,24 +424,12 @@ impl Metadata {
         Ok(time)
     }
 
-    /// A stored header with sites for local ids, and its salt.
-    fn present(&mut self, head: StoredHeader) -> Result<ChangeHeader> {
-        let mut deps = Vec::with_capacity(head.deps.len());
-        for StoredDep { author, version, chain } in head.deps {
-            deps.push(Dep { site: self.author_site(author)?, version, chain });
-        }
-        deps.sort_by_key(|dep| dep.site);
-        Ok(ChangeHeader {
-            site: self.author_site(head.author)?,
-            version: head.version,
-            salt: self.salt_at(head.author, head.version)?.unwrap_or(0),
-            time: head.time,
-            deps,
-            author: head.author_text,
-            message: head.message,
-            kind: head.kind,
-            blobs: head.blobs,
-        })
+    /// Everybody whose changes are held, this copy among them.
+    pub(super) fn held_authors(&self) -> impl Iterator<Item = (AuthorId, SiteId, Held)> {
+        let own = (AuthorId(0), self.own, self.state.own);
+        let others =
+            self.state.others.iter().map(|(author, other)| (*author, other.site, other.held));
+        std::iter::once(own).chain(others)
     }
 
     pub(super) fn present_vector(&self) -> VersionVector {
