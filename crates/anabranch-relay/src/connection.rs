@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use anabranch_sync::frame::{ErrorCode, Retry, StoreName};
 use anabranch_sync::{ChannelId, KeepAlive, Refusal, Session, Sign, Time, Traffic, Verdict};
-use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
@@ -156,7 +156,8 @@ impl Connection {
         let mut revoked = self.relay.revocations().subscribe();
         let wake = Arc::clone(&self.wake);
         let alarm = tokio::time::sleep(Duration::ZERO);
-        tokio::pin!(alarm);
+        let stopped = stopping.stopped().fuse();
+        tokio::pin!(alarm, stopped);
         let code = loop {
             self.pump(&mut writer);
             if self.session.is_closed() {
@@ -166,8 +167,17 @@ impl Connection {
             let (limit, in_all) = self.max_read_bytes();
             tokio::select! {
                 received = reader.next(limit, in_all), if self.session.is_reading() => {
-                    let n_read = reader.n_read();
-                    if let Flow::End(code) = self.received(received, n_read, &mut writer) {
+                    let mut next = Some(received);
+                    let mut flow = Flow::On;
+                    while flow == Flow::On && let Some(received) = next.take() {
+                        flow = self.received(received, reader.n_read(), &mut writer);
+                        self.serve();
+                        // What has come with it is taken with it.
+                        if self.is_verified && self.session.is_reading() {
+                            next = reader.next_ready(self.max_read_bytes().0);
+                        }
+                    }
+                    if let Flow::End(code) = flow {
                         break code;
                     }
                 }
@@ -188,7 +198,7 @@ impl Connection {
                     }
                 }
                 _ = revoked.changed() => self.recheck(),
-                () = stopping.stopped() => {
+                () = &mut stopped => {
                     self.session.close_all(self.relay.now(), refusal::stopping());
                 }
             }

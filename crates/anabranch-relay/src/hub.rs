@@ -18,13 +18,15 @@ use tokio::sync::Notify;
 
 use crate::limits::{MAX_RING_BYTES, MAX_RING_DELTAS};
 use crate::relay::Relay;
-use crate::storage::{Body, Observer, Remembered, StoredDelta};
+use crate::storage::{Appended, Body, Observer, Remembered, StorageError, StoredDelta};
 use crate::store_id::StoreId;
 
 /// All open stores.
 #[derive(Debug, Default)]
 pub(crate) struct Hub {
     open: Mutex<HashMap<StoreId, Weak<OpenStore>>>,
+    /// Those in which something was committed and nobody was woken for it yet.
+    touched: Mutex<Vec<Arc<OpenStore>>>,
 }
 
 /// A store with at least one connection.
@@ -68,17 +70,30 @@ struct Reader {
 /// How a connection is told that something happened in its stores.
 #[derive(Debug, Default)]
 pub(crate) struct Wake {
-    notify: Notify,
+    notify: Arc<Notify>,
     news: Mutex<News>,
 }
 
 /// What happened since a connection looked last.
 #[derive(Debug, Default)]
 pub(crate) struct News {
+    /// Commits of what this connection brought, in order.
+    pub(crate) ended: Vec<Ended>,
     /// Channels whose store has something.
     pub(crate) channels: BTreeSet<u32>,
     /// What others on these stores show: channel, who, what.
     pub(crate) presence: VecDeque<Shown>,
+}
+
+/// A commit that has ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    /// Of what this channel brought.
+    pub(crate) channel: u32,
+    /// Which of its deltas.
+    pub(crate) slot: u64,
+    /// How.
+    pub(crate) appended: Result<Appended, StorageError>,
 }
 
 /// One participant's presence, on its way to others.
@@ -148,16 +163,16 @@ impl Observer for Hub {
         }
     }
 
-    fn committed(&self, deltas: &[(StoreId, Arc<StoredDelta>)]) {
-        let mut touched: Vec<Arc<OpenStore>> = Vec::new();
-        for (name, delta) in deltas {
-            let open = lock(&self.open).get(name).and_then(Weak::upgrade);
-            let Some(open) = open else { continue };
-            open.push(delta);
-            if !touched.iter().any(|store| Arc::ptr_eq(store, &open)) {
-                touched.push(open);
-            }
+    fn committed(&self, store: &StoreId, deltas: Vec<Arc<StoredDelta>>) {
+        let open = lock(&self.open).get(store).and_then(Weak::upgrade);
+        if let Some(open) = open {
+            open.push(deltas);
+            lock(&self.touched).push(open);
         }
+    }
+
+    fn announce(&self) {
+        let touched = std::mem::take(&mut *lock(&self.touched));
         touched.iter().for_each(|store| store.wake_all());
     }
 }
@@ -313,19 +328,23 @@ impl OpenStore {
         }
     }
 
-    fn push(&self, delta: &Arc<StoredDelta>) {
+    fn push(&self, deltas: Vec<Arc<StoredDelta>>) {
         let mut state = lock(&self.state);
-        Arc::make_mut(&mut state.vector).join(&delta.to());
-        if state.complete_after.is_none() {
-            state.began_after = delta.id - 1;
-            state.complete_after = Some(delta.id - 1);
+        let State { vector, ring, n_ring_bytes, complete_after, began_after, .. } = &mut *state;
+        let vector = Arc::make_mut(vector);
+        for delta in deltas {
+            vector.join(&delta.to());
+            if complete_after.is_none() {
+                *began_after = delta.id - 1;
+                *complete_after = Some(delta.id - 1);
+            }
+            *n_ring_bytes += in_memory(&delta);
+            ring.push_back(delta);
         }
-        state.n_ring_bytes += in_memory(delta);
-        state.ring.push_back(Arc::clone(delta));
-        while state.ring.len() > MAX_RING_DELTAS || state.n_ring_bytes > MAX_RING_BYTES {
-            let Some(oldest) = state.ring.pop_front() else { break };
-            state.n_ring_bytes -= in_memory(&oldest);
-            state.complete_after = Some(oldest.id);
+        while ring.len() > MAX_RING_DELTAS || *n_ring_bytes > MAX_RING_BYTES {
+            let Some(oldest) = ring.pop_front() else { break };
+            *n_ring_bytes -= in_memory(&oldest);
+            *complete_after = Some(oldest.id);
         }
     }
 
@@ -382,6 +401,13 @@ impl Wake {
         std::mem::take(&mut lock(&self.news))
     }
 
+    /// Keeps how a commit ended; who is to be woken for it.
+    pub(crate) fn end(&self, ended: Ended) -> Option<Arc<Notify>> {
+        let mut news = lock(&self.news);
+        news.ended.push(ended);
+        (news.ended.len() == 1).then(|| Arc::clone(&self.notify))
+    }
+
     /// Says that a channel must look at its store.
     pub(crate) fn touch(&self, channel: u32) {
         let is_new = lock(&self.news).channels.insert(channel);
@@ -407,7 +433,7 @@ fn in_memory(delta: &StoredDelta) -> u64 {
         Body::Inline(part) => part.len(),
         Body::Blobs(parts) => 40 * parts.len(),
     };
-    let from = delta.from.as_ref().map_or(0, |from| from.len());
+    let from = delta.live.as_ref().map_or(0, |live| live.from.len() + live.to.len());
     (body + 64 * (from + delta.spans.len()) + 256) as u64
 }
 

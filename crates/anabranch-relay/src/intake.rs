@@ -15,7 +15,7 @@ use crate::limits::{MAX_INLINE_BYTES, MAX_QUICK_PART_BYTES};
 use crate::outline::{OutlineReader, outline_of};
 use crate::relay::Relay;
 use crate::storage::{
-    Appended, Body, Incoming, LooseFile, NamedBlob, Owners, Pending, StagedDelta, StagedPart,
+    Answer, Body, DeltaSize, Incoming, LooseFile, NamedBlob, Owners, StagedDelta, StagedPart,
     StorageError,
 };
 use crate::store_id::StoreId;
@@ -52,8 +52,8 @@ pub(crate) enum Taken {
     Delta {
         /// Where the delta leads.
         to: Arc<VersionVector>,
-        /// It is being committed.
-        committing: Pending<'static, Appended>,
+        /// What it brings. It is being committed.
+        size: DeltaSize,
     },
 }
 
@@ -80,6 +80,7 @@ impl Intake {
         &mut self,
         relay: &Arc<Relay>,
         part: Bytes,
+        answer: Answer,
     ) -> Result<Taken, StorageError> {
         let (head, _) = part_head(&part)?;
         if head.of == 1 && part.len() <= MAX_INLINE_BYTES {
@@ -87,7 +88,7 @@ impl Intake {
             let outline = relay.work(part.len(), move || outline_of(&checked)).await?;
             // A copy: what came may be a small piece of a large buffer.
             let body = Body::Inline(Bytes::copy_from_slice(&part));
-            return self.append(relay, head.delta, outline?, body).await;
+            return self.append(relay, head.delta, outline?, (body, answer)).await;
         }
         let open = self.unfinished(relay, &head).await?;
         let checked = part.clone();
@@ -110,7 +111,7 @@ impl Intake {
             return Ok(Taken::Part);
         }
         let body = Body::Blobs(open.parts.into());
-        self.append(relay, head.delta, open.reader.finish()?, body).await
+        self.append(relay, head.delta, open.reader.finish()?, (body, answer)).await
     }
 
     /// The blobs that a delta names, each with its length if it is here.
@@ -173,13 +174,15 @@ impl Intake {
         relay: &Arc<Relay>,
         name: [u8; 16],
         outline: crate::outline::Outline,
-        body: Body,
+        (body, answer): (Body, Answer),
     ) -> Result<Taken, StorageError> {
         if outline.n_unread > 0 {
             let (store, n) = (&self.store, outline.n_unread);
             tracing::warn!(%store, n, "a delta with sections of a later version, kept as it came");
         }
         let blobs = self.blobs(relay, &outline.blobs).await?;
+        let to = Arc::new(outline.to.clone());
+        let size = DeltaSize { n_changes: outline.n_changes(), n_bytes: body.n_bytes() };
         let incoming = Incoming {
             blobs,
             max_store_blob_bytes: relay.config().max_store_blob_bytes,
@@ -192,8 +195,8 @@ impl Intake {
             max_store_bytes: relay.config().max_store_bytes,
             now_ms: anabranch_clock::now_ms(),
         };
-        let to = Arc::new(incoming.outline.to.clone());
-        Ok(Taken::Delta { to, committing: relay.append(incoming)? })
+        relay.append(incoming, answer).await?;
+        Ok(Taken::Delta { to, size })
     }
 }
 

@@ -102,7 +102,7 @@ async fn join_run(relay: &Relay, store: &StoreId, run: Run) -> Result<u64, Stora
     let made = relay.work(usize::MAX, move || make(&run.from, &parts, &blobs)).await??;
     // What cannot be read or joined stays as it came.
     let Some((name, body)) = made else { return Ok(0) };
-    let joined = StoredDelta { id: last, name, from: None, spans, body };
+    let joined = StoredDelta { id: last, name, spans, body, live: None };
     let is_replaced = relay.storage().replace(store, first, joined, n_deltas as u64).await?;
     Ok(if is_replaced { n_deltas as u64 } else { 0 })
 }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::limits::MAX_COUNTED_SUBJECTS;
 use crate::relay::Relay;
-use crate::storage::{Appended, StorageError};
+use crate::storage::{Appended, DeltaSize, StorageError};
 
 /// Counters since the start.
 #[derive(Debug, Default)]
@@ -77,8 +77,7 @@ impl Metrics {
         &self,
         outcome: &Result<Appended, StorageError>,
         subject: &Arc<str>,
-        n_changes: u64,
-        n_bytes: u64,
+        DeltaSize { n_changes, n_bytes }: DeltaSize,
     ) {
         match outcome {
             Ok(Appended::Covered(_)) => count(&self.deltas_covered),
@@ -88,8 +87,10 @@ impl Metrics {
                 self.delta_bytes_stored.fetch_add(n_bytes, Ordering::Relaxed);
                 self.changes.fetch_add(n_changes, Ordering::Relaxed);
                 let mut subjects = self.by_subject.lock().unwrap_or_else(PoisonError::into_inner);
-                if subjects.len() < MAX_COUNTED_SUBJECTS || subjects.contains_key(subject) {
-                    *subjects.entry(Arc::clone(subject)).or_default() += n_changes;
+                if let Some(n) = subjects.get_mut(subject) {
+                    *n += n_changes;
+                } else if subjects.len() < MAX_COUNTED_SUBJECTS {
+                    subjects.insert(Arc::clone(subject), n_changes);
                 }
             }
         }

@@ -58,7 +58,11 @@ impl Rates {
             });
         }
         let changes = changes + n_changes as f64;
-        buckets.insert(store.clone(), Bucket { changes, at_ms: now_ms });
+        let bucket = Bucket { changes, at_ms: now_ms };
+        match buckets.get_mut(store) {
+            Some(held) => *held = bucket,
+            None => drop(buckets.insert(store.clone(), bucket)),
+        }
         Ok(())
     }
 }

@@ -22,8 +22,8 @@ use crate::metrics::Metrics;
 use crate::rates::Rates;
 use crate::storage::sqlite::{Place, SqliteStorage};
 use crate::storage::{
-    Appended, Body, Catalog, DeltaLog, Incoming, Observer, Pending, Storage, StorageError,
-    StoredDelta, Wanted,
+    Answer, Appended, Body, Catalog, DeltaLog, DeltaSize, Incoming, Observer, Storage,
+    StorageError, StoredDelta, Wanted,
 };
 use crate::store_id::StoreId;
 use crate::tasks::Tasks;
@@ -313,28 +313,34 @@ impl Relay {
         tokio::task::spawn_blocking(work).await.map_err(|_| StorageError::Stopping)
     }
 
-    /// Hands a delta over to be committed, within the store's rate.
+    /// Hands a delta over to be committed, within the store's rate; ready as soon as there is
+    /// room for it.
     ///
     /// # Errors
     /// [`StorageError::TooFast`].
-    pub(crate) fn append(
-        self: &Arc<Relay>,
+    pub(crate) async fn append(
+        &self,
         incoming: Incoming,
-    ) -> Result<Pending<'static, Appended>, StorageError> {
+        answer: Answer,
+    ) -> Result<(), StorageError> {
         self.rates.count(&incoming.store, incoming.outline.n_changes(), incoming.now_ms)?;
-        let (n_changes, n_bytes) = (incoming.outline.n_changes(), incoming.body.n_bytes());
-        let subject = Arc::clone(&incoming.subject);
-        let store = incoming.store.clone();
-        let committing = self.storage.append(incoming);
-        let relay = Arc::clone(self);
-        Ok(Box::pin(async move {
-            let appended = committing.await;
-            relay.metrics.appended(&appended, &subject, n_changes, n_bytes);
-            if let Ok(Appended::Stored(_)) = appended {
-                relay.count_delta(store);
-            }
-            appended
-        }))
+        match self.storage.append(incoming, answer) {
+            None => Ok(()),
+            Some(waiting) => waiting.await,
+        }
+    }
+
+    /// Counts what became of a delta of this size.
+    pub(crate) fn note_appended(
+        &self,
+        appended: &Result<Appended, StorageError>,
+        (store, subject): (&StoreId, &Arc<str>),
+        size: DeltaSize,
+    ) {
+        self.metrics.appended(appended, subject, size);
+        if let Ok(Appended::Stored(_)) = appended {
+            self.count_delta(store);
+        }
     }
 
     /// A part of a stored delta.

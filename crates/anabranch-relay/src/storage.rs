@@ -19,7 +19,9 @@ use anabranch_core::forest::Reading;
 use anabranch_core::site::SiteId;
 use anabranch_core::vector::{Held, VersionVector};
 use anabranch_core::wire::WireError;
+use anabranch_sync::frame;
 use bytes::Bytes;
+use tokio::sync::Notify;
 
 use crate::blobs::BlobHash;
 use crate::outline::Outline;
@@ -29,6 +31,22 @@ pub(crate) mod sqlite;
 
 /// What a backend answers later.
 pub(crate) type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T, StorageError>> + Send + 'a>>;
+
+/// Takes what became of a delta, on the thread that committed it: must be quick. It gives who is
+/// to be woken for it, which is done once for all that one commit answers.
+pub(crate) type Answer =
+    Box<dyn FnOnce(Result<Appended, StorageError>) -> Option<Arc<Notify>> + Send>;
+
+/// An answer that is waited for.
+pub(crate) fn awaited() -> (Answer, impl Future<Output = Result<Appended, StorageError>>) {
+    let (answer, answered) = tokio::sync::oneshot::channel();
+    let answer: Answer = Box::new(move |appended| {
+        // Who asked may be gone.
+        drop(answer.send(appended));
+        None
+    });
+    (answer, async move { answered.await.map_err(|_| StorageError::Stopping)? })
+}
 
 /// A backend: its parts. All methods are safe to call at the same time.
 pub(crate) trait Storage: DeltaLog + Catalog + BlobNames {}
@@ -40,8 +58,9 @@ pub(crate) trait DeltaLog: Send + Sync {
     /// Checks a delta against its store's vector and commits it.
     ///
     /// Answered when it is on disk; refused without a trace. Deltas are taken in the order in
-    /// which this is called, unless so many wait that some must wait outside.
-    fn append(&self, incoming: Incoming) -> Pending<'static, Appended>;
+    /// which this is called, unless so many wait that this one must wait outside: then for what
+    /// this gives.
+    fn append(&self, incoming: Incoming, answer: Answer) -> Option<Pending<'static, ()>>;
 
     /// Makes room for a file that no delta names yet, before it is written. What a store may
     /// hold counts these files too, until a delta names them or they are old enough to go:
@@ -199,6 +218,15 @@ pub(crate) struct Incoming {
     pub(crate) now_ms: u64,
 }
 
+/// How much a delta brings.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct DeltaSize {
+    /// Changes.
+    pub(crate) n_changes: u64,
+    /// Bytes of its parts.
+    pub(crate) n_bytes: u64,
+}
+
 /// A part of a delta whose other parts are still to come.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct StagedPart {
@@ -296,23 +324,54 @@ pub(crate) struct StoredDelta {
     pub(crate) id: u64,
     /// Its own name, as its parts give it.
     pub(crate) name: [u8; 16],
-    /// What a copy must hold to take it; only known of a delta that was just committed.
-    pub(crate) from: Option<Arc<VersionVector>>,
     /// The changes that were new when it came.
     pub(crate) spans: Vec<Span>,
     /// Its bytes.
     pub(crate) body: Body,
+    /// Of a delta that was just committed: what all who follow its store are told.
+    pub(crate) live: Option<Live>,
+}
+
+/// A delta as those hear of it who follow its store: made once for all of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Live {
+    /// What a copy must hold to take it.
+    pub(crate) from: Arc<VersionVector>,
+    /// As [`StoredDelta::to`].
+    pub(crate) to: Arc<VersionVector>,
+    /// Its part, if it has one that is small.
+    pub(crate) part: Option<frame::Delta>,
 }
 
 impl StoredDelta {
+    /// A delta that was just stored.
+    pub(crate) fn new(id: u64, incoming: Incoming, spans: Vec<Span>) -> StoredDelta {
+        let Incoming { name, outline, body, .. } = incoming;
+        let part = match &body {
+            Body::Inline(part) => frame::Delta::new(part.clone()).ok(),
+            Body::Blobs(_) => None,
+        };
+        let (from, to) = (Arc::new(outline.from), Arc::new(to(&spans)));
+        StoredDelta { id, name, spans, body, live: Some(Live { from, to, part }) }
+    }
+
+    /// A site was parted.
+    pub(crate) fn rename(&mut self, rename: impl FnOnce(&mut Vec<Span>) -> bool) {
+        if rename(&mut self.spans)
+            && let Some(live) = &mut self.live
+        {
+            live.to = Arc::new(to(&self.spans));
+        }
+    }
+
     /// Whether a copy at `held` gains nothing by it.
     pub(crate) fn is_covered_by(&self, held: &VersionVector) -> bool {
         self.spans.iter().all(|span| held.version(span.site) >= span.last)
     }
 
     /// Where it leads, without what did not move.
-    pub(crate) fn to(&self) -> VersionVector {
-        to(&self.spans)
+    pub(crate) fn to(&self) -> Arc<VersionVector> {
+        self.live.as_ref().map_or_else(|| Arc::new(to(&self.spans)), |live| Arc::clone(&live.to))
     }
 }
 
@@ -424,8 +483,12 @@ pub(crate) trait Observer: Send + Sync {
     /// this. What is committed with it is told afterwards.
     fn renamed(&self, store: &StoreId, vector: VersionVector);
 
-    /// These deltas are on disk.
-    fn committed(&self, deltas: &[(StoreId, Arc<StoredDelta>)]);
+    /// These deltas of one store are on disk.
+    fn committed(&self, store: &StoreId, deltas: Vec<Arc<StoredDelta>>);
+
+    /// All that a transaction committed was told, here and to who waited for it: who follows
+    /// its stores may look.
+    fn announce(&self);
 }
 
 /// Why a backend refused, or failed.

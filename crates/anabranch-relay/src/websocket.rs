@@ -1,23 +1,32 @@
 //! WebSocket frames (RFC 6455), the server's side: messages in, messages out.
 //!
-//! Written here, and small, because memory is the point: a connection that waits owns 1 KiB
-//! to read into and nothing to write from; a large message keeps no buffer behind; a body
-//! that goes to many connections is written from where it lies.
+//! Written here, and small, because memory is the point: a connection that waits owns nothing
+//! to read into and nothing to write from; a large message keeps no buffer behind; a large body
+//! that goes to many connections is written from where it lies. Small messages that wait are one
+//! piece of memory and one system call.
 //!
 //! **Invariant:** no more is kept of a message than has arrived, whatever its header claims.
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
-/// Bytes that a connection which waits has room for.
-const MIN_READ_BYTES: usize = 1 << 10;
-/// Bytes read at once where much comes, or a large frame.
+/// Bytes read at once, on the stack of whoever reads: some dozens of small changes.
+const SMALL_READ_BYTES: usize = 16 << 10;
+/// Bytes read at once of a large frame.
 const MAX_READ_BYTES: usize = 64 << 10;
 /// Pieces handed to the operating system at once.
 const MAX_SLICES: usize = 32;
+/// Bodies up to this size are copied behind their heads: cheaper than a piece of its own.
+const MAX_COPIED_BYTES: usize = 4 << 10;
+/// Room for a first small message.
+const MIN_PIECE_BYTES: usize = 512;
 
 /// Why a connection cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -84,8 +93,6 @@ pub(crate) struct MessageReader<R> {
     message: Option<BytesMut>,
     /// Bytes read of this connection.
     n_read: u64,
-    /// Room for the next read: doubled where it was filled.
-    read_bytes: usize,
 }
 
 impl<R: AsyncRead + Unpin> MessageReader<R> {
@@ -93,7 +100,7 @@ impl<R: AsyncRead + Unpin> MessageReader<R> {
     pub(crate) fn new(io: R, buffer: &[u8]) -> MessageReader<R> {
         let n_read = buffer.len() as u64;
         let buffer = BytesMut::from(buffer);
-        MessageReader { io, buffer, message: None, n_read, read_bytes: MIN_READ_BYTES }
+        MessageReader { io, buffer, message: None, n_read }
     }
 
     /// Bytes that came since the handshake.
@@ -121,17 +128,41 @@ impl<R: AsyncRead + Unpin> MessageReader<R> {
                 Step::Frame => continue,
                 Step::Missing(missing) => missing,
             };
-            self.buffer.reserve(missing.clamp(self.read_bytes, MAX_READ_BYTES));
-            match self.io.read_buf(&mut self.buffer).await? {
+            let n = if missing > SMALL_READ_BYTES {
+                self.buffer.reserve(missing.min(MAX_READ_BYTES));
+                self.io.read_buf(&mut self.buffer).await?
+            } else {
+                poll_fn(|context| self.poll_small(context)).await?
+            };
+            match n {
                 0 => return Err(SocketError::Ended),
                 n => self.n_read += n as u64,
             }
-            let is_full = self.buffer.len() == self.buffer.capacity();
-            self.read_bytes = match is_full {
-                true => (self.read_bytes * 2).min(MAX_READ_BYTES),
-                false => MIN_READ_BYTES,
-            };
         }
+    }
+
+    /// The next message or control frame, if all of it has come.
+    ///
+    /// # Errors
+    /// As [`MessageReader::next`].
+    pub(crate) fn next_ready(&mut self, limit: usize) -> Option<Result<Received, SocketError>> {
+        loop {
+            match self.take(limit) {
+                Ok(Step::Received(received)) => return Some(Ok(received)),
+                Ok(Step::Frame) => {}
+                Ok(Step::Missing(_)) => return None,
+                Err(error) => return Some(Err(error)),
+            }
+        }
+    }
+
+    /// Reads what there is by way of the stack: a connection that waits keeps no room for it.
+    fn poll_small(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut room = [MaybeUninit::uninit(); SMALL_READ_BYTES];
+        let mut room = ReadBuf::uninit(&mut room);
+        ready!(Pin::new(&mut self.io).poll_read(context, &mut room))?;
+        self.buffer.extend_from_slice(room.filled());
+        Poll::Ready(Ok(room.filled().len()))
     }
 
     /// Takes one frame off the buffer.
@@ -281,11 +312,13 @@ fn is_close(payload: &[u8]) -> bool {
 
 /// The same operation masks and unmasks (RFC 6455, 5.3).
 fn unmask(bytes: &mut [u8], mask: [u8; 4]) {
-    let mut chunks = bytes.chunks_exact_mut(4);
-    for chunk in &mut chunks {
-        chunk.iter_mut().zip(mask).for_each(|(byte, mask)| *byte ^= mask);
+    let [a, b, c, d] = mask;
+    let wide = u64::from_le_bytes([a, b, c, d, a, b, c, d]);
+    let (words, rest) = bytes.as_chunks_mut::<8>();
+    for word in words {
+        *word = (u64::from_le_bytes(*word) ^ wide).to_le_bytes();
     }
-    chunks.into_remainder().iter_mut().zip(mask).for_each(|(byte, mask)| *byte ^= mask);
+    rest.iter_mut().zip(mask.into_iter().cycle()).for_each(|(byte, mask)| *byte ^= mask);
 }
 
 /// Writes what goes to the client.
@@ -293,6 +326,8 @@ fn unmask(bytes: &mut [u8], mask: [u8; 4]) {
 pub(crate) struct MessageWriter {
     /// Pieces of frames, in order; the first may be partly written.
     pieces: VecDeque<Bytes>,
+    /// What follows them.
+    last: BytesMut,
     n_bytes: usize,
     n_written: u64,
 }
@@ -308,26 +343,27 @@ impl MessageWriter {
         self.n_written
     }
 
-    /// Queues a binary message: `head`, then `body`, which is not copied.
+    /// Queues a binary message: `head`, then `body`, which is not copied if it is large.
     pub(crate) fn message(&mut self, head: &[u8], body: Bytes) {
-        let mut piece = frame_head(BINARY, head.len() + body.len());
-        piece.extend_from_slice(head);
-        self.push(piece.into());
-        if !body.is_empty() {
-            self.push(body);
+        self.begin(BINARY, head.len() + body.len());
+        self.add(head);
+        if body.len() <= MAX_COPIED_BYTES {
+            return self.add(&body);
         }
+        self.n_bytes += body.len();
+        self.end_piece();
+        self.pieces.push_back(body);
     }
 
     /// Queues a request for a sign of life.
     pub(crate) fn ping(&mut self) {
-        self.push(frame_head(PING, 0).into());
+        self.begin(PING, 0);
     }
 
     /// Queues the answer to a ping.
     pub(crate) fn pong(&mut self, payload: &[u8]) {
-        let mut piece = frame_head(PONG, payload.len());
-        piece.extend_from_slice(payload);
-        self.push(piece.into());
+        self.begin(PONG, payload.len());
+        self.add(payload);
     }
 
     /// Queues a Close frame.
@@ -336,10 +372,9 @@ impl MessageWriter {
         while !reason.is_char_boundary(n_reason) {
             n_reason -= 1;
         }
-        let mut piece = frame_head(CLOSE, 2 + n_reason);
-        piece.extend_from_slice(&code.to_be_bytes());
-        piece.extend_from_slice(&reason.as_bytes()[..n_reason]);
-        self.push(piece.into());
+        self.begin(CLOSE, 2 + n_reason);
+        self.add(&code.to_be_bytes());
+        self.add(&reason.as_bytes()[..n_reason]);
     }
 
     /// Writes some of what waits. Nothing is lost if this is dropped and called again.
@@ -349,6 +384,7 @@ impl MessageWriter {
     pub(crate) async fn write(&mut self, io: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
         let mut slices = [IoSlice::new(&[]); MAX_SLICES];
         let mut n_slices = 0;
+        self.end_piece();
         for (slice, piece) in slices.iter_mut().zip(&self.pieces) {
             *slice = IoSlice::new(piece);
             n_slices += 1;
@@ -374,28 +410,48 @@ impl MessageWriter {
         Ok(())
     }
 
-    fn push(&mut self, piece: Bytes) {
-        self.n_bytes += piece.len();
-        self.pieces.push_back(piece);
+    fn begin(&mut self, opcode: u8, n_payload: usize) {
+        let (head, n_head) = frame_head(opcode, n_payload);
+        self.add(&head[..n_head]);
+    }
+
+    fn add(&mut self, bytes: &[u8]) {
+        self.n_bytes += bytes.len();
+        if self.last.capacity() == 0 {
+            self.last.reserve(bytes.len().max(MIN_PIECE_BYTES));
+        }
+        self.last.extend_from_slice(bytes);
+    }
+
+    /// What was added so far is a piece.
+    fn end_piece(&mut self) {
+        if !self.last.is_empty() {
+            self.pieces.push_back(std::mem::take(&mut self.last).freeze());
+        }
     }
 }
 
-/// The head of an unmasked frame that is a message of its own.
-fn frame_head(opcode: u8, n_payload: usize) -> Vec<u8> {
-    let mut head = Vec::with_capacity(16);
-    head.push(FIN | opcode);
-    match n_payload {
-        0..=125 => head.push(n_payload as u8),
+/// The head of an unmasked frame that is a message of its own, and how long it is.
+fn frame_head(opcode: u8, n_payload: usize) -> ([u8; 10], usize) {
+    let mut head = [0; 10];
+    head[0] = FIN | opcode;
+    let n_head = match n_payload {
+        0..=125 => {
+            head[1] = n_payload as u8;
+            2
+        }
         126..=0xffff => {
-            head.push(126);
-            head.extend_from_slice(&(n_payload as u16).to_be_bytes());
+            head[1] = 126;
+            head[2..4].copy_from_slice(&(n_payload as u16).to_be_bytes());
+            4
         }
         _ => {
-            head.push(127);
-            head.extend_from_slice(&(n_payload as u64).to_be_bytes());
+            head[1] = 127;
+            head[2..].copy_from_slice(&(n_payload as u64).to_be_bytes());
+            10
         }
-    }
-    head
+    };
+    (head, n_head)
 }
 
 /// What proves that a server understood the handshake (RFC 6455, 4.2.2).

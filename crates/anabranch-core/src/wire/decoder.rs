@@ -94,10 +94,10 @@ impl Decoder {
     /// [`WireError`]: damaged, not the next part, malformed, beyond a bound, of a later
     /// version, or contradicting itself.
     pub fn push(&mut self, part: &[u8]) -> Result<Piece, WireError> {
-        let (head, _) = part::part_head(part)?;
-        self.check_order(head)?;
-        let body = part::body(part)?;
-        self.name.update(&part::frame_checksum(part)?);
+        let part = part::open(part)?;
+        self.check_order(part.head)?;
+        let body = part.body()?;
+        self.name.update(&part.checksum());
         self.n_parts += 1;
         self.read_body(&body)
     }

@@ -14,6 +14,9 @@
 //! are known at the end only: until [`seal`] the four last fields of a head that it fills
 //! are zero, and a reader refuses the part.
 
+use std::cell::RefCell;
+
+use zstd::bulk::Decompressor;
 use zstd::stream::raw::Operation;
 
 use super::WireError;
@@ -91,17 +94,41 @@ pub fn split(mut bytes: &[u8]) -> Result<Vec<&[u8]>, WireError> {
 /// # Errors
 /// [`WireError`]. No more than [`MAX_PART_DECODED_BYTES`] are ever allocated.
 pub fn body(part: &[u8]) -> Result<Vec<u8>, WireError> {
+    open(part)?.body()
+}
+
+/// A whole part whose head was read.
+pub(super) struct Opened<'a> {
+    pub(super) head: PartHead,
+    frame: Frame,
+    packed: &'a [u8],
+}
+
+/// Reads the head of one whole part.
+pub(super) fn open(part: &[u8]) -> Result<Opened<'_>, WireError> {
     let (frame, head) = read_head(part)?;
     let packed = &part[HEAD_BYTES..];
     if packed.len() != frame.n_bytes {
         let expected = HEAD_BYTES + frame.n_bytes;
         return Err(WireError::Truncated { found: part.len(), expected });
     }
-    if checksum(packed) != frame.checksum {
-        return Err(WireError::Checksum);
-    }
     debug_assert!(head.part < head.of);
-    unpack(packed, frame.n_decoded_bytes)
+    Ok(Opened { head, frame, packed })
+}
+
+impl Opened<'_> {
+    /// The checksum of its frame, as its head gives it.
+    pub(super) fn checksum(&self) -> [u8; 16] {
+        self.frame.checksum
+    }
+
+    /// Checks the frame and unpacks its content.
+    pub(super) fn body(&self) -> Result<Vec<u8>, WireError> {
+        if checksum(self.packed) != self.frame.checksum {
+            return Err(WireError::Checksum);
+        }
+        unpack(self.packed, self.frame.n_decoded_bytes)
+    }
 }
 
 /// An unsealed part, and the checksum of its frame for the seal.
@@ -127,11 +154,6 @@ pub(super) fn make(
     bytes[40..56].copy_from_slice(&sum);
     bytes.extend_from_slice(&packed);
     (bytes.len() <= MAX_PART_BYTES).then_some((bytes, sum))
-}
-
-/// The checksum of a part's frame, as its head gives it.
-pub(super) fn frame_checksum(part: &[u8]) -> Result<[u8; 16], WireError> {
-    Ok(read_head(part)?.0.checksum)
 }
 
 pub(super) fn checksum(bytes: &[u8]) -> [u8; 16] {
@@ -220,16 +242,24 @@ fn over_limit(what: &'static str, found: usize, limit: usize) -> Result<(), Wire
 }
 
 fn unpack(packed: &[u8], n_decoded_bytes: usize) -> Result<Vec<u8>, WireError> {
-    let malformed = WireError::Malformed { what: "zstd frame", at: 0 };
+    let malformed = || WireError::Malformed { what: "zstd frame", at: 0 };
     if zstd::zstd_safe::find_frame_compressed_size(packed) != Ok(packed.len()) {
-        return Err(malformed);
+        return Err(malformed());
     }
     let mut body = super::varint::room(n_decoded_bytes)?;
-    // Writes into the room there is and stops with an error where it ends.
-    match zstd::bulk::Decompressor::new()
-        .map(|mut zstd| zstd.decompress_to_buffer(packed, &mut body))
-    {
-        Ok(Ok(n)) if n == n_decoded_bytes => Ok(body),
-        _ => Err(malformed),
-    }
+    let n = DECOMPRESSOR.with_borrow_mut(|kept| {
+        let zstd = match kept {
+            Some(zstd) => zstd,
+            None => kept.insert(Decompressor::new().map_err(|_| WireError::OutOfMemory)?),
+        };
+        // Writes into the room there is and stops with an error where it ends.
+        zstd.decompress_to_buffer(packed, &mut body).map_err(|_| malformed())
+    })?;
+    if n == n_decoded_bytes { Ok(body) } else { Err(malformed()) }
+}
+
+thread_local! {
+    /// Each frame begins anew, whatever became of the one before; only the memory is kept,
+    /// which costs more to take and to clear than a small part costs to unpack.
+    static DECOMPRESSOR: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
 }

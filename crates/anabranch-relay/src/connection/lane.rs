@@ -19,10 +19,10 @@ use super::work::{Job, Outcome, Took};
 use super::{blobs, refusal};
 use crate::absent::Absent;
 use crate::blobs::BlobHash;
-use crate::hub::{Next, OpenStore, Seat, Shown};
+use crate::hub::{Ended, Next, OpenStore, Seat, Shown, Wake};
 use crate::intake::Intake;
 use crate::relay::Relay;
-use crate::storage::{Appended, Body, StorageError, StoredDelta};
+use crate::storage::{Answer, Appended, DeltaSize, Live, StorageError, StoredDelta};
 use crate::token::Grant;
 
 /// See the module.
@@ -39,8 +39,8 @@ pub(super) struct Lane {
     /// Of which delta that part is: it may be committed before it is known here to be checked.
     taking: Option<DeltaName>,
     intake: Option<Intake>,
-    /// Deltas that are being committed, in order; `Some` once it is known how it ended.
-    commits: VecDeque<(DeltaName, Option<Vec<StoreEvent>>)>,
+    /// Deltas that are being committed, in order.
+    commits: VecDeque<Commit>,
     n_commits_told: u64,
     /// Deltas of several parts that the peer is being sent.
     exported: BTreeMap<DeltaName, Arc<StoredDelta>>,
@@ -62,6 +62,22 @@ pub(super) struct Lane {
     pub(super) unsaved: Option<Time>,
     /// Whether the peer waits for a Have: a delta was refused until its blobs have come.
     pub(super) owes_have: bool,
+}
+
+/// A delta that was handed over.
+struct Commit {
+    delta: DeltaName,
+    ends: Ends,
+}
+
+/// How it ends.
+enum Ends {
+    /// That is not known yet: where it leads then, and what it brings.
+    Later(Arc<VersionVector>, DeltaSize),
+    /// It is on disk, and leads here.
+    Stored(Arc<VersionVector>),
+    /// Otherwise.
+    Other(Vec<StoreEvent>),
 }
 
 #[derive(Default)]
@@ -127,10 +143,15 @@ impl Lane {
         self.next_read(relay)
     }
 
-    /// Queues a part; what can be begun.
-    pub(super) fn take(&mut self, relay: &Arc<Relay>, part: Delta) -> Option<Job> {
+    /// Queues a part; what can be begun. How its delta ends is told to `wake`.
+    pub(super) fn take(
+        &mut self,
+        relay: &Arc<Relay>,
+        wake: &Arc<Wake>,
+        part: Delta,
+    ) -> Option<Job> {
         self.takes.push_back(part);
-        self.next_take(relay)
+        self.next_take(relay, wake)
     }
 
     /// The peer needs this delta no more.
@@ -150,61 +171,52 @@ impl Lane {
         event
     }
 
-    /// A part was checked: what is known at once, and what goes on.
+    /// A part was checked: what is known at once.
     pub(super) fn took(
         &mut self,
         delta: DeltaName,
         intake: Intake,
         took: Result<Took, StorageError>,
-    ) -> (Option<Job>, Vec<StoreEvent>) {
+    ) -> Vec<StoreEvent> {
         (self.intake, self.taking) = (Some(intake), None);
-        match took {
-            Ok(Took::Part) => (None, self.answer(delta, vec![StoreEvent::Staged { delta }])),
-            Err(error) => {
-                let refused = self.refuse(delta, &error);
-                (None, self.answer(delta, refused))
-            }
-            Ok(Took::Delta { to, committing }) => {
-                let slot = self.n_commits_told + self.commits.len() as u64;
-                self.commits.push_back((delta, None));
-                let serial = self.serial;
-                let job: Job = Box::pin(async move {
-                    let appended = committing.await;
-                    Outcome::Committed { serial, slot, to, appended }
-                });
-                (Some(job), Vec::new())
-            }
-        }
+        let ends = match took {
+            Ok(Took::Delta { to, size }) => Ends::Later(to, size),
+            Ok(Took::Part) => Ends::Other(vec![StoreEvent::Staged { delta }]),
+            Err(error) => Ends::Other(self.refuse(delta, &error)),
+        };
+        self.commits.push_back(Commit { delta, ends });
+        self.tell()
     }
 
-    /// A commit has ended: what the session may hear now, in order.
+    /// Commits have ended: what the session may hear now, in order.
     pub(super) fn committed(
         &mut self,
-        slot: u64,
-        to: Arc<VersionVector>,
-        appended: Result<Appended, StorageError>,
+        relay: &Relay,
+        ended: impl IntoIterator<Item = (u64, Result<Appended, StorageError>)>,
     ) -> Vec<StoreEvent> {
-        let Some(at) = slot.checked_sub(self.n_commits_told) else { return Vec::new() };
-        let Some(delta) = self.commits.get(at as usize).map(|(delta, _)| *delta) else {
-            return Vec::new();
-        };
-        let vector = self.store().map(|store| store.vector());
-        let told = match (appended, vector) {
-            (Ok(appended), Some(vector)) => {
-                let to = appended.to().map_or(to, Arc::clone);
-                vec![
-                    StoreEvent::Applied { delta, to, held: Vec::new() },
-                    StoreEvent::Durable { replicas: 0, vector },
-                ]
-            }
-            (Ok(_), None) => Vec::new(),
-            (Err(error), _) => self.refuse(delta, &error),
-        };
-        self.commits[at as usize].1 = Some(told);
+        for (slot, appended) in ended {
+            self.end(relay, slot, appended);
+        }
         let mut events = self.tell();
         // Before anything is acknowledged by names that the peer has not heard.
         events.extend(self.renamed());
         events
+    }
+
+    fn end(&mut self, relay: &Relay, slot: u64, appended: Result<Appended, StorageError>) {
+        let at = slot.checked_sub(self.n_commits_told).map(|at| at as usize);
+        let commit = at.and_then(|at| self.commits.get(at));
+        let Some(Commit { delta, ends: Ends::Later(to, size) }) = commit else { return };
+        if let Some(store) = self.store() {
+            relay.note_appended(&appended, (store.name(), &self.grant.subject), *size);
+        }
+        let ends = match &appended {
+            Ok(appended) => Ends::Stored(Arc::clone(appended.to().unwrap_or(to))),
+            Err(error) => Ends::Other(self.refuse(*delta, error)),
+        };
+        if let Some(commit) = at.and_then(|at| self.commits.get_mut(at)) {
+            commit.ends = ends;
+        }
     }
 
     /// The answer to a delta that was refused. Another channel may have brought the same one
@@ -224,7 +236,7 @@ impl Lane {
     }
 
     /// Goes on with parts that wait.
-    pub(super) fn next_take(&mut self, relay: &Arc<Relay>) -> Option<Job> {
+    pub(super) fn next_take(&mut self, relay: &Arc<Relay>, wake: &Arc<Wake>) -> Option<Job> {
         let mut intake = self.intake.take()?;
         let Some(part) = self.takes.pop_front() else {
             self.intake = Some(intake);
@@ -232,8 +244,11 @@ impl Lane {
         };
         let (serial, relay, delta) = (self.serial, Arc::clone(relay), part.name());
         self.taking = Some(delta);
+        let (wake, slot) = (Arc::clone(wake), self.n_commits_told + self.commits.len() as u64);
+        let answer: Answer =
+            Box::new(move |appended| wake.end(Ended { channel: serial, slot, appended }));
         Some(Box::pin(async move {
-            let took = intake.take(&relay, part.into_part()).await;
+            let took = intake.take(&relay, part.into_part(), answer).await;
             Outcome::Took { serial, delta, intake, took }
         }))
     }
@@ -307,8 +322,9 @@ impl Lane {
     /// What others brought since this was asked last.
     pub(super) fn news(&mut self) -> Vec<StoreEvent> {
         let Some(store) = self.store().map(Arc::clone) else { return Vec::new() };
-        let committing = self.commits.iter().map(|(delta, _)| *delta);
-        let own: BTreeSet<DeltaName> = committing.chain(self.taking).collect();
+        let is_own = |lane: &Lane, name: DeltaName| {
+            lane.taking == Some(name) || lane.commits.iter().any(|commit| commit.delta == name)
+        };
         let mut events: Vec<StoreEvent> = self.renamed().into_iter().collect();
         loop {
             match store.next(self.told) {
@@ -326,7 +342,7 @@ impl Lane {
                 Next::Delta(delta) => {
                     self.told = delta.id;
                     // Of what this channel brought it hears when the commit has ended.
-                    if !own.contains(&DeltaName(delta.name)) {
+                    if !is_own(self, DeltaName(delta.name)) {
                         events.push(committed(&delta));
                     }
                 }
@@ -346,18 +362,24 @@ impl Lane {
         Some(StoreEvent::Replaced { vector: store.vector() })
     }
 
-    /// Answers for a part that needs no commit, behind those that do.
-    fn answer(&mut self, delta: DeltaName, events: Vec<StoreEvent>) -> Vec<StoreEvent> {
-        self.commits.push_back((delta, Some(events)));
-        self.tell()
-    }
-
+    /// Tells what is known, in order; that it is safe once for all.
     fn tell(&mut self) -> Vec<StoreEvent> {
-        let mut events = Vec::new();
-        while let Some((_, Some(_))) = self.commits.front() {
-            let (_, told) = self.commits.pop_front().expect("there is a front");
+        let (mut events, mut is_stored) = (Vec::new(), false);
+        while let Some(Commit { delta, ends }) =
+            self.commits.pop_front_if(|commit| !matches!(commit.ends, Ends::Later(..)))
+        {
             self.n_commits_told += 1;
-            events.extend(told.into_iter().flatten());
+            match ends {
+                Ends::Stored(to) => {
+                    is_stored = true;
+                    events.push(StoreEvent::Applied { delta, to, held: Vec::new() });
+                }
+                Ends::Other(told) => events.extend(told),
+                Ends::Later(..) => {}
+            }
+        }
+        if let Some(store) = self.store().filter(|_| is_stored) {
+            events.push(StoreEvent::Durable { replicas: 0, vector: store.vector() });
         }
         events
     }
@@ -381,13 +403,16 @@ pub(super) struct Exported {
 
 /// A committed delta, as the session hears of it.
 fn committed(delta: &StoredDelta) -> StoreEvent {
-    let part = match &delta.body {
-        Body::Inline(part) => Delta::new(part.clone()).ok(),
-        Body::Blobs(_) => None,
-    };
-    let to = Arc::new(delta.to());
-    let from = delta.from.as_ref().map_or_else(|| Arc::clone(&to), Arc::clone);
-    StoreEvent::Committed { from, to, part }
+    match &delta.live {
+        Some(Live { from, to, part }) => {
+            let (from, to, part) = (Arc::clone(from), Arc::clone(to), part.clone());
+            StoreEvent::Committed { from, to, part }
+        }
+        None => {
+            let to = delta.to();
+            StoreEvent::Committed { from: Arc::clone(&to), to, part: None }
+        }
+    }
 }
 
 /// The next delta that `above` does not cover, with the part to begin with.
@@ -408,7 +433,7 @@ async fn export(
     let is_known = |partial: &Partial| (partial.delta.0, partial.of) == (delta.name, n_parts);
     let first = partial.filter(is_known).map_or(0, |partial| partial.next);
     let part = part_of(relay, &delta, first).await?;
-    let event = StoreEvent::Exported { part, to: Arc::new(delta.to()) };
+    let event = StoreEvent::Exported { part, to: delta.to() };
     // Before this one there is nothing that `above` lacks.
     let after = Some(delta.id - 1);
     let above = Arc::unwrap_or_clone(above);

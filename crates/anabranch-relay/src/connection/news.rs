@@ -8,26 +8,48 @@ use anabranch_core::vector::Dot;
 use anabranch_sync::frame::{Ack, Entry, Participant};
 use anabranch_sync::{ChannelId, Event, StoreEvent};
 use bytes::Bytes;
+use futures_util::{FutureExt, StreamExt};
 
 use super::lane::Lane;
-use super::work::{Opened, Outcome};
+use super::work::{Job, Opened, Outcome};
 use super::{Connection, refusal};
+use crate::hub::Ended;
 use crate::limits::REMEMBER_MS;
 use crate::storage::{Remembered, StorageError};
 
 impl Connection {
+    /// Begins what was asked for. What need not wait is done at once.
+    pub(super) fn begin(&mut self, job: Option<Job>) {
+        let Some(mut job) = job else { return };
+        match (&mut job).now_or_never() {
+            Some(outcome) => self.done(outcome),
+            None => self.jobs.push(job),
+        }
+    }
+
+    /// Something was done, and perhaps what waited for it.
     pub(super) fn done(&mut self, outcome: Outcome) {
+        let mut next = self.finish(outcome);
+        while let Some(mut job) = next.take() {
+            match (&mut job).now_or_never() {
+                Some(outcome) => next = self.finish(outcome),
+                None => self.jobs.push(job),
+            }
+        }
+    }
+
+    /// Tells what came of something; what goes on with it.
+    fn finish(&mut self, outcome: Outcome) -> Option<Job> {
         let relay = Arc::clone(&self.relay);
         let serial = match &outcome {
             Outcome::Opened { serial, .. }
             | Outcome::Read { serial, .. }
-            | Outcome::Took { serial, .. }
-            | Outcome::Committed { serial, .. } => *serial,
+            | Outcome::Took { serial, .. } => *serial,
         };
         let lane = self.lanes.iter_mut().find(|(_, lane)| lane.serial == serial);
         // Its channel may have closed meanwhile.
-        let Some((channel, lane)) = lane else { return };
-        let channel = *channel;
+        let (channel, lane) = lane?;
+        let (channel, mut next) = (*channel, None);
         let (mut wanted, mut is_first) = (Vec::new(), false);
         let events = match outcome {
             Outcome::Opened { seat, opened: Ok(opened), .. } => {
@@ -44,32 +66,54 @@ impl Connection {
             }
             Outcome::Read { event, exported, .. } => {
                 let event = lane.read(*event, exported);
-                self.jobs.extend(lane.next_read(&relay));
+                next = lane.next_read(&relay);
                 vec![event]
             }
             Outcome::Took { delta, intake, took, .. } => {
                 if let Err(StorageError::BlobsFirst { blobs }) = &took {
                     (wanted, is_first) = (blobs.clone(), true);
                 }
-                let (job, events) = lane.took(delta, intake, took);
-                self.jobs.extend(job);
-                self.jobs.extend(lane.next_take(&relay));
+                let events = lane.took(delta, intake, took);
+                next = lane.next_take(&relay, &self.wake);
                 events
             }
-            Outcome::Committed { slot, to, appended, .. } => lane.committed(slot, to, appended),
         };
         for event in events {
             self.answer(channel, event);
         }
         self.want_blobs(channel, &wanted, is_first);
+        next
     }
 
-    /// Others committed something, or show themselves.
+    /// Commits have ended, others committed something, or show themselves.
     pub(super) fn hear_news(&mut self) {
+        // What was handed over may have ended before it was seen here to be handed over.
+        while let Some(Some(outcome)) = self.jobs.next().now_or_never() {
+            self.done(outcome);
+        }
         let news = self.wake.take();
         let channel_of = |lanes: &BTreeMap<ChannelId, Box<Lane>>, serial: u32| {
             lanes.iter().find(|(_, lane)| lane.serial == serial).map(|(channel, _)| *channel)
         };
+        let relay = Arc::clone(&self.relay);
+        let mut ended = news.ended.into_iter().peekable();
+        while let Some(first) = ended.next() {
+            let serial = first.channel;
+            let of_it = std::iter::once(first)
+                .chain(std::iter::from_fn(|| ended.next_if(|next| next.channel == serial)))
+                .map(|Ended { slot, appended, .. }| (slot, appended));
+            let lane = self.lanes.iter_mut().find(|(_, lane)| lane.serial == serial);
+            // Its channel may have closed meanwhile.
+            let Some((channel, lane)) = lane else {
+                of_it.for_each(drop);
+                continue;
+            };
+            let (channel, events) = (*channel, lane.committed(&relay, of_it));
+            for event in events {
+                self.answer(channel, event);
+            }
+            self.say_have_if_due(channel);
+        }
         for serial in news.channels {
             let Some(channel) = channel_of(&self.lanes, serial) else { continue };
             let Some(lane) = self.lanes.get_mut(&channel) else { continue };

@@ -26,7 +26,8 @@ impl Connection {
             }
             Request::Open { channel, ticket, .. } => self.open(channel, &ticket),
             Request::Take { channel, part } => {
-                self.with_lane(channel, |lane, relay| lane.take(relay, part))
+                let wake = Arc::clone(&self.wake);
+                self.with_lane(channel, |lane, relay| lane.take(relay, &wake, part));
             }
             Request::Forget { channel, delta } => self.with_lane(channel, |lane, _| {
                 lane.forget(delta);
@@ -70,7 +71,8 @@ impl Connection {
         begin: impl FnOnce(&mut Lane, &Arc<Relay>) -> Option<Job>,
     ) {
         if let Some(lane) = self.lanes.get_mut(&channel) {
-            self.jobs.extend(begin(lane, &self.relay));
+            let job = begin(lane, &self.relay);
+            self.begin(job);
         }
     }
 

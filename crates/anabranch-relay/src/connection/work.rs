@@ -14,7 +14,7 @@ use crate::blobs::BlobHash;
 use crate::hub::Seat;
 use crate::intake::Intake;
 pub(super) use crate::intake::Taken as Took;
-use crate::storage::{Appended, StorageError};
+use crate::storage::StorageError;
 
 /// Something that is under way.
 pub(super) type Job = Pin<Box<dyn Future<Output = Outcome> + Send>>;
@@ -39,11 +39,4 @@ pub(super) enum Outcome {
     Read { serial: u32, event: Box<StoreEvent>, exported: Option<Exported> },
     /// A part was checked.
     Took { serial: u32, delta: DeltaName, intake: Intake, took: Result<Took, StorageError> },
-    /// A commit has ended.
-    Committed {
-        serial: u32,
-        slot: u64,
-        to: Arc<VersionVector>,
-        appended: Result<Appended, StorageError>,
-    },
 }

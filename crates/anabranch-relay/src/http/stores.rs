@@ -18,7 +18,7 @@ use super::{Answer, Problem, grant, grant_for, json_answer};
 use crate::intake::{Intake, Taken, must_be_complete};
 use crate::limits::{BODY_TIMEOUT, MAX_LISTED_STORES, MAX_READ_BYTES, MAX_READ_DELTAS};
 use crate::relay::Relay;
-use crate::storage::{Appended, Delivered, StorageError, StoreFacts, Wanted};
+use crate::storage::{Appended, Delivered, StorageError, StoreFacts, Wanted, awaited};
 use crate::store_id::StoreId;
 use crate::token::{Grant, TokenError};
 use anabranch_clock as clock;
@@ -172,7 +172,7 @@ pub(super) async fn import(
     store: StoreId,
 ) -> Result<Answer, Problem> {
     let grant = grant_for(relay, &request, &store, Scope::Write)?;
-    let mut intake = Intake::new(relay, store, &grant);
+    let mut intake = Intake::new(relay, store.clone(), &grant);
     let mut body = request.into_body();
     let mut waiting = BytesMut::new();
     let (mut n_stored, mut n_covered) = (0, 0);
@@ -180,12 +180,15 @@ pub(super) async fn import(
         while let Some(part) = next_part(&mut waiting)? {
             // A body may come for hours.
             relay.tokens().recheck(&grant, clock::now_s())?;
-            match intake.take(relay, part).await? {
-                Taken::Part => {}
-                Taken::Delta { committing, .. } => match committing.await? {
-                    Appended::Stored(_) => n_stored += 1,
-                    Appended::Covered(_) => n_covered += 1,
-                },
+            let (answer, answered) = awaited();
+            let Taken::Delta { size, .. } = intake.take(relay, part, answer).await? else {
+                continue;
+            };
+            let appended = answered.await;
+            relay.note_appended(&appended, (&store, &grant.subject), size);
+            match appended? {
+                Appended::Stored(_) => n_stored += 1,
+                Appended::Covered(_) => n_covered += 1,
             }
         }
         let late = |_| Problem::new(StatusCode::REQUEST_TIMEOUT, "timeout", "the body stalled");

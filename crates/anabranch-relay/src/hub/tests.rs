@@ -6,8 +6,8 @@ use super::*;
 
 fn commit(hub: &Hub, name: &StoreId, id: u64, n_bytes: usize) {
     let body = Body::Inline(Bytes::from(vec![0; n_bytes]));
-    let delta = StoredDelta { id, name: [id as u8; 16], from: None, spans: Vec::new(), body };
-    hub.committed(&[(name.clone(), Arc::new(delta))]);
+    let delta = StoredDelta { id, name: [id as u8; 16], spans: Vec::new(), body, live: None };
+    hub.committed(name, vec![Arc::new(delta)]);
 }
 
 /// Ids of all that a reader is told of; `None` where it must read from disk.

@@ -37,13 +37,16 @@ impl Relay {
     }
 
     /// After so many deltas a store is looked through for those that can be joined.
-    pub(super) fn count_delta(&self, store: StoreId) {
+    pub(super) fn count_delta(&self, store: &StoreId) {
         let mut unjoined = self.unjoined.lock().unwrap_or_else(PoisonError::into_inner);
         if unjoined.len() > MAX_WARM_STORES {
             // Some wait longer for it, no more.
             unjoined.clear();
         }
-        let n = unjoined.entry(store).or_default();
+        let n = match unjoined.get_mut(store) {
+            Some(n) => n,
+            None => unjoined.entry(store.clone()).or_default(),
+        };
         *n += 1;
         if *n == MIN_JOIN_DELTAS as u64 {
             self.must_join.notify_one();

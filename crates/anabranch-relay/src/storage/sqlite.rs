@@ -14,7 +14,7 @@ use rusqlite::Connection;
 use tokio::sync::Semaphore;
 
 use super::{
-    Appended, BlobNames, BlobRoom, Catalog, Delivered, DeltaLog, Incoming, Listed, LooseFile,
+    Answer, BlobNames, BlobRoom, Catalog, Delivered, DeltaLog, Incoming, Listed, LooseFile,
     Observer, Pending, Remembered, Revoked, StagedDelta, StagedPart, StorageError, StoreFacts,
     StoredDelta, Wanted,
 };
@@ -31,6 +31,7 @@ mod read;
 mod rows;
 mod schema;
 mod staging;
+mod unwritten;
 
 pub(crate) use schema::Place;
 
@@ -61,7 +62,7 @@ impl SqliteStorage {
         place: Place,
         observer: Arc<dyn Observer>,
     ) -> Result<SqliteStorage, StorageError> {
-        let ledger = ledger::Ledger::new(schema::open_writer(&place)?, observer);
+        let ledger = ledger::Ledger::new(schema::open_writer(&place)?, observer)?;
         Ok(SqliteStorage {
             readers: Arc::new(Readers::new(place, false)),
             queue: queue::Queue::start(ledger)?,
@@ -78,7 +79,7 @@ impl SqliteStorage {
         place: Place,
         observer: Arc<dyn Observer>,
     ) -> Result<SqliteStorage, StorageError> {
-        let ledger = ledger::Ledger::new(schema::open_writer(&place)?, observer);
+        let ledger = ledger::Ledger::new(schema::open_writer(&place)?, observer)?;
         Ok(SqliteStorage {
             readers: Arc::new(Readers::new(place, true)),
             queue: queue::Queue::stepped(ledger),
@@ -141,16 +142,20 @@ impl Readers {
 }
 
 impl DeltaLog for SqliteStorage {
-    fn append(&self, incoming: Incoming) -> Pending<'static, Appended> {
+    fn append(&self, incoming: Incoming, answer: Answer) -> Option<Pending<'static, ()>> {
         if let Err(error) = incoming.outline.newest.check_ahead(incoming.now_ms) {
-            return Box::pin(async move { Err(error.into()) });
+            answer(Err(error.into())).inspect(|who| who.notify_one());
+            return None;
         }
-        self.queue.submit(move |ledger| ledger.append(incoming))
+        self.queue.append(incoming, answer)
     }
 
     fn reserve(&self, store: &StoreId, file: LooseFile) -> Pending<'static, ()> {
         let store = store.clone();
-        self.queue.submit(move |ledger| staging::reserve(ledger.db(), &store, &file))
+        self.queue.submit(move |ledger| {
+            ledger.flush(&store)?;
+            staging::reserve(ledger.db(), &store, &file)
+        })
     }
 
     fn stage(&self, store: &StoreId, part: StagedPart) -> Pending<'static, ()> {

@@ -4,7 +4,8 @@ use super::*;
 
 /// A client's frame.
 fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
-    let mut bytes = frame_head(first & 0x0f, payload.len());
+    let (head, n_head) = frame_head(first & 0x0f, payload.len());
+    let mut bytes = head[..n_head].to_vec();
     bytes[0] = first;
     bytes[1] |= MASKED;
     let mask = [1, 2, 3, 4];

@@ -1,8 +1,11 @@
 //! What the writing thread knows: the database, the vectors of the stores it wrote to last,
 //! and what the open transaction will tell the observer.
 //!
+//! What deltas add to the rows of their store and sites is summed up in memory and written once
+//! for each transaction, so that a delta itself costs one row.
+//!
 //! **Invariant:** the vectors in memory are those of the open transaction; when it is undone
-//! all are forgotten.
+//! all are forgotten. Whatever reads the rows of a store's vector calls [`Ledger::flush`] before.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,8 +18,10 @@ use anabranch_core::vector::{Held, VersionVector};
 use rusqlite::{Connection, OptionalExtension};
 
 use super::forks::{self, Fresh};
+use super::unwritten::{Run, Unwritten};
 use super::{named, rows, staging};
-use crate::limits::{MAX_SPAN_SALTS, MAX_WARM_STORES};
+use crate::limits::MAX_WARM_STORES;
+use crate::outline::Outline;
 use crate::storage::{Appended, Body, Incoming, Observer, Owners, Span, StorageError, StoredDelta};
 use crate::store_id::StoreId;
 
@@ -29,8 +34,10 @@ pub(super) struct Ledger {
     stores: HashMap<StoreId, WarmStore>,
     /// Row ids of subjects met lately.
     subjects: HashMap<Arc<str>, i64>,
-    /// What the open transaction stored, in order.
-    stored: Vec<(StoreId, Arc<StoredDelta>)>,
+    /// Stores that the open transaction wrote deltas to, in order.
+    touched: Vec<StoreId>,
+    /// The id of the next delta: none is given twice while a reader may remember it.
+    next_delta: i64,
     observer: Arc<dyn Observer>,
     /// Stores in which names have changed in the open transaction.
     renamed: Vec<StoreId>,
@@ -43,6 +50,8 @@ pub(super) struct WarmStore {
     id: i64,
     n_bytes: u64,
     sites: HashMap<SiteId, WarmSite>,
+    /// What the store's rows lack of the open transaction.
+    unwritten: Unwritten,
 }
 
 #[derive(Clone, Copy)]
@@ -63,16 +72,19 @@ struct Taken {
 }
 
 impl Ledger {
-    pub(super) fn new(db: Connection, observer: Arc<dyn Observer>) -> Ledger {
-        Ledger {
+    pub(super) fn new(db: Connection, observer: Arc<dyn Observer>) -> Result<Ledger> {
+        let last = "SELECT coalesce(max(id), 0) FROM delta";
+        let next_delta = 1 + db.query_row(last, [], |row| row.get::<_, i64>(0))?;
+        Ok(Ledger {
             db,
             stores: HashMap::new(),
             subjects: HashMap::new(),
-            stored: Vec::new(),
+            touched: Vec::new(),
+            next_delta,
             renamed: Vec::new(),
             observer,
             failure: None,
-        }
+        })
     }
 
     /// Begins a transaction.
@@ -88,9 +100,13 @@ impl Ledger {
 
     /// Ends the transaction, on disk or undone, and tells the observer.
     pub(super) fn commit(&mut self) -> Result<()> {
+        let touched = std::mem::take(&mut self.touched);
         let outcome = match self.failure.take() {
             Some(failure) => Err(failure),
-            None => self.db.execute_batch("COMMIT").map_err(StorageError::from),
+            None => touched
+                .iter()
+                .try_for_each(|store| self.flush(store))
+                .and_then(|()| Ok(self.db.execute_batch("COMMIT")?)),
         };
         if outcome.is_err() {
             if !self.db.is_autocommit() {
@@ -99,7 +115,6 @@ impl Ledger {
             }
             self.stores.clear();
             self.subjects.clear();
-            self.stored.clear();
             self.renamed.clear();
         }
         for store in std::mem::take(&mut self.renamed) {
@@ -107,11 +122,27 @@ impl Ledger {
                 self.observer.renamed(&store, warm.vector());
             }
         }
-        if !self.stored.is_empty() {
-            self.observer.committed(&self.stored);
-            self.stored.clear();
+        for store in touched {
+            let warm = self.stores.get_mut(&store);
+            let stored = warm.map(|warm| std::mem::take(&mut warm.unwritten.stored));
+            if let Some(stored) = stored.filter(|stored| !stored.is_empty()) {
+                self.observer.committed(&store, stored);
+            }
         }
         outcome
+    }
+
+    /// Lets those look who follow what was committed.
+    pub(super) fn announce(&self) {
+        self.observer.announce();
+    }
+
+    /// Writes what the rows of a store lack.
+    pub(super) fn flush(&mut self, store: &StoreId) -> Result<()> {
+        match self.stores.get_mut(store) {
+            Some(warm) => warm.flush(&self.db),
+            None => Ok(()),
+        }
     }
 
     /// Dooms the open transaction.
@@ -136,10 +167,7 @@ impl Ledger {
     pub(super) fn append(&mut self, incoming: Incoming) -> Result<Appended> {
         let subject = self.subject(&incoming.subject)?;
         self.warm(&incoming.store)?;
-        let Taken { fresh, splits, is_read } = match self.stores.get(&incoming.store) {
-            Some(store) => store.take(&self.db, &incoming, subject)?,
-            None => WarmStore::new(0).take(&self.db, &incoming, subject)?,
-        };
+        let Taken { fresh, splits, is_read } = self.take(&incoming, subject)?;
         if fresh.is_empty() {
             self.finish_staged(&incoming)?;
             return Ok(Appended::Covered(self.led_to(&incoming, is_read)?));
@@ -161,29 +189,38 @@ impl Ledger {
             staging::settle(&self.db, &incoming.store, parts)?;
         }
         named::name(&self.db, &incoming.store, &incoming.blobs, incoming.now_ms)?;
-        for fresh in &fresh {
+        for fresh in fresh {
             self.advance(&incoming.store, fresh, id, subject)?;
         }
-        let n_changes: u64 = spans.iter().map(|span| span.last - span.first + 1).sum();
         let to = self.led_to(&incoming, is_read)?;
-        self.db
-            .prepare_cached(
-                "UPDATE store SET n_bytes = n_bytes + ?2, n_deltas = n_deltas + 1, \
-                 n_changes = n_changes + ?3 WHERE id = ?1",
-            )?
-            .execute((row, n_bytes as i64, n_changes as i64))?;
-        if let Some(store) = self.stores.get_mut(&incoming.store) {
-            store.n_bytes += n_bytes;
+        let warm = self.stores.get_mut(&incoming.store).expect("the store's row was made before");
+        warm.n_bytes += n_bytes;
+        if warm.unwritten.stored.is_empty() {
+            self.touched.push(incoming.store.clone());
         }
-        let delta = Arc::new(StoredDelta {
-            id: id as u64,
-            name: incoming.name,
-            from: Some(Arc::new(incoming.outline.from)),
-            spans,
-            body: incoming.body,
-        });
-        self.stored.push((incoming.store, delta));
+        warm.unwritten.count(n_bytes, &spans);
+        warm.unwritten.stored.push(Arc::new(StoredDelta::new(id as u64, incoming, spans)));
         Ok(Appended::Stored(to))
+    }
+
+    /// What a delta brings, by the names that its sites have here, or why it is refused.
+    fn take(&mut self, incoming: &Incoming, subject: i64) -> Result<Taken> {
+        let empty = WarmStore::new(0);
+        let warm = self.stores.get(&incoming.store).unwrap_or(&empty);
+        if warm.unwritten.must_be_read(warm, &incoming.outline) {
+            self.flush(&incoming.store)?;
+        }
+        let warm = self.stores.get(&incoming.store).unwrap_or(&empty);
+        if !warm.has_branches(&incoming.outline) {
+            match warm.take(&self.db, incoming, subject) {
+                // Perhaps it begins where the histories are alike.
+                Err(StorageError::SiteReused { .. }) => {}
+                taken => return taken,
+            }
+        }
+        self.flush(&incoming.store)?;
+        let warm = self.stores.get(&incoming.store).unwrap_or(&empty);
+        warm.take_by_chains(&self.db, incoming, subject)
     }
 
     /// Where a delta leads whose names are others than those used here.
@@ -207,10 +244,9 @@ impl Ledger {
         self.db.execute(set, (new.id, version as i64, old.chain.0))?;
         self.set_branch(store, split.name, split.branch)?;
         self.db.execute("UPDATE site SET owner = ?2 WHERE id = ?1", (new.id, old.owner))?;
-        for (of, delta) in &mut self.stored {
-            if of == store {
-                forks::rename(&mut Arc::make_mut(delta).spans, split);
-            }
+        let warm = self.stores.get_mut(store).expect("the store's row was made before");
+        for delta in &mut warm.unwritten.stored {
+            Arc::make_mut(delta).rename(|spans| forks::rename(spans, split));
         }
         let warm = self.warm_site(store, split.site);
         (warm.version, warm.chain) = (split.at, split.branch.chain);
@@ -336,19 +372,22 @@ impl Ledger {
     }
 
     fn insert_delta(
-        &self,
+        &mut self,
         store: i64,
         subject: i64,
         incoming: &Incoming,
         fresh: &[Span],
         n_bytes: u64,
     ) -> Result<i64> {
+        let id = self.next_delta;
+        self.next_delta += 1;
         self.db
             .prepare_cached(
-                "INSERT INTO delta(store, name, subject, received_ms, n_bytes, spans, part) \
-                 VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                "INSERT INTO delta(id, store, name, subject, received_ms, n_bytes, spans, part) \
+                 VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
             )?
             .execute((
+                id,
                 store,
                 incoming.name,
                 subject,
@@ -357,7 +396,6 @@ impl Ledger {
                 rows::spans_bytes(fresh),
                 inline(&incoming.body),
             ))?;
-        let id = self.db.last_insert_rowid();
         self.insert_blobs(id, &incoming.body)?;
         Ok(id)
     }
@@ -374,7 +412,7 @@ impl Ledger {
     }
 
     /// Takes new versions of one site into the vector.
-    fn advance(&mut self, store: &StoreId, fresh: &Fresh, delta: i64, subject: i64) -> Result<()> {
+    fn advance(&mut self, store: &StoreId, fresh: Fresh, delta: i64, subject: i64) -> Result<()> {
         let Fresh { span, branch, salts } = fresh;
         let row = self.site_row(store, span.site)?;
         debug_assert_eq!(row.version + 1, span.first);
@@ -382,27 +420,12 @@ impl Ledger {
             self.set_branch(store, span.site, branch)?;
         }
         let origin = branch.unwrap_or_else(|| Branch::trunk(span.site));
-        let mut first = span.first;
-        let mut chain = if row.version == 0 { origin.chain } else { row.chain };
-        for salts in salts.chunks(MAX_SPAN_SALTS) {
-            let last = first + salts.len() as u64 - 1;
-            let bytes: Vec<u8> = salts.iter().flat_map(|salt| salt.to_le_bytes()).collect();
-            self.db
-                .prepare_cached(
-                    "INSERT INTO span(site, last, first, delta, subject, before, salts) \
-                     VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-                )?
-                .execute((row.id, last as i64, first as i64, delta, subject, chain.0, bytes))?;
-            chain = (first..)
-                .zip(salts)
-                .fold(chain, |chain, (version, salt)| origin.next(chain, version, *salt));
-            first = last + 1;
-        }
-        self.db
-            .prepare_cached("UPDATE site SET version = ?2, chain = ?3 WHERE id = ?1")?
-            .execute((row.id, span.last as i64, chain.0))?;
+        let before = if row.version == 0 { origin.chain } else { row.chain };
+        let warm = self.stores.get_mut(store).expect("the store's row was made before");
+        let run = Run { row: row.id, first: span.first, delta, subject, before, salts };
+        warm.unwritten.advance(&self.db, span.site, origin, run)?;
         let warm = self.warm_site(store, span.site);
-        (warm.version, warm.chain) = (span.last, chain);
+        (warm.version, warm.chain) = (span.last, span.chain);
         Ok(())
     }
 
@@ -500,7 +523,7 @@ impl WarmSite {
 
 impl WarmStore {
     fn new(id: i64) -> WarmStore {
-        WarmStore { id, n_bytes: 0, sites: HashMap::new() }
+        WarmStore { id, n_bytes: 0, sites: HashMap::new(), unwritten: Unwritten::default() }
     }
 
     /// What is held, by site.
@@ -513,7 +536,16 @@ impl WarmStore {
         vector
     }
 
-    /// The chain of a site at a version that is held.
+    /// The highest version held of a site.
+    pub(super) fn version(&self, site: SiteId) -> u64 {
+        self.sites.get(&site).map_or(0, |site| site.version)
+    }
+
+    fn flush(&mut self, db: &Connection) -> Result<()> {
+        self.unwritten.write(db, self.id)
+    }
+
+    /// The chain of a site at a version that is held; what is not written is not found.
     pub(super) fn chain_at(
         &self,
         db: &Connection,
@@ -527,28 +559,27 @@ impl WarmStore {
         rows::chain_at(db, warm.origin(site), warm.id, version)
     }
 
-    /// What a delta brings, by the names that its sites have here, or why it is refused.
+    /// Whether names are to be read by their chains.
+    fn has_branches(&self, outline: &Outline) -> bool {
+        outline.to.has_branches() || self.sites.values().any(|site| site.branch.is_some())
+    }
+
+    /// What a delta brings, or why it is refused.
     fn take(&self, db: &Connection, incoming: &Incoming, subject: i64) -> Result<Taken> {
         let outline = &incoming.outline;
-        let has_branches =
-            outline.to.has_branches() || self.sites.values().any(|site| site.branch.is_some());
-        if !has_branches {
-            match self.fresh(db, incoming, subject) {
-                Ok(spans) => {
-                    let fresh = |span: Span| {
-                        let skipped = span.first - 1 - outline.from.version(span.site);
-                        let salts = outline.salts(span.site)[skipped as usize..].to_vec();
-                        Fresh { span, branch: None, salts }
-                    };
-                    let fresh = spans.into_iter().map(fresh).collect();
-                    return Ok(Taken { fresh, splits: Vec::new(), is_read: false });
-                }
-                // Perhaps it begins where the histories are alike.
-                Err(StorageError::SiteReused { .. }) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        self.check_ends(outline)?;
+        let fresh = |span: Span| {
+            let skipped = span.first - 1 - outline.from.version(span.site);
+            let salts = outline.salts(span.site)[skipped as usize..].to_vec();
+            Fresh { span, branch: None, salts }
+        };
+        let fresh = self.fresh(db, incoming, subject)?.into_iter().map(fresh).collect();
+        Ok(Taken { fresh, splits: Vec::new(), is_read: false })
+    }
+
+    /// As [`WarmStore::take`], by the names that its sites have here.
+    fn take_by_chains(&self, db: &Connection, incoming: &Incoming, subject: i64) -> Result<Taken> {
+        let outline = &incoming.outline;
+        check_ends(outline, &outline.spans().collect::<Vec<Span>>())?;
         let plan = forks::plan(db, self, outline)?;
         let fresh = forks::fresh(&plan, outline);
         for Fresh { span, branch, .. } in &fresh {
@@ -567,14 +598,15 @@ impl WarmStore {
     fn fresh(&self, db: &Connection, incoming: &Incoming, subject: i64) -> Result<Vec<Span>> {
         let outline = &incoming.outline;
         for (site, low) in outline.from.iter() {
-            let held = self.sites.get(&site).map_or(0, |site| site.version);
+            let held = self.version(site);
             if held < low.version {
                 return Err(StorageError::Gap { site, from: low.version, held });
             }
             self.check_chain(db, site, low.version, low.chain)?;
         }
         let mut fresh = Vec::new();
-        for span in outline.spans() {
+        let spans: Vec<Span> = outline.spans().collect();
+        for span in &spans {
             let held = self.sites.get(&span.site);
             let version = held.map_or(0, |site| site.version);
             if version >= span.first {
@@ -589,23 +621,10 @@ impl WarmStore {
                 let subject = Arc::clone(&incoming.subject);
                 return Err(StorageError::NotOwner { site: span.site, subject });
             }
-            fresh.push(Span { first: version + 1, ..span });
+            fresh.push(Span { first: version + 1, ..*span });
         }
-        self.check_ends(outline)?;
+        check_ends(outline, &spans)?;
         Ok(fresh)
-    }
-
-    /// That the salts lead to the chains of `to`.
-    fn check_ends(&self, outline: &crate::outline::Outline) -> Result<()> {
-        for span in outline.spans() {
-            let claimed = outline.to.get(span.site).map(|held| held.chain);
-            if claimed != Some(outline.chain_at(span.site, span.last)) {
-                let (site, version) = (span.site, span.last);
-                let error = anabranch_core::delta::DeltaError::Chain { site, version };
-                return Err(StorageError::Wire(error.into()));
-            }
-        }
-        Ok(())
     }
 
     /// That a held version has this chain here too.
@@ -621,6 +640,17 @@ impl WarmStore {
             None => Err(rows::damaged("the spans of a site")),
         }
     }
+}
+
+/// That the salts of a delta lead to the chains of its `to`.
+fn check_ends(outline: &Outline, spans: &[Span]) -> Result<()> {
+    for Span { site, last, chain, .. } in spans {
+        if outline.to.get(*site).map(|held| held.chain) != Some(*chain) {
+            let error = anabranch_core::delta::DeltaError::Chain { site: *site, version: *last };
+            return Err(StorageError::Wire(error.into()));
+        }
+    }
+    Ok(())
 }
 
 /// `delta.part`.

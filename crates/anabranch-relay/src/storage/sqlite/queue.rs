@@ -13,12 +13,48 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::ledger::Ledger;
 use crate::limits::{MAX_GROUP_JOBS, MAX_WAITING_JOBS};
-use crate::storage::{Pending, StorageError};
+use crate::storage::{Answer, Appended, Incoming, Pending, StorageError};
 
 /// What is said once it is known whether the transaction is on disk.
-type Done = Box<dyn FnOnce(Result<(), StorageError>) + Send>;
+enum Done {
+    Append(Answer, Result<Appended, StorageError>),
+    Other(Box<dyn FnOnce(Result<(), StorageError>) + Send>),
+}
+
 /// Runs inside the transaction.
-type Job = Box<dyn FnOnce(&mut Ledger) -> Done + Send>;
+enum Job {
+    Append(Box<Incoming>, Answer),
+    Other(Box<dyn FnOnce(&mut Ledger) -> Done + Send>),
+}
+
+impl Job {
+    fn run(self, ledger: &mut Ledger) -> Done {
+        match self {
+            Job::Append(incoming, answer) => {
+                let appended = ledger.append(*incoming);
+                note_failure(ledger, &appended);
+                Done::Append(answer, appended)
+            }
+            Job::Other(work) => work(ledger),
+        }
+    }
+
+    /// Who must hear that there was no transaction. Who waits for another job sees that it is
+    /// gone.
+    fn unrun(self) -> Option<Done> {
+        match self {
+            Job::Append(_, answer) => Some(Done::Append(answer, Err(StorageError::Stopping))),
+            Job::Other(_) => None,
+        }
+    }
+}
+
+/// Dooms the transaction where the database failed.
+fn note_failure<T>(ledger: &mut Ledger, result: &Result<T, StorageError>) {
+    if let Err(error @ (StorageError::Backend(_) | StorageError::Damaged { .. })) = result {
+        ledger.fail(error);
+    }
+}
 
 /// The way to the thread that writes. Dropping it waits until all that was handed over is
 /// done and the database is closed.
@@ -101,28 +137,39 @@ impl Queue {
         work: impl FnOnce(&mut Ledger) -> Result<T, StorageError> + Send + 'static,
     ) -> Pending<'static, T> {
         let (answer, answered) = oneshot::channel();
-        let job: Job = Box::new(move |ledger| {
+        let job = Job::Other(Box::new(move |ledger| {
             let result = work(ledger);
-            if let Err(error @ (StorageError::Backend(_) | StorageError::Damaged { .. })) = &result
-            {
-                ledger.fail(error);
-            }
+            note_failure(ledger, &result);
             // Who asked may be gone.
-            Box::new(move |outcome| drop(answer.send(outcome.and(result))))
-        });
-        let jobs = self.jobs.as_ref().expect("there until it is dropped");
-        let waiting = match jobs.try_send(job) {
-            Ok(()) => None,
-            Err(TrySendError::Full(job)) => Some((jobs.clone(), job)),
-            // The thread is gone: `answered` says so.
-            Err(TrySendError::Closed(_)) => None,
-        };
+            Done::Other(Box::new(move |outcome| drop(answer.send(outcome.and(result)))))
+        }));
+        let waiting = self.hand_over(job);
         Box::pin(async move {
-            if let Some((jobs, job)) = waiting {
-                jobs.send(job).await.map_err(|_| StorageError::Stopping)?;
+            if let Some(waiting) = waiting {
+                waiting.await?;
             }
             answered.await.map_err(|_| StorageError::Stopping)?
         })
+    }
+
+    /// Stores a delta in the next transaction; else as [`Queue::submit`].
+    pub(super) fn append(
+        &self,
+        incoming: Incoming,
+        answer: Answer,
+    ) -> Option<Pending<'static, ()>> {
+        self.hand_over(Job::Append(Box::new(incoming), answer))
+    }
+
+    /// Where the queue is full: what waits for room.
+    fn hand_over(&self, job: Job) -> Option<Pending<'static, ()>> {
+        let jobs = self.jobs.as_ref().expect("there until it is dropped");
+        let job = match jobs.try_send(job) {
+            Ok(()) => return None,
+            Err(TrySendError::Full(job) | TrySendError::Closed(job)) => job,
+        };
+        let jobs = jobs.clone();
+        Some(Box::pin(async move { jobs.send(job).await.map_err(|_| StorageError::Stopping) }))
     }
 }
 
@@ -145,13 +192,15 @@ fn write(mut ledger: Ledger, mut waiting: mpsc::Receiver<Job>, n_commits: &Atomi
 fn turn(ledger: &mut Ledger, first: Job, waiting: &mut mpsc::Receiver<Job>, n_commits: &AtomicU64) {
     let began = ledger.begin();
     let mut done = Vec::new();
-    if began.is_ok() {
-        done.push(first(ledger));
+    if began.is_err() {
+        done.extend(first.unrun());
+    } else {
+        done.push(first.run(ledger));
         while done.len() < MAX_GROUP_JOBS
             && !ledger.has_failed()
             && let Ok(job) = waiting.try_recv()
         {
-            done.push(job(ledger));
+            done.push(job.run(ledger));
         }
     }
     let outcome = began.and_then(|()| ledger.commit());
@@ -160,9 +209,21 @@ fn turn(ledger: &mut Ledger, first: Job, waiting: &mut mpsc::Receiver<Job>, n_co
     } else {
         n_commits.fetch_add(1, Ordering::Relaxed);
     }
+    answer(done, &outcome);
+    ledger.announce();
+}
+
+/// Answers all, and then wakes those who wait: each looks once, and finds all that is for it.
+fn answer(done: Vec<Done>, outcome: &Result<(), StorageError>) {
+    let mut woken = Vec::new();
     for done in done {
-        done(outcome.as_ref().copied().map_err(again));
+        let outcome = outcome.as_ref().copied().map_err(again);
+        match done {
+            Done::Append(answer, appended) => woken.extend(answer(outcome.and(appended))),
+            Done::Other(done) => done(outcome),
+        }
     }
+    woken.iter().for_each(|who| who.notify_one());
 }
 
 /// The same failure for the next one who waits.

@@ -70,7 +70,7 @@ pub(super) fn deltas(
         n_bytes += part.map_or(0, |part| part.len() as u64);
         let name = rows::delta_name(row.get_ref(3)?.as_blob().unwrap_or_default())?;
         let body = rows::body(&db, id, part)?;
-        found.push(StoredDelta { id: id as u64, name, from: None, spans, body });
+        found.push(StoredDelta { id: id as u64, name, spans, body, live: None });
         if found.len() as u32 >= wanted.max_deltas || n_bytes >= wanted.max_bytes {
             break;
         }

@@ -7,7 +7,7 @@
 //!                                                  a branch its root, base and chain there
 //! subject(id, name)                                who delivers
 //! delta(id, store, name, subject, received_ms, n_bytes, spans, part)
-//!     id      the order of arrival, never given twice
+//!     id      the order of arrival; the next one is above all, those of this process too
 //!     spans   what was new: for each site length (1), bytes, first (8), last (8), chain (16)
 //!     part    the only part, or NULL: then its parts are in `blob`
 //! blob(delta, part, hash, n_bytes)                 parts in files
@@ -50,7 +50,7 @@ CREATE TABLE site(
     version INTEGER NOT NULL, chain BLOB NOT NULL, owner INTEGER,
     root BLOB, base INTEGER, start BLOB, UNIQUE(store, site));
 CREATE TABLE delta(
-    id INTEGER PRIMARY KEY AUTOINCREMENT, store INTEGER NOT NULL, name BLOB NOT NULL,
+    id INTEGER PRIMARY KEY, store INTEGER NOT NULL, name BLOB NOT NULL,
     subject INTEGER NOT NULL, received_ms INTEGER NOT NULL, n_bytes INTEGER NOT NULL,
     spans BLOB NOT NULL, part BLOB);
 CREATE INDEX delta_store ON delta(store, id);

@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::outline::Outline;
-use crate::storage::{Body, Owners};
+use crate::storage::{Appended, Body, Owners, awaited};
 
 #[derive(Default)]
 struct Heard(Mutex<Vec<u64>>);
@@ -20,9 +20,11 @@ struct Heard(Mutex<Vec<u64>>);
 impl Observer for Heard {
     fn renamed(&self, _: &StoreId, _: VersionVector) {}
 
-    fn committed(&self, deltas: &[(StoreId, Arc<StoredDelta>)]) {
-        self.0.lock().unwrap().extend(deltas.iter().map(|(_, delta)| delta.id));
+    fn committed(&self, _: &StoreId, deltas: Vec<Arc<StoredDelta>>) {
+        self.0.lock().unwrap().extend(deltas.iter().map(|delta| delta.id));
     }
+
+    fn announce(&self) {}
 }
 
 struct World {
@@ -38,6 +40,18 @@ fn world() -> World {
     let place = Place { path: folder.path().join("relay.db"), vfs: None };
     let storage = SqliteStorage::open(place, observer).unwrap();
     World { storage, heard, folder }
+}
+
+/// Hands a delta over; ready when it is answered.
+fn append(storage: &SqliteStorage, incoming: Incoming) -> Pending<'static, Appended> {
+    let (answer, answered) = awaited();
+    let waiting = storage.append(incoming, answer);
+    Box::pin(async move {
+        if let Some(waiting) = waiting {
+            waiting.await?;
+        }
+        answered.await
+    })
 }
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {
@@ -96,13 +110,13 @@ fn incoming_of(outline: Outline) -> Incoming {
 #[test]
 fn all_that_waits_is_one_commit() {
     let world = world();
-    block_on(world.storage.append(incoming(&[], &[(1, 1, 7)]))).unwrap();
+    block_on(append(&world.storage, incoming(&[], &[(1, 1, 7)]))).unwrap();
     let before = world.storage.n_commits();
     // Somebody else holds the database, so that the next transaction cannot begin.
     let other = rusqlite::Connection::open(world.folder.path().join("relay.db")).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     let mut waiting: Vec<_> = (1..=100)
-        .map(|version| world.storage.append(incoming(&[(1, version, 7)], &[(1, version + 1, 7)])))
+        .map(|version| append(&world.storage, incoming(&[(1, version, 7)], &[(1, version + 1, 7)])))
         .collect();
     let mut context = Context::from_waker(Waker::noop());
     for append in &mut waiting {
@@ -119,7 +133,7 @@ fn all_that_waits_is_one_commit() {
 #[test]
 fn what_an_append_checks() {
     let world = world();
-    let append = |incoming| block_on(world.storage.append(incoming));
+    let append = |incoming| block_on(append(&world.storage, incoming));
     append(incoming(&[], &[(1, 3, 7), (2, 1, 7)])).unwrap();
     let held = || block_on(world.storage.vector(&StoreId::new("s").unwrap())).unwrap();
     let before = held();
@@ -185,7 +199,7 @@ fn what_an_append_checks() {
 #[test]
 fn a_second_history_is_kept_beside_the_first() {
     let world = world();
-    let append = |incoming| block_on(world.storage.append(incoming)).unwrap();
+    let append = |incoming| block_on(append(&world.storage, incoming)).unwrap();
     append(incoming(&[], &[(1, 3, 7), (2, 1, 7)]));
     let (from, to) = (vector(&[]), vector(&[(1, 4, 8)]));
     let salts = to_salts(&from, [(site(1), 4)].into_iter(), 8);
@@ -207,7 +221,7 @@ fn a_second_history_is_kept_beside_the_first() {
 fn a_group_that_fails_is_undone_whole() {
     let world = world();
     let store = StoreId::new("s").unwrap();
-    block_on(world.storage.append(incoming(&[], &[(1, 1, 7)]))).unwrap();
+    block_on(append(&world.storage, incoming(&[], &[(1, 1, 7)]))).unwrap();
     let other = rusqlite::Connection::open(world.folder.path().join("relay.db")).unwrap();
     let fail = "CREATE TRIGGER fail BEFORE INSERT ON span WHEN NEW.last = 3 \
                 BEGIN SELECT RAISE(ABORT, 'the disk is full'); END";
@@ -215,7 +229,7 @@ fn a_group_that_fails_is_undone_whole() {
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     let group = || -> Vec<_> {
         let deltas = [incoming(&[(1, 1, 7)], &[(1, 2, 7)]), incoming(&[(1, 2, 7)], &[(1, 3, 7)])];
-        deltas.into_iter().map(|delta| world.storage.append(delta)).collect()
+        deltas.into_iter().map(|delta| append(&world.storage, delta)).collect()
     };
     let waiting = group();
     other.execute_batch("COMMIT").unwrap();
@@ -302,7 +316,7 @@ fn deltas_above_a_vector() {
         (&[(1, 1, 7)], &[(1, 2, 7)]),
         (&[(2, 5000, 7)], &[(2, 5001, 7)]),
     ] {
-        block_on(world.storage.append(incoming(from, to))).unwrap();
+        block_on(append(&world.storage, incoming(from, to))).unwrap();
     }
     let above = |held: &[(u8, u64, u64)], after| {
         let wanted = Wanted { held: Arc::new(vector(held)), after, max_deltas: 9, max_bytes: 999 };
