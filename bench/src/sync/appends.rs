@@ -151,11 +151,12 @@ async fn append(relay: &Relay, load: Load) -> Result<Rate> {
         tokio::task::spawn_local(async move {
             for change in changes {
                 while peer.n_open() >= load.window {
+                    peer.send().await?;
                     peer.receive().await?;
                 }
                 peer.commit(change);
-                peer.send().await?;
             }
+            peer.send().await?;
             while peer.n_open() > 0 {
                 peer.receive().await?;
             }

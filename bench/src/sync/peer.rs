@@ -23,6 +23,10 @@ use super::writer::{Change, end_of};
 /// them would fill this machine.
 const BUFFER_BYTES: usize = 2 << 10;
 
+/// What is kept back at most until a turn ends: frames that are made together leave together, in
+/// one system call, as a client writes what it has.
+const WRITE_BYTES: usize = 16 << 10;
+
 /// How long an answer is waited for, so that no run hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -54,7 +58,9 @@ impl Peer {
     pub async fn connect(relay: &Relay, store: &str, site: SiteId) -> Result<Peer> {
         let stream = TcpStream::connect(relay.address()).await.context("connect")?;
         stream.set_nodelay(true)?;
-        let config = WebSocketConfig::default().read_buffer_size(BUFFER_BYTES).write_buffer_size(0);
+        let config = WebSocketConfig::default()
+            .read_buffer_size(BUFFER_BYTES)
+            .write_buffer_size(WRITE_BYTES);
         let url = relay.url(store);
         let socket = tokio_tungstenite::client_async_with_config(url, stream, Some(config));
         let (socket, _) = socket.await.context("handshake")?;
@@ -229,13 +235,18 @@ impl Peer {
         Ok(())
     }
 
+    fn note_acked(&mut self, version: u64) {
+        self.n_acked = self.n_acked.max(version.min(self.changes.len() as u64));
+    }
+
     fn event(&mut self, event: Event) -> Result<()> {
         match event {
             Event::Acked { ack, .. } => {
                 let own = ack.entries.iter().find(|(site, _)| *site == self.site);
-                let n_acked = own.map_or(0, |(_, held)| held.version);
-                self.n_acked = self.n_acked.max(n_acked);
+                self.note_acked(own.map_or(0, |(_, held)| held.version));
             }
+            // A Have says the same of all it names: what it crossed is not acknowledged again.
+            Event::PeerHas { vector, .. } => self.note_acked(vector.version(self.site)),
             Event::Converged { .. } => self.has_converged = true,
             Event::Closed { error, .. } => bail!("closed: {}", error.text),
             Event::PeerRefused { error, .. } => bail!("refused: {}", error.text),

@@ -110,10 +110,8 @@ pub(crate) struct Shown {
 /// What a reader finds in the ring.
 #[derive(Debug)]
 pub(crate) enum Next {
-    /// The next delta.
-    Delta(Arc<StoredDelta>),
-    /// Nothing: wait for a newer one.
-    UpToDate,
+    /// These deltas; none: wait for newer ones.
+    Deltas(Vec<Arc<StoredDelta>>),
     /// It is further behind than the ring reaches: all up to this id is on disk.
     Behind(u64),
     /// The store was deleted.
@@ -241,7 +239,7 @@ impl OpenStore {
         Arc::clone(&lock(&self.state).vector)
     }
 
-    /// The first delta after `position`.
+    /// What there is after `position`.
     pub(crate) fn next(&self, position: u64) -> Next {
         let state = lock(&self.state);
         if state.is_gone {
@@ -249,12 +247,12 @@ impl OpenStore {
         }
         let position = position.max(state.began_after);
         match state.complete_after {
-            None => return Next::UpToDate,
+            None => return Next::Deltas(Vec::new()),
             Some(first) if position < first => return Next::Behind(first),
             Some(_) => {}
         }
         let at = state.ring.partition_point(|delta| delta.id <= position);
-        state.ring.get(at).map_or(Next::UpToDate, |delta| Next::Delta(Arc::clone(delta)))
+        Next::Deltas(state.ring.range(at..).cloned().collect())
     }
 
     /// The first delta after `after` that `held` lacks, and up to where there is none; `None`

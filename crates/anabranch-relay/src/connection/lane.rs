@@ -328,7 +328,6 @@ impl Lane {
         let mut events: Vec<StoreEvent> = self.renamed().into_iter().collect();
         loop {
             match store.next(self.told) {
-                Next::UpToDate => return events,
                 Next::Gone => {
                     events.push(StoreEvent::OpenFailed(refusal::store_deleted()));
                     return events;
@@ -339,12 +338,12 @@ impl Lane {
                     let (from, to) = (Arc::clone(&vector), vector);
                     events.push(StoreEvent::Committed { from, to, part: None });
                 }
-                Next::Delta(delta) => {
-                    self.told = delta.id;
+                Next::Deltas(deltas) => {
+                    self.told = deltas.last().map_or(self.told, |delta| delta.id);
                     // Of what this channel brought it hears when the commit has ended.
-                    if !is_own(self, DeltaName(delta.name)) {
-                        events.push(committed(&delta));
-                    }
+                    let others = deltas.iter().filter(|delta| !is_own(self, DeltaName(delta.name)));
+                    events.extend(others.map(|delta| committed(delta)));
+                    return events;
                 }
             }
         }

@@ -15,15 +15,15 @@ fn told(store: &OpenStore, mut position: u64) -> Vec<Option<u64>> {
     let mut told = Vec::new();
     loop {
         match store.next(position) {
-            Next::Delta(delta) => {
-                position = delta.id;
-                told.push(Some(delta.id));
+            Next::Deltas(deltas) => {
+                told.extend(deltas.iter().map(|delta| Some(delta.id)));
+                return told;
             }
             Next::Behind(first) => {
                 position = first;
                 told.push(None);
             }
-            Next::UpToDate | Next::Gone => return told,
+            Next::Gone => return told,
         }
     }
 }
