@@ -20,6 +20,7 @@ mod relay;
 mod replica;
 mod report;
 mod socket;
+mod spool;
 mod storage;
 #[cfg(feature = "testing")]
 pub mod testing;

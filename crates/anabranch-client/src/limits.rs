@@ -39,6 +39,9 @@ pub(crate) const CONNECT_MS: u64 = 15_000;
 /// leave on a slow line. What is on its way comes on top.
 #[cfg(any(target_os = "android", target_os = "linux"))]
 pub(crate) const MAX_UNSENT_BYTES: u32 = 128 << 10;
+/// Bytes of a delta's parts that are held in memory until the peer has them; the rest waits in
+/// a temporary file. As many as the store holds while it makes them.
+pub(crate) const MAX_PART_BYTES_IN_MEMORY: u64 = 32 << 20;
 /// Silence after which the relay is asked whether it is there, in milliseconds: below the
 /// minute after which many routers forget a connection.
 pub(crate) const PING_AFTER_MS: u64 = 20_000;

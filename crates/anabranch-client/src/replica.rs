@@ -12,7 +12,8 @@ use anabranch_store::error::code;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, ErrorCode};
 
-use crate::limits::MAX_TOLD_HELD;
+use crate::limits::{MAX_PART_BYTES_IN_MEMORY, MAX_TOLD_HELD};
+use crate::spool::Spool;
 
 /// A store, through its connection.
 #[derive(Clone, Copy)]
@@ -47,6 +48,9 @@ pub enum StoreError {
         /// What the system says.
         source: std::io::Error,
     },
+    /// The parts of a delta that is given do not fit into memory, nor into a temporary file.
+    #[error("the temporary file of a delta: {0}")]
+    Temporary(#[source] std::io::Error),
     /// A function of ours answered what no version of it answers.
     #[error("unexpected answer from {0}")]
     Answer(&'static str),
@@ -78,7 +82,10 @@ impl StoreError {
                         | ErrorCode::SystemIoFailure
                 )
             ),
-            StoreError::Busy(_) | StoreError::Sync { .. } | StoreError::Answer(_) => false,
+            StoreError::Busy(_)
+            | StoreError::Sync { .. }
+            | StoreError::Temporary(_)
+            | StoreError::Answer(_) => false,
         }
     }
 }
@@ -135,11 +142,15 @@ impl<'a> Replica<'a> {
     }
 
     /// The delta above `from`, in parts.
-    pub(crate) fn export(&self, from: &VersionVector) -> Result<Vec<Vec<u8>>, StoreError> {
+    pub(crate) fn export(&self, from: &VersionVector) -> Result<Spool, StoreError> {
         let mut statement =
             self.connection.prepare_cached("SELECT bytes FROM ana_parts(?1) ORDER BY part")?;
-        let parts = statement.query_map([from.to_json()], |row| row.get(0))?;
-        Ok(parts.collect::<rusqlite::Result<_>>()?)
+        let mut rows = statement.query([from.to_json()])?;
+        let mut parts = Spool::new(MAX_PART_BYTES_IN_MEMORY);
+        while let Some(row) = rows.next()? {
+            parts.push(row.get(0)?).map_err(StoreError::Temporary)?;
+        }
+        Ok(parts)
     }
 
     /// Applies a delta or a part; the number of changes newly held.

@@ -11,7 +11,10 @@ mod folder;
 pub(crate) use bucket::Bucket;
 pub(crate) use folder::Folder;
 
+use std::io;
 use std::ops::Range;
+
+use bytes::Bytes;
 
 /// An object as a listing shows it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,11 +34,42 @@ pub(crate) trait Storage {
     /// Bytes of an object; fewer where it ends.
     fn get(&self, path: &str, range: Range<u64>) -> Result<Vec<u8>, StorageError>;
     /// Writes pieces one behind the other; durable when it returns.
-    fn put(&self, path: &str, pieces: &[Vec<u8>]) -> Result<(), StorageError>;
+    fn put(&self, path: &str, pieces: &dyn Pieces) -> Result<(), StorageError>;
     /// Deletes an object; one that is not there is deleted already.
     fn delete(&self, path: &str) -> Result<(), StorageError>;
     /// Whether a folder exists; `None` where folders are only parts of names.
     fn has_folder(&self, folder: &str) -> Result<Option<bool>, StorageError>;
+}
+
+/// What is to be written, piece by piece: in memory or not.
+pub(crate) trait Pieces {
+    /// Bytes of all of them.
+    fn n_bytes(&self) -> u64;
+    /// How many there are.
+    fn len(&self) -> usize;
+    /// One of them, from 0; `None` behind the last.
+    fn piece(&self, index: usize) -> io::Result<Option<Bytes>>;
+
+    /// All of them as one, where memory is the storage.
+    #[cfg(any(test, feature = "testing"))]
+    fn concat(&self) -> Vec<u8> {
+        let piece = |index| self.piece(index).expect("no file is in the way").unwrap_or_default();
+        (0..self.len()).flat_map(piece).collect()
+    }
+}
+
+impl Pieces for Vec<Vec<u8>> {
+    fn n_bytes(&self) -> u64 {
+        self.iter().map(|piece| piece.len() as u64).sum()
+    }
+
+    fn len(&self) -> usize {
+        self.len()
+    }
+
+    fn piece(&self, index: usize) -> io::Result<Option<Bytes>> {
+        Ok(self.get(index).map(|piece| Bytes::copy_from_slice(piece)))
+    }
 }
 
 /// Why a storage does not do what it is asked, by what the caller can do about it.

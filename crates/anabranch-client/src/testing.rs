@@ -19,7 +19,7 @@ use crate::directory::Directory;
 use crate::relay::{Channel, State, Talk};
 use crate::replica::{Replica, StoreError};
 use crate::report::{Event, Report, Told};
-use crate::storage::{Entry, Storage, StorageError};
+use crate::storage::{Entry, Pieces, Storage, StorageError};
 
 /// One store's connection to a relay.
 pub struct Client<'a> {
@@ -200,7 +200,7 @@ impl Storage for Files {
         Ok(bytes[end.min(range.start as usize)..end].to_vec())
     }
 
-    fn put(&self, path: &str, pieces: &[Vec<u8>]) -> Result<(), StorageError> {
+    fn put(&self, path: &str, pieces: &dyn Pieces) -> Result<(), StorageError> {
         self.call(path)?;
         let mut shelves = self.0.borrow_mut();
         let now_ms = shelves.now_ms;

@@ -9,7 +9,7 @@ use anabranch_core::wire::{PEEK_BYTES, WireError, peek};
 use super::name::{CHANGES, file_name};
 use crate::limits::{MAX_FILE_NAME_BYTES, MAX_FILES};
 use crate::replica::{Replica, StoreError, n_changes_above, vector_in};
-use crate::storage::{Entry, Storage, StorageError};
+use crate::storage::{Entry, Pieces, Storage, StorageError};
 
 /// A file that holds a delta, as far as its first bytes tell.
 #[derive(Clone, Debug)]
@@ -44,12 +44,13 @@ enum State {
 
 impl DeltaFile {
     /// The file that these parts are going to be.
-    pub(super) fn of_parts(parts: &[Vec<u8>], now_ms: u64) -> Result<DeltaFile, StoreError> {
-        let peeked = parts.first().and_then(|first| peek(first).ok().flatten());
+    pub(super) fn of_parts(parts: &dyn Pieces, now_ms: u64) -> Result<DeltaFile, StoreError> {
+        let first = parts.piece(0).map_err(StoreError::Temporary)?;
+        let peeked = first.and_then(|first| peek(&first).ok().flatten());
         let (head, bounds) = peeked.ok_or(StoreError::Answer("ana_parts"))?;
         Ok(DeltaFile {
             name: file_name(now_ms, &head.delta),
-            n_bytes: parts.iter().map(|part| part.len() as u64).sum(),
+            n_bytes: parts.n_bytes(),
             modified_ms: now_ms,
             delta: head.delta,
             start: bounds.start().clone(),

@@ -9,7 +9,7 @@ use anabranch_sqlite::Embedded;
 
 use super::*;
 use crate::limits::{MIN_JOINED_FILES, REPLACED_AFTER_MS};
-use crate::storage::Entry;
+use crate::storage::{Entry, Pieces};
 
 /// What a call answers when it fails.
 #[derive(Clone, Copy, Debug)]
@@ -84,7 +84,7 @@ impl Storage for Rc<Memory> {
         Ok(bytes[end.min(range.start as usize)..end].to_vec())
     }
 
-    fn put(&self, path: &str, pieces: &[Vec<u8>]) -> Result<(), StorageError> {
+    fn put(&self, path: &str, pieces: &dyn Pieces) -> Result<(), StorageError> {
         self.call(path)?;
         self.files.borrow_mut().insert(path.to_string(), (pieces.concat(), self.now_ms.get()));
         Ok(())
@@ -278,6 +278,6 @@ fn the_documented_name_is_right() {
         .flat_map(|hex| hex.split_whitespace().map(str::to_string).collect::<Vec<_>>())
         .map(|byte| u8::from_str_radix(&byte, 16).unwrap())
         .collect();
-    let file = DeltaFile::of_parts(&[part], at).unwrap();
+    let file = DeltaFile::of_parts(&vec![part], at).unwrap();
     assert_eq!(file.name, documented);
 }

@@ -15,6 +15,8 @@ use bytes::Bytes;
 use crate::blob::{self, Prover};
 use crate::limits::MAX_PARTIALS;
 use crate::replica::{Replica, StoreError};
+use crate::spool::Spool;
+use crate::storage::Pieces;
 
 /// A store, and what its channel has in hand.
 pub(super) struct Answers<'a> {
@@ -32,8 +34,14 @@ pub(super) struct Answers<'a> {
 
 struct Kept {
     delta: DeltaName,
-    parts: Vec<Bytes>,
+    parts: Spool,
     to: Arc<VersionVector>,
+}
+
+impl Kept {
+    fn part(&self, number: u32) -> Result<Option<Bytes>, StoreError> {
+        self.parts.piece(number as usize).map_err(StoreError::Temporary)
+    }
 }
 
 /// A delta that was made just now.
@@ -103,7 +111,7 @@ impl<'a> Answers<'a> {
         Ok(match request {
             Request::Open { .. } => self.open()?.into(),
             Request::Export { above, partial, .. } => self.export(&above, partial)?.into(),
-            Request::ReadPart { delta, number, .. } => self.read_part(delta, number).into(),
+            Request::ReadPart { delta, number, .. } => self.read_part(delta, number)?.into(),
             Request::Forget { delta, .. } => {
                 self.kept.take_if(|kept| kept.delta == delta);
                 Answer { event: None, took: None }
@@ -175,7 +183,7 @@ impl<'a> Answers<'a> {
     ) -> Result<StoreEvent, StoreError> {
         if let (Some(kept), Some(partial)) = (&self.kept, partial)
             && kept.delta == partial.delta
-            && let Some(part) = kept.parts.get(partial.next as usize)
+            && let Some(part) = kept.part(partial.next)?
         {
             return Ok(exported(part, &kept.to));
         }
@@ -190,7 +198,8 @@ impl<'a> Answers<'a> {
             return Ok(StoreEvent::NothingAbove);
         }
         self.replica.make_durable()?;
-        let event = exported(&export.kept.parts[0], &export.kept.to);
+        let first = export.kept.part(0)?.ok_or(StoreError::Answer("ana_parts"))?;
+        let event = exported(first, &export.kept.to);
         if export.kept.parts.len() > 1 {
             self.kept = Some(export.kept);
         }
@@ -198,24 +207,25 @@ impl<'a> Answers<'a> {
     }
 
     fn make(&self, above: &VersionVector) -> Result<Export, StoreError> {
-        let parts: Vec<Bytes> = self.replica.export(above)?.into_iter().map(Bytes::from).collect();
-        let peeked = parts.first().and_then(|first| peek(first).ok().flatten());
+        let parts = self.replica.export(above)?;
+        let first = parts.piece(0).map_err(StoreError::Temporary)?;
+        let peeked = first.and_then(|first| peek(&first).ok().flatten());
         let (head, bounds) = peeked.ok_or(StoreError::Answer("ana_parts"))?;
         let (delta, to) = (DeltaName(head.delta), Arc::new(bounds.to));
         Ok(Export { from: bounds.from, kept: Kept { delta, parts, to } })
     }
 
-    fn read_part(&self, delta: DeltaName, number: u32) -> StoreEvent {
+    fn read_part(&self, delta: DeltaName, number: u32) -> Result<StoreEvent, StoreError> {
         let kept = self.kept.as_ref().filter(|kept| kept.delta == delta);
-        let part = kept.and_then(|kept| kept.parts.get(number as usize));
-        match part.and_then(|part| Delta::new(part.clone()).ok()) {
+        let part = kept.map_or(Ok(None), |kept| kept.part(number))?;
+        Ok(match part.and_then(|part| Delta::new(part).ok()) {
             Some(part) => StoreEvent::Part(part),
             None => {
                 let text = "the delta is not kept any more";
                 let refusal = Refusal::new(ErrorCode::Busy, Retry::AfterMs(0), text);
                 StoreEvent::ExportFailed(refusal)
             }
-        }
+        })
     }
 
     fn take(&mut self, part: &Delta) -> Result<Answer, StoreError> {
@@ -338,18 +348,17 @@ impl<'a> Answers<'a> {
             let (from, to) = (Arc::new(before), Arc::new(self.told.clone()));
             return Ok(Some(StoreEvent::Committed { from, to, part: None }));
         };
-        let Kept { parts, to, .. } = export.kept;
+        let kept = export.kept;
+        let only = if kept.parts.len() == 1 { kept.part(0)? } else { None };
+        let part = only.and_then(|only| Delta::new(only).ok());
+        let to = kept.to;
         self.told.join(&to);
-        let part = match &parts[..] {
-            [only] => Delta::new(only.clone()).ok(),
-            _ => None,
-        };
         Ok(Some(StoreEvent::Committed { from: Arc::new(export.from), to, part }))
     }
 }
 
-fn exported(part: &Bytes, to: &Arc<VersionVector>) -> StoreEvent {
-    match Delta::new(part.clone()) {
+fn exported(part: Bytes, to: &Arc<VersionVector>) -> StoreEvent {
+    match Delta::new(part) {
         Ok(part) => StoreEvent::Exported { part, to: to.clone() },
         Err(error) => {
             let refusal = Refusal::new(ErrorCode::Internal, Retry::Never, error.to_string());

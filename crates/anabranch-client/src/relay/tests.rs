@@ -8,6 +8,7 @@ use anabranch_sync::{ChannelId, Config, Session, Verdict};
 use super::*;
 use crate::replica::Replica;
 use crate::report::Moved;
+use crate::storage::Pieces;
 
 fn copy() -> Embedded {
     let connection = rusqlite::Connection::open_in_memory().unwrap();
@@ -172,9 +173,9 @@ fn what_comes_back_was_given() {
     client.hear_news(now);
     let sent = client.session.poll_transmit().expect("a change goes at once").into_bytes();
     let before = anabranch_core::vector::VersionVector::new();
-    for part in Replica::new(&a).export(&before).unwrap() {
-        Replica::new(&b).apply(&part).unwrap();
-    }
+    let parts = Replica::new(&a).export(&before).unwrap();
+    assert_eq!(parts.len(), 1);
+    Replica::new(&b).apply(&parts.concat()).unwrap();
     relay.hear_news(now);
     let back = relay.session.poll_transmit().expect("a change goes at once").into_bytes();
     client.session.handle_frame(now, back.into());

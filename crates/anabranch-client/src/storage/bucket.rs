@@ -14,7 +14,7 @@ use object_store::path::Path;
 use object_store::{BackoffConfig, ObjectStore, ObjectStoreExt, PutMode, PutPayload, RetryConfig};
 use tokio::runtime::Runtime;
 
-use super::{Entry, Storage, StorageError};
+use super::{Entry, Pieces, Storage, StorageError};
 use crate::limits::{MAX_FILES, MAX_PUT_BYTES};
 
 /// A bucket, and the prefix of all names in it.
@@ -77,13 +77,14 @@ impl Bucket {
     }
 
     /// Pieces too large for one request, as an upload in parts that ends all at once.
-    async fn upload(&self, path: &Path, pieces: &[Vec<u8>]) -> object_store::Result<()> {
+    async fn upload(&self, path: &Path, pieces: &dyn Pieces) -> object_store::Result<()> {
         let mut upload = self.store.put_multipart(path).await?;
         let mut group = Vec::new();
         let mut n_bytes = 0;
-        for piece in pieces {
+        for index in 0..pieces.len() {
+            let piece = piece(pieces, index)?;
             n_bytes += piece.len() as u64;
-            group.push(Bytes::copy_from_slice(piece));
+            group.push(piece);
             if n_bytes >= MAX_PUT_BYTES {
                 upload.put_part(PutPayload::from_iter(group.drain(..))).await?;
                 n_bytes = 0;
@@ -101,6 +102,15 @@ impl Bucket {
             }
         }
     }
+}
+
+/// A piece, or why it cannot be had.
+fn piece(pieces: &dyn Pieces, index: usize) -> object_store::Result<Bytes> {
+    let piece = pieces.piece(index).map_err(|error| object_store::Error::Generic {
+        store: "the temporary file of a delta",
+        source: error.into(),
+    })?;
+    Ok(piece.unwrap_or_default())
 }
 
 impl Storage for Bucket {
@@ -132,15 +142,14 @@ impl Storage for Bucket {
         Ok(bytes.into())
     }
 
-    fn put(&self, path: &str, pieces: &[Vec<u8>]) -> Result<(), StorageError> {
+    fn put(&self, path: &str, pieces: &dyn Pieces) -> Result<(), StorageError> {
         let location = self.path(path)?;
-        let n_bytes: u64 = pieces.iter().map(|piece| piece.len() as u64).sum();
         let put = async {
-            if n_bytes > MAX_PUT_BYTES {
+            if pieces.n_bytes() > MAX_PUT_BYTES {
                 return self.upload(&location, pieces).await;
             }
-            let pieces = pieces.iter().map(|piece| Bytes::copy_from_slice(piece));
-            let payload = PutPayload::from_iter(pieces);
+            let all = (0..pieces.len()).map(|index| piece(pieces, index));
+            let payload = PutPayload::from_iter(all.collect::<object_store::Result<Vec<_>>>()?);
             match self.store.put_opts(&location, payload, PutMode::Create.into()).await {
                 Ok(_) | Err(object_store::Error::AlreadyExists { .. }) => Ok(()),
                 Err(error) => Err(error),

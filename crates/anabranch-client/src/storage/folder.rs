@@ -10,7 +10,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::{Entry, Storage, StorageError};
+use super::{Entry, Pieces, Storage, StorageError};
 use crate::limits::{ABANDONED_AFTER_MS, MAX_FILES};
 
 /// Ends the name of a file that is being written.
@@ -85,12 +85,11 @@ impl Storage for Folder {
         read().map_err(|error| self.failed(&path, &error))
     }
 
-    fn put(&self, path: &str, pieces: &[Vec<u8>]) -> Result<(), StorageError> {
+    fn put(&self, path: &str, pieces: &dyn Pieces) -> Result<(), StorageError> {
         let target = self.root.join(path);
         let folder = target.parent().unwrap_or(&self.root).to_owned();
-        let n_bytes: u64 = pieces.iter().map(|piece| piece.len() as u64).sum();
         // A name says what is in it: one of the right size is the one that is to be written.
-        if fs::metadata(&target).is_ok_and(|metadata| metadata.len() == n_bytes) {
+        if fs::metadata(&target).is_ok_and(|metadata| metadata.len() == pieces.n_bytes()) {
             return Ok(());
         }
         if !self.root.is_dir() {
@@ -139,10 +138,10 @@ fn beside(target: &Path) -> PathBuf {
     target.with_file_name(format!(".{name}.{process:x}-{random:08x}{UNFINISHED}"))
 }
 
-fn write_whole(path: &Path, pieces: &[Vec<u8>]) -> io::Result<()> {
+fn write_whole(path: &Path, pieces: &dyn Pieces) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
-    for piece in pieces {
-        file.write_all(piece)?;
+    for index in 0..pieces.len() {
+        file.write_all(&pieces.piece(index)?.unwrap_or_default())?;
     }
     file.sync_all()
 }
