@@ -180,7 +180,8 @@ impl Intake {
             let (store, n) = (&self.store, outline.n_unread);
             tracing::warn!(%store, n, "a delta with sections of a later version, kept as it came");
         }
-        let blobs = self.blobs(relay, &outline.blobs).await?;
+        let mut blobs = self.blobs(relay, &outline.blobs).await?;
+        blobs.extend(mentioned(relay, &outline).await?);
         let to = Arc::new(outline.to.clone());
         let size = DeltaSize { n_changes: outline.n_changes(), n_bytes: body.n_bytes() };
         let incoming = Incoming {
@@ -231,6 +232,24 @@ impl OpenDelta {
         }
         Ok(open)
     }
+}
+
+/// Blobs that are here and that a complete delta mentions: their headers may be forgotten.
+async fn mentioned(
+    relay: &Arc<Relay>,
+    outline: &crate::outline::Outline,
+) -> Result<Vec<NamedBlob>, StorageError> {
+    let mentioned: Vec<BlobHash> = outline.mentioned.difference(&outline.blobs).copied().collect();
+    if mentioned.is_empty() {
+        return Ok(Vec::new());
+    }
+    let blobs = Arc::clone(relay.blobs());
+    let hold = move |blob| match blobs.hold(blob) {
+        Ok(n_bytes) => n_bytes.map(|_| Ok(NamedBlob { blob, n_bytes })),
+        Err(error) => Some(Err(error)),
+    };
+    let hold_all = move || mentioned.into_iter().filter_map(hold).collect::<std::io::Result<_>>();
+    Ok(relay.work(usize::MAX, hold_all).await??)
 }
 
 const _: () = assert!(MAX_QUICK_PART_BYTES <= MAX_INLINE_BYTES);

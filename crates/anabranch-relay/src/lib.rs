@@ -27,6 +27,7 @@ mod make_token;
 mod token;
 
 mod doorstep;
+mod forgotten;
 mod hub;
 mod intake;
 mod joining;

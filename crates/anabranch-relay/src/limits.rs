@@ -73,6 +73,9 @@ pub(crate) const MAX_STORE_BYTES: u64 = 16 << 30;
 pub(crate) const MAX_STORE_BLOB_BYTES: u64 = 64 << 30;
 /// Blobs that one delta may name: 32 MiB of hashes.
 pub(crate) const MAX_DELTA_BLOBS: usize = 1 << 20;
+/// Values of a complete delta that are looked up as hashes of blobs: a file system answers so
+/// many in a second.
+pub(crate) const MAX_MENTIONED_BLOBS: usize = 1 << 16;
 /// Blobs that a channel is known not to bring: more are asked for again.
 pub(crate) const MAX_ABSENT_BLOBS: usize = 1 << 12;
 /// Bytes of what proves chunks of blobs that is kept in memory: of 64 GiB of blobs.

@@ -13,7 +13,8 @@ use anabranch_core::vector::VersionVector;
 use anabranch_core::wire::{Decoder, Piece, WireError};
 
 use crate::blobs::BlobHash;
-use crate::limits::MAX_DELTA_BLOBS;
+use crate::forgotten::{hashes_in, hashes_in_key};
+use crate::limits::{MAX_DELTA_BLOBS, MAX_MENTIONED_BLOBS};
 use crate::storage::Span;
 
 /// The vectors and headers of a delta, without its rows.
@@ -29,6 +30,11 @@ pub(crate) struct Outline {
     pub(crate) n_unread: u64,
     /// The blobs that its headers name.
     pub(crate) blobs: BTreeSet<BlobHash>,
+    /// Whether it is complete: its maker forgot something.
+    pub(crate) has_forgotten: bool,
+    /// Of a complete delta what its rows hold that may be hashes of blobs, for the headers that
+    /// named them may be gone.
+    pub(crate) mentioned: BTreeSet<BlobHash>,
     /// For each site with changes in the delta their salts, from `from` + 1 on; of a complete
     /// delta from 1 on, for it tells those up to its floor too.
     salts: BTreeMap<SiteId, Vec<u64>>,
@@ -80,6 +86,7 @@ impl Outline {
 
     fn add(&mut self, piece: Piece, floor: &mut Floor) {
         if let Some(bounds) = piece.bounds {
+            self.has_forgotten = bounds.complete.is_some();
             floor.vector = bounds.complete.map(|complete| complete.floor).unwrap_or_default();
             (self.from, self.to) = (bounds.from, bounds.to);
         }
@@ -95,6 +102,13 @@ impl Outline {
             self.newest = self.newest.max(header.time);
             self.salts.entry(header.site).or_default().push(header.salt);
             self.blobs.extend(header.blobs.into_iter().map(BlobHash));
+        }
+        for row in piece.tables.iter().flat_map(|table| &table.rows) {
+            if !self.has_forgotten || self.mentioned.len() > MAX_MENTIONED_BLOBS {
+                break;
+            }
+            let cells = row.cells.iter().flat_map(|cell| hashes_in(cell.value.as_ref()));
+            self.mentioned.extend(cells.chain(hashes_in_key(&row.key)));
         }
     }
 }

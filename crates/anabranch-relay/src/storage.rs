@@ -10,6 +10,7 @@
 //! what the deltas before it lead to. What a delta brought beyond the changes that were new
 //! is in deltas before it, so V covers a delta when it covers the changes it brought.
 
+use std::collections::HashSet;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -75,7 +76,8 @@ pub(crate) trait DeltaLog: Send + Sync {
     /// The unfinished deltas of a store, the last to begin last.
     fn staged(&self, store: &StoreId) -> Pending<'_, Vec<StagedDelta>>;
 
-    /// Forgets what was staged, and room that was made, before `before_ms`.
+    /// Forgets what was staged, room that was made, and blobs that nothing has named since,
+    /// before `before_ms`.
     fn unstage(&self, before_ms: u64) -> Pending<'_, ()>;
 
     /// What is held of a store; nothing if there is no such store.
@@ -163,6 +165,17 @@ pub(crate) trait BlobNames: Send + Sync {
     /// Blobs that changes of the store name and that never came, as many as may be wanted at
     /// once.
     fn missing(&self, store: &StoreId) -> Pending<'_, Vec<BlobHash>>;
+
+    /// Stores that took a complete delta since their blobs were looked through.
+    fn to_be_swept(&self) -> Pending<'_, Vec<StoreId>>;
+
+    /// Blobs of a store that are named, or were and are not forgotten yet.
+    fn named(&self, store: &StoreId) -> Pending<'_, HashSet<BlobHash>>;
+
+    /// The store was looked through from `now_ms` on, and names these of its blobs: the others
+    /// fade, and are forgotten with what [`DeltaLog::unstage`] forgets. How many fade.
+    fn fade(&self, store: &StoreId, named: HashSet<BlobHash>, now_ms: u64)
+    -> Pending<'static, u64>;
 
     /// Those of `blobs` that nothing stored names.
     fn unnamed(&self, blobs: Vec<BlobHash>) -> Pending<'_, Vec<BlobHash>>;

@@ -17,7 +17,7 @@ impl Relay {
     /// [`StorageError`].
     pub(crate) async fn collect_blobs(&self, grace: Duration) -> Result<u64, StorageError> {
         let blobs = Arc::clone(&self.blobs);
-        let now = SystemTime::now();
+        let now = SystemTime::UNIX_EPOCH + Duration::from_millis(clock::now_ms());
         let look = move || {
             blobs.forget_incoming(grace, now)?;
             blobs.older_than(grace, now)
@@ -76,6 +76,11 @@ impl Relay {
         let grace_ms = BLOB_GRACE.as_millis() as u64;
         if let Err(error) = self.storage.unstage(clock::now_ms().saturating_sub(grace_ms)).await {
             tracing::warn!(%error, "old parts not forgotten");
+        }
+        match crate::forgotten::fade_unnamed(self, clock::now_ms()).await {
+            Ok(0) => {}
+            Ok(n) => tracing::info!(n, "blobs that nothing names any more"),
+            Err(error) => tracing::warn!(%error, "blobs not looked through"),
         }
         match self.collect_blobs(BLOB_GRACE).await {
             Ok(0) => {}

@@ -4,6 +4,7 @@
 //! of their own, at most [`MAX_READERS`] at a time. WAL with `synchronous=FULL`: what was
 //! answered survives a power cut.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anabranch_core::clock::Chain;
@@ -283,6 +284,25 @@ impl BlobNames for SqliteStorage {
     fn missing(&self, store: &StoreId) -> Pending<'_, Vec<BlobHash>> {
         let store = store.clone();
         self.ask(move |db| named::missing(db, &store))
+    }
+
+    fn to_be_swept(&self) -> Pending<'_, Vec<StoreId>> {
+        self.ask(|db| named::to_be_swept(db))
+    }
+
+    fn named(&self, store: &StoreId) -> Pending<'_, HashSet<BlobHash>> {
+        let store = store.clone();
+        self.ask(move |db| named::all(db, &store))
+    }
+
+    fn fade(
+        &self,
+        store: &StoreId,
+        named: HashSet<BlobHash>,
+        now_ms: u64,
+    ) -> Pending<'static, u64> {
+        let store = store.clone();
+        self.queue.submit(move |ledger| named::fade(ledger.db(), &store, &named, now_ms))
     }
 
     fn unnamed(&self, blobs: Vec<BlobHash>) -> Pending<'_, Vec<BlobHash>> {

@@ -189,6 +189,10 @@ impl Ledger {
             staging::settle(&self.db, &incoming.store, parts)?;
         }
         named::name(&self.db, &incoming.store, &incoming.blobs, incoming.now_ms)?;
+        if incoming.outline.has_forgotten {
+            let set = "UPDATE store SET forgot_ms = ?2 WHERE id = ?1";
+            self.db.execute(set, (row, incoming.now_ms as i64))?;
+        }
         for fresh in fresh {
             self.advance(&incoming.store, fresh, id, subject)?;
         }

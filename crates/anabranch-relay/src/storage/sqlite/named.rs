@@ -1,5 +1,7 @@
 //! Blobs that the changes of stores name, and those that come before such a change.
 
+use std::collections::HashSet;
+
 use rusqlite::{Connection, OptionalExtension};
 
 use super::rows;
@@ -16,6 +18,8 @@ const COMING: i64 = 0;
 const HERE: i64 = 1;
 /// Named, and not here: who named it did not have it.
 const MISSING: i64 = 2;
+/// Here, and since `at_ms` nothing names it any more.
+const FADING: i64 = 3;
 
 /// Makes room for a blob, within what its store may hold.
 pub(super) fn make_room(db: &Connection, store: &StoreId, room: &BlobRoom) -> Result<()> {
@@ -90,7 +94,8 @@ pub(super) fn name(
     let mut statement = db.prepare_cached(
         "INSERT INTO named(store, hash, n_bytes, state, at_ms) VALUES(?1, ?2, ?3, ?4, ?5) \
          ON CONFLICT DO UPDATE SET n_bytes = max(n_bytes, excluded.n_bytes), \
-         state = CASE WHEN state = 1 THEN 1 ELSE excluded.state END",
+         state = CASE WHEN state = 1 THEN 1 ELSE excluded.state END, \
+         at_ms = excluded.at_ms",
     )?;
     for named in blobs {
         let (n_bytes, state) = match named.n_bytes {
@@ -103,10 +108,65 @@ pub(super) fn name(
     Ok(())
 }
 
-/// Forgets those that began to come before a time and that nothing names.
+/// Forgets those that nothing has named since a time, or that began to come before it.
 pub(super) fn expire(db: &Connection, before_ms: u64) -> Result<()> {
-    db.execute("DELETE FROM named WHERE state = ?1 AND at_ms < ?2", (COMING, before_ms as i64))?;
+    let sql = "DELETE FROM named WHERE state IN (?1, ?2) AND at_ms < ?3";
+    db.execute(sql, (COMING, FADING, before_ms as i64))?;
     Ok(())
+}
+
+/// Blobs of a store that are named, or were.
+pub(super) fn all(db: &Connection, store: &StoreId) -> Result<HashSet<BlobHash>> {
+    let mut statement =
+        db.prepare_cached("SELECT hash FROM named WHERE store = ?1 AND state <> ?2")?;
+    let mut rows = statement.query((store.as_str(), COMING))?;
+    let mut named = HashSet::new();
+    while let Some(row) = rows.next()? {
+        named.insert(rows::blob_hash(row.get_ref(0)?.as_blob().unwrap_or_default())?);
+    }
+    Ok(named)
+}
+
+/// What is not in `named`, and was not named again since `now_ms`, fades; how many there are.
+pub(super) fn fade(
+    db: &Connection,
+    store: &StoreId,
+    named: &HashSet<BlobHash>,
+    now_ms: u64,
+) -> Result<u64> {
+    let mut n_faded = 0;
+    for blob in all(db, store)? {
+        let (sql, is_faded) = match named.contains(&blob) {
+            true => {
+                ("UPDATE named SET state = 1 WHERE store = ?1 AND hash = ?2 AND state = 3", false)
+            }
+            false => (
+                "UPDATE named SET state = 3, at_ms = ?3 \
+                 WHERE store = ?1 AND hash = ?2 AND state IN (1, 2) AND at_ms < ?3",
+                true,
+            ),
+        };
+        let mut statement = db.prepare_cached(sql)?;
+        match is_faded {
+            true => {
+                n_faded += statement.execute((store.as_str(), blob.0, now_ms as i64))? as u64;
+            }
+            false => drop(statement.execute((store.as_str(), blob.0))?),
+        }
+    }
+    db.execute(
+        "UPDATE store SET forgot_ms = NULL WHERE name = ?1 AND forgot_ms < ?2",
+        (store.as_str(), now_ms as i64),
+    )?;
+    Ok(n_faded)
+}
+
+/// Stores that took a complete delta and were not looked through since.
+pub(super) fn to_be_swept(db: &Connection) -> Result<Vec<StoreId>> {
+    let mut statement = db.prepare_cached("SELECT name FROM store WHERE forgot_ms IS NOT NULL")?;
+    let names = statement.query_map([], |row| row.get::<_, String>(0))?;
+    let names = names.collect::<rusqlite::Result<Vec<String>>>()?;
+    Ok(names.iter().filter_map(|name| StoreId::new(name)).collect())
 }
 
 /// Named blobs that never came.

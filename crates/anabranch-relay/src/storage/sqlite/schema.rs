@@ -1,7 +1,9 @@
 //! The tables of a relay's database, and how a connection to it is set up.
 //!
 //! ```text
-//! store(id, name, created_ms, n_bytes, n_deltas, n_changes)
+//! store(id, name, created_ms, n_bytes, n_deltas, n_changes, forgot_ms)
+//!                                                  forgot_ms: since then a complete delta is
+//!                                                  here whose blobs were not looked through
 //! site(id, store, site, version, chain, owner, root, base, start)
 //!                                                  the vector of a store; owner: a subject; of
 //!                                                  a branch its root, base and chain there
@@ -21,7 +23,8 @@
 //!                                                  of it names; `store` is the name
 //! named(store, hash, n_bytes, state, at_ms)        blobs; `store` is the name. state 0: coming,
 //!                                                  no change names it yet; 1: named and here;
-//!                                                  2: named, and never came
+//!                                                  2: named, and never came; 3: here, and
+//!                                                  named no more since at_ms
 //! known(store, site, bytes, at_ms)                 where changes got: what `ReceiptBook` keeps
 //!                                                  of a place; `store` is the name
 //! revoked(kind, name, until_s)                     tokens (0) and subjects (1)
@@ -43,7 +46,7 @@ const SCHEMA: &str = "
 CREATE TABLE store(
     id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, created_ms INTEGER NOT NULL,
     n_bytes INTEGER NOT NULL DEFAULT 0, n_deltas INTEGER NOT NULL DEFAULT 0,
-    n_changes INTEGER NOT NULL DEFAULT 0);
+    n_changes INTEGER NOT NULL DEFAULT 0, forgot_ms INTEGER);
 CREATE TABLE subject(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
 CREATE TABLE site(
     id INTEGER PRIMARY KEY, store INTEGER NOT NULL, site BLOB NOT NULL,
