@@ -29,6 +29,10 @@ harm. ws:// or wss:// is a relay, started by `ana serve`. dir: and a folder (a
 stick, a share, a cloud drive's folder, a checkout of git) needs no server: each
 copy syncs with the folder when it can. docs/sync.md says what \"synced\" means.
 
+A relay takes a change with the blobs that it names. Into a folder a blob goes only
+with --blob: without, its hash is there and ana_blob(hash) is NULL on other copies
+until `ana sync DB dir:FOLDER --blob HASH` ran here, then there.
+
 Exit status:
   0  converged: both hold the same changes
   3  offline: nothing moved; also when the database itself cannot be read
@@ -51,7 +55,7 @@ pub(crate) struct Args {
     /// What the relay wants to see; default: the variable ANABRANCH_TOKEN
     #[arg(long)]
     token: Option<String>,
-    /// Bring this blob along, by its hash; may be given again
+    /// Bring this blob along, by its hash, to whichever side lacks it; may be given again
     #[arg(long = "blob", value_name = "HASH")]
     blobs: Vec<String>,
     /// End when standard input does

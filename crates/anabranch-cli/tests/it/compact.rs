@@ -1,6 +1,7 @@
 //! `ana compact`: says what goes, asks, and leaves copies that still become equal.
 
 use crate::ana::Ana;
+use crate::relay::Relay;
 
 #[test]
 fn it_says_what_it_drops_and_does_not_do_it_unasked() {
@@ -54,4 +55,55 @@ fn copies_that_missed_it_become_equal() {
         );
         assert_eq!(ana.ok(&["check", db]), format!("{db}: clean\n"));
     }
+}
+
+/// `a.db` forgets what `b.db` missed while it was away; both meet where only `a.db` has been.
+fn forgot() -> (Ana, &'static str) {
+    let ana = Ana::with_notes();
+    ana.ok(&["sql", "a.db", "INSERT INTO note VALUES('n1', 'a'), ('n2', 'b')"]);
+    ana.copy("a.db", "b.db");
+    ana.ok(&["sql", "b.db", "INSERT INTO note VALUES('n3', 'of b')"]);
+    ana.ok(&["sql", "a.db", "DELETE FROM note WHERE id = 'n1'"]);
+    // Nobody else wrote what is here, so all of it goes.
+    ana.ok(&["compact", "a.db", "--yes"]);
+    (ana, "SELECT group_concat(id) FROM (SELECT id FROM note ORDER BY id)")
+}
+
+fn are_equal(ana: &Ana, names: &[&str], rows: &str) {
+    for db in names {
+        assert_eq!(ana.one(db, rows), "\"n2,n3\"", "{db}");
+        assert_eq!(ana.words(db), ana.words("a.db"), "{db}");
+        assert_eq!(ana.ok(&["check", db]), format!("{db}: clean\n"));
+    }
+}
+
+/// Over sockets: the relay has what is left only, and a copy below the floor comes, whether it
+/// is there before what it missed or not; so does a newcomer.
+#[test]
+fn a_copy_below_the_floor_meets_a_relay() {
+    let (ana, rows) = forgot();
+    let relay = Relay::start(&ana);
+    let (url, token) = (relay.store("notes"), relay.token.clone());
+    let sync = |db: &str| ana.run(&["sync", db, &url, "--token", &token]);
+    for db in ["a.db", "b.db", "a.db"] {
+        let run = sync(db);
+        assert_eq!(run.status, 0, "{db}: {}{}", run.out, run.err);
+    }
+    ana.ok(&["init", "c.db"]);
+    ana.ok(&["sql", "c.db", "CREATE TABLE note(id TEXT PRIMARY KEY NOT NULL, body TEXT)"]);
+    ana.ok(&["crr", "c.db", "note"]);
+    assert_eq!(sync("c.db").status, 0);
+    are_equal(&ana, &["a.db", "b.db", "c.db"], rows);
+}
+
+/// The same through a folder.
+#[test]
+fn a_copy_below_the_floor_meets_a_folder() {
+    let (ana, rows) = forgot();
+    std::fs::create_dir(ana.path("stick")).unwrap();
+    for db in ["a.db", "b.db", "a.db"] {
+        let run = ana.run(&["sync", db, "dir:stick"]);
+        assert_eq!(run.status, 0, "{db}: {}{}", run.out, run.err);
+    }
+    are_equal(&ana, &["a.db", "b.db"], rows);
 }

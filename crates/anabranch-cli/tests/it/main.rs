@@ -18,6 +18,7 @@ mod json;
 mod kill;
 mod merging;
 mod relay;
+mod repair;
 mod serve;
 mod shape;
 mod sql;

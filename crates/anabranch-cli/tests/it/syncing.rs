@@ -103,6 +103,13 @@ fn blobs_travel_when_asked_for() {
     assert_eq!(ana.one("a.db", &format!("SELECT length(ana_blob(x'{hash}'))")), "200000");
     ana.ok(&["sync", "a.db", "dir:stick"]);
     assert!(!ana.path("stick/blobs").exists());
+    // Without --blob the change is taken, and its blob is not there.
+    ana.ok(&["sql", "a.db", &format!("INSERT INTO note VALUES('photo', '{hash}')")]);
+    ana.ok(&["sync", "a.db", "dir:stick"]);
+    ana.ok(&["sync", "b.db", "dir:stick"]);
+    assert_eq!(ana.one("b.db", "SELECT body FROM note"), hash);
+    assert_eq!(ana.one("b.db", &format!("SELECT ana_blob(x'{hash}') IS NULL")), "1");
+    assert!(ana.ok(&["sync", "--help"]).contains("only\nwith --blob"));
     let run = ana.run(&["sync", "b.db", "dir:stick", "--blob", hash]);
     assert_eq!(run.status, 5, "{}{}", run.out, run.err);
     ana.ok(&["sync", "a.db", "dir:stick", "--blob", hash]);
