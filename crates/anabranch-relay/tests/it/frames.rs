@@ -235,3 +235,34 @@ fn every_frame_after_a_revocation() {
         "nothing came"
     );
 }
+
+/// What was good until it ended while somebody was connected: no frame is taken after.
+#[test]
+fn every_frame_after_the_token_has_ended() {
+    let world = World::new();
+    let token = world.token_for("ann", "notes", "admin", 3);
+    let wires: Vec<(Frame, Wire)> = frames()
+        .into_iter()
+        .map(|(_, frame)| {
+            let mut wire = Wire::connect(&world);
+            wire.say(&hello(&token, Role::Peer));
+            assert_eq!(wire.errors(), []);
+            wire.say(&Frame::Have(Have::default()));
+            (frame, wire)
+        })
+        .collect();
+    for (frame, mut wire) in wires {
+        let told = loop {
+            match wire.hear() {
+                Some(Frame::Error(error)) => break error,
+                Some(_) => {}
+                None => panic!("no word"),
+            }
+        };
+        assert_eq!((told.code, told.closes), (ErrorCode::TokenEnded, Closes::Channel));
+        let _ = wire.say(&frame) && wire.say(&hello(&token, Role::Peer));
+        assert_eq!(wire.errors()[0].code, ErrorCode::TokenEnded, "{:?}", frame.kind());
+    }
+    let root = world.token("root", "*", "admin");
+    assert_eq!(world.with_token("GET", "/api/stores/notes", &root, b"").status, 404);
+}

@@ -43,6 +43,10 @@ pub(crate) fn spawn(data: &Path) -> (Child, SocketAddr) {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "kill::the_relay", "--nocapture"])
         .env(DATA, data)
+        // Who looks at its memory means what it holds. glibc learns from the first large buffer
+        // that is freed to keep them, in each thread that had one: the busier the machine, the
+        // more threads. With a threshold of our own they go back to the system at once.
+        .env("MALLOC_MMAP_THRESHOLD_", "131072")
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
