@@ -18,15 +18,21 @@ use crate::error::{Result, SqlError};
 /// `value` is a protected value that lives for `'a`, and nothing converts it meanwhile.
 #[inline]
 pub(crate) unsafe fn argument<'a>(value: *mut ffi::sqlite3_value) -> Result<ValueRef<'a>> {
-    // SAFETY: the caller's promise, for each call. The pointer is asked for before the
-    // length, because asking may convert to UTF-8; asking again converts nothing.
+    // SAFETY: the caller's promise, for each call. Asking for the length may convert to UTF-8;
+    // asking for the bytes then converts nothing.
     unsafe {
         match ffi::sqlite3_value_type(value) {
             ffi::SQLITE_INTEGER => Ok(ValueRef::Integer(ffi::sqlite3_value_int64(value))),
             ffi::SQLITE_FLOAT => Ok(ValueRef::Real(ffi::sqlite3_value_double(value))),
             ffi::SQLITE_TEXT => {
-                let start = ffi::sqlite3_value_text(value);
-                text(start, ffi::sqlite3_value_bytes(value))
+                // As bytes: SQLite would copy a text for the sake of a terminator.
+                let n_bytes = ffi::sqlite3_value_bytes(value);
+                let start = match n_bytes {
+                    // Of no bytes, or of too many to be converted: only a text tells which.
+                    0 => ffi::sqlite3_value_text(value),
+                    _ => ffi::sqlite3_value_blob(value).cast(),
+                };
+                text(start, n_bytes)
             }
             ffi::SQLITE_BLOB => {
                 let start = ffi::sqlite3_value_blob(value);
@@ -66,8 +72,8 @@ pub(crate) unsafe fn are_same(
                 if n_bytes != ffi::sqlite3_value_bytes(b) {
                     return Ok(false);
                 }
-                let start = |value| match kind {
-                    ffi::SQLITE_TEXT => ffi::sqlite3_value_text(value),
+                let start = |value| match (kind, n_bytes) {
+                    (ffi::SQLITE_TEXT, 0) => ffi::sqlite3_value_text(value),
                     _ => ffi::sqlite3_value_blob(value).cast(),
                 };
                 let (a, b, n_bytes) = (start(a), start(b), n_bytes.max(0) as usize);
@@ -117,8 +123,12 @@ pub(crate) unsafe fn column<'a>(
             }
             ffi::SQLITE_FLOAT => Ok(ValueRef::Real(ffi::sqlite3_column_double(statement, index))),
             ffi::SQLITE_TEXT => {
-                let start = ffi::sqlite3_column_text(statement, index);
-                text(start, ffi::sqlite3_column_bytes(statement, index))
+                let n_bytes = ffi::sqlite3_column_bytes(statement, index);
+                let start = match n_bytes {
+                    0 => ffi::sqlite3_column_text(statement, index),
+                    _ => ffi::sqlite3_column_blob(statement, index).cast(),
+                };
+                text(start, n_bytes)
             }
             ffi::SQLITE_BLOB => {
                 let start = ffi::sqlite3_column_blob(statement, index);

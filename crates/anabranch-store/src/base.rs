@@ -21,7 +21,7 @@ mod place;
 mod rows;
 mod sql;
 
-pub(crate) use rows::RowReader;
+pub(crate) use rows::{RowReader, read_from};
 pub(crate) use sql::{quote_name, quote_text, show_key};
 
 /// What somebody's trigger raises through a function, and a trigger that does not compile.

@@ -97,13 +97,19 @@ pub(crate) const MAX_KEPT_RECORDS: usize = 1 << 20;
 pub(crate) const MAX_COLUMN_VERSION: u64 = anabranch_core::limits::MAX_COLUMN_VERSION;
 /// Bytes of keys for which a connection keeps memory between transactions.
 pub(crate) const MAX_KEPT_BUFFER_BYTES: usize = 1 << 20;
-/// Rows of clock blocks that are kept decoded while a scan runs: about 200 bytes each.
+/// Rows of clock blocks that are kept decoded while a scan or a merge runs: about 200 bytes each.
 pub(crate) const MAX_KEPT_ROWS: usize = 1 << 17;
+/// Blocks of which it is counted how often single rows were asked for: 1 MiB, and blocks of some
+/// five million rows. Beyond, it is counted anew.
+pub(crate) const MAX_ASKED_BLOCKS: usize = 1 << 16;
 /// Rows of users' tables that are read at a time, to be shown or exported: enough that setting a
 /// statement up is paid for by many, few enough to stay in the processor's cache.
 pub(crate) const MAX_IMAGES: usize = 128;
 /// Bytes of texts and blobs after which a scan reads no further row ahead.
 pub(crate) const MAX_IMAGE_BYTES: usize = 1 << 18;
+/// Rows of a user's table that a merge reads ahead of a tie, while the ties come in the order of the
+/// rows: enough that setting a statement up is paid for by many.
+pub(crate) const MAX_RECENT_ROWS: usize = 64;
 /// Bytes of a row's texts and blobs up to which rows of its table are read whole for one value
 /// that a tie asks for: a page of overflow or two cost less than a second look-up.
 pub(crate) const MAX_RECENT_ROW_BYTES: usize = 1 << 14;

@@ -337,6 +337,7 @@ impl Metadata {
 
     /// The transaction committed: what was written is now everybody's.
     pub(crate) fn committed(&mut self) {
+        self.blocks.end_lookups();
         if self.is_stale {
             self.is_commit_unread = true;
             return;

@@ -130,6 +130,34 @@ impl RowReader {
     }
 }
 
+/// Reads the row with a key and those after it, as they were made or by key, and hands each to
+/// `take`, which says whether to go on. Of a row that is not found so nothing is handed over: it
+/// may be there under another spelling.
+pub(crate) fn read_from(
+    cx: &Context,
+    table: &Rc<TableInfo>,
+    key: &[ValueRef<'_>],
+    mut take: impl FnMut(&RowView<'_>) -> bool,
+) -> Result<()> {
+    let shape = match table.rowid {
+        Some(_) => Shape::ReadFromRowid,
+        None if table.key.len() == 1 => Shape::ReadFrom,
+        None => return Ok(()),
+    };
+    let by_rowid = table.rowid.is_some();
+    run(cx, table, shape, |statement| {
+        let mut walk = Walk { cx, table, statement, by_rowid, stands: false };
+        let found = walk.seek(key);
+        let mut goes_on = matches!(found, Ok(true)) && take(&walk.row());
+        // What befalls a row that nobody asked for yet is told when somebody does.
+        while goes_on && matches!(walk.statement.step(), Ok(true)) {
+            goes_on = take(&walk.row());
+        }
+        walk.statement.reset();
+        Ok(found.map(|_| ()))
+    })?
+}
+
 /// A statement that goes through a table.
 struct Walk<'a> {
     cx: &'a Context,
@@ -142,10 +170,10 @@ struct Walk<'a> {
 
 impl Walk<'_> {
     /// Goes to the row with a key, or the first after it; whether it is that row.
-    fn seek(&mut self, key: &Params<'_>) -> Result<bool> {
+    fn seek(&mut self, key: &[ValueRef<'_>]) -> Result<bool> {
         let rowid;
         let from = match self.by_rowid {
-            false => key.as_slice(),
+            false => key,
             true => {
                 let found = run(self.cx, self.table, Shape::Rowid, |statement| {
                     statement.query_row(key, |row| {
@@ -161,7 +189,7 @@ impl Walk<'_> {
         Ok(self.stands && self.is_at(key))
     }
 
-    fn is_at(&self, key: &Params<'_>) -> bool {
+    fn is_at(&self, key: &[ValueRef<'_>]) -> bool {
         let mut parts = key.iter().enumerate();
         parts.all(|(index, wanted)| self.statement.column(index).is_same(*wanted))
     }

@@ -1,27 +1,30 @@
 //! What the last change through `crsql_changes` looked at: the next is mostly of the same row.
 //!
-//! A key is kept as it was packed, with what it folds to. Values of a base row are kept from
-//! one tie to the next, and never across a write: triggers of ours tell of each, a write that
-//! none of them saw moves SQLite's count, and what is undone tells too.
+//! A key is kept as it was packed, with what it folds to. Values of a base row, and of some rows
+//! after it if ties come in the order of the rows, are kept from one tie to the next, and never
+//! across a write: triggers of ours tell of each, a write that none of them saw moves SQLite's
+//! count, and what is undone tells too.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
+use anabranch_core::key;
 use anabranch_core::value::{Value, ValueRef};
 use smallvec::SmallVec;
 
-use crate::base;
+use crate::base::{self, RowView};
 use crate::context::Context;
 use crate::error::Result;
 use crate::ids::{ColumnId, Key, TableId};
-use crate::limits::MAX_RECENT_ROW_BYTES;
+use crate::limits::{MAX_RECENT_ROW_BYTES, MAX_RECENT_ROWS};
 use crate::registry::TableInfo;
 
 /// What one connection keeps of the last change.
 #[derive(Default)]
 pub(crate) struct Recent {
     key: RefCell<Option<RecentKey>>,
-    row: RefCell<Option<RecentRow>>,
+    rows: RefCell<Option<RecentRows>>,
+    stride: Cell<Stride>,
     /// A table whose rows are too long to be read for one value.
     long: Cell<Option<TableId>>,
     n_writes: Cell<u64>,
@@ -37,12 +40,28 @@ pub(crate) struct RecentKey {
     pub(crate) folded: Key,
 }
 
-struct RecentRow {
+/// Rows of a table that follow each other.
+struct RecentRows {
     table: Rc<TableInfo>,
+    rows: SmallVec<[RecentRow; 1]>,
+    /// Index into `rows` of the one last asked for.
+    at: usize,
+    seen: Seen,
+}
+
+struct RecentRow {
     key: Key,
     /// `None`: there is no such row.
     values: Option<Vec<Value>>,
-    seen: Seen,
+}
+
+/// How many rows to read for a tie: twice as many each time, as long as all of them were asked for.
+#[derive(Clone, Copy, Default)]
+struct Stride {
+    /// Reads to come of one row alone.
+    n_alone: u32,
+    /// Grows with each read that brought rows which nobody asked for.
+    backoff: u32,
 }
 
 /// How far writing had come.
@@ -103,9 +122,7 @@ pub(super) fn with_value<T>(
     if !is_kept(cx, table, key) {
         read(cx, table, key, spelled)?;
     }
-    let row = cx.recent.row.borrow();
-    let values = row.as_ref().and_then(|row| row.values.as_ref());
-    Ok(values.map(|values| f(values[position].as_ref())))
+    Ok(present(cx, |row| f(row[position].as_ref())))
 }
 
 /// As [`with_value`], of the column at `position`, if the row was read and stands as it was.
@@ -118,39 +135,105 @@ pub(super) fn kept_value<T>(
     if !is_kept(cx, &key.table, &key.folded) {
         return None;
     }
-    let row = cx.recent.row.borrow();
-    let values = row.as_ref()?.values.as_ref()?;
-    Some(f(values[position].as_ref()))
+    present(cx, |row| f(row[position].as_ref()))
 }
 
-/// Whether the row that is kept is this one, and nothing was written since it was looked at.
+/// Hands the values of the row last asked for to `f`.
+fn present<T>(cx: &Context, f: impl FnOnce(&[Value]) -> T) -> Option<T> {
+    let recent = cx.recent.rows.borrow();
+    let recent = recent.as_ref()?;
+    recent.rows[recent.at].values.as_ref().map(|values| f(values))
+}
+
+/// Whether the row is kept, and nothing was written since it was looked at; then it is the one
+/// last asked for.
 fn is_kept(cx: &Context, table: &Rc<TableInfo>, key: &[u8]) -> bool {
     let seen = Seen::now(cx);
-    let mut row = cx.recent.row.borrow_mut();
-    let is_it = |row: &&mut RecentRow| {
-        Rc::ptr_eq(&row.table, table) && *row.key == *key && row.seen.holds(seen)
+    let mut recent = cx.recent.rows.borrow_mut();
+    let stands =
+        |recent: &&mut RecentRows| Rc::ptr_eq(&recent.table, table) && recent.seen.holds(seen);
+    let Some(recent) = recent.as_mut().filter(stands) else { return false };
+    let near = recent.rows[recent.at..].iter().take(2);
+    let Some(n_further) = near.map(|row| &row.key).position(|known| **known == *key) else {
+        return false;
     };
-    let Some(row) = row.as_mut().filter(is_it) else { return false };
-    row.seen = seen;
+    recent.at += n_further;
+    recent.seen = seen;
     true
 }
 
+/// Reads a row, and those after it that will probably be asked for next.
 fn read(cx: &Context, table: &Rc<TableInfo>, key: &[u8], spelled: &[ValueRef<'_>]) -> Result<()> {
-    let values = base::read_row(cx, table, spelled, |row| {
-        (0..table.columns.len()).map(|i| row.value(i).into()).collect::<Vec<Value>>()
-    })?;
-    let n_bytes: usize = values.iter().flatten().map(n_bytes).sum();
-    if n_bytes > MAX_RECENT_ROW_BYTES {
+    let n_wanted = n_to_read(cx, table);
+    let (mut rows, mut n_bytes) = (SmallVec::<[RecentRow; 1]>::new(), 0);
+    if n_wanted > 1 {
+        base::read_from(cx, table, spelled, |row| {
+            let read = match rows.is_empty() {
+                true => Some(Key::from_slice(key)),
+                false => folded(table, row),
+            };
+            let Some(key) = read else { return false };
+            let values = values(table, row);
+            n_bytes += n_bytes_of(&values);
+            rows.push(RecentRow { key, values: Some(values) });
+            rows.len() < n_wanted && n_bytes < MAX_RECENT_ROW_BYTES
+        })?;
+    }
+    if rows.is_empty() {
+        let values = base::read_row(cx, table, spelled, |row| values(table, row))?;
+        rows.push(RecentRow { key: Key::from_slice(key), values });
+    }
+    if rows[0].values.as_deref().map_or(0, n_bytes_of) > MAX_RECENT_ROW_BYTES {
         cx.recent.long.set(Some(table.id));
     }
-    let (table, key, seen) = (table.clone(), Key::from_slice(key), Seen::now(cx));
-    cx.recent.row.replace(Some(RecentRow { table, key, values, seen }));
+    let (table, seen) = (table.clone(), Seen::now(cx));
+    cx.recent.rows.replace(Some(RecentRows { table, rows, at: 0, seen }));
     Ok(())
 }
 
-fn n_bytes(value: &Value) -> usize {
-    match value {
+/// How many rows to read, by what became of those that were read last.
+fn n_to_read(cx: &Context, table: &Rc<TableInfo>) -> usize {
+    let recent = cx.recent.rows.borrow();
+    let before = recent.as_ref().filter(|recent| Rc::ptr_eq(&recent.table, table));
+    let Some(before) = before else { return 1 };
+    let mut stride = cx.recent.stride.get();
+    let n_read = before.rows.len();
+    let n_wanted = match () {
+        () if before.at + 1 < n_read => {
+            stride.backoff = (2 * stride.backoff + 1).min(MAX_ALONE);
+            stride.n_alone = stride.backoff;
+            1
+        }
+        () if stride.n_alone > 0 => {
+            stride.n_alone -= 1;
+            1
+        }
+        () => (2 * n_read).min(MAX_RECENT_ROWS),
+    };
+    if n_read > 1 && before.at + 1 == n_read {
+        stride.backoff = 0;
+    }
+    cx.recent.stride.set(stride);
+    n_wanted
+}
+
+/// Most ties for which one row alone is read before more are tried again.
+const MAX_ALONE: u32 = 64;
+
+fn folded(table: &TableInfo, row: &RowView<'_>) -> Option<Key> {
+    let values: SmallVec<[_; 4]> = (0..table.key.len()).map(|i| row.key(i)).collect();
+    let folded = key::fold(&values, &table.key_columns).ok()?;
+    Some(Key::from_slice(&folded))
+}
+
+fn values(table: &TableInfo, row: &RowView<'_>) -> Vec<Value> {
+    (0..table.columns.len()).map(|i| row.value(i).into()).collect()
+}
+
+fn n_bytes_of(values: &[Value]) -> usize {
+    let n_bytes = |value: &Value| match value {
         Value::Text(bytes) | Value::Blob(bytes) => bytes.len(),
         _ => 0,
-    }
+    };
+    values.iter().map(n_bytes).sum()
 }

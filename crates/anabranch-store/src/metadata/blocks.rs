@@ -6,10 +6,12 @@
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
+use std::hash::BuildHasher;
 use std::rc::Rc;
 
 use anabranch_core::value::ValueRef;
 use anabranch_sqlite::{Db, Statement};
+use hashbrown::HashMap;
 
 use super::block;
 use super::cursor::KeptBlock;
@@ -20,7 +22,7 @@ use super::varint::Reader;
 use crate::error::Result;
 use crate::ids::{Key, TableId};
 use crate::kept::Kept;
-use crate::limits::{MAX_BLOCK_BYTES, MAX_BLOCK_ROWS, MAX_KEPT_ROWS};
+use crate::limits::{MAX_ASKED_BLOCKS, MAX_BLOCK_BYTES, MAX_BLOCK_ROWS, MAX_KEPT_ROWS};
 
 /// A decoded block.
 #[derive(Clone, Debug)]
@@ -64,6 +66,38 @@ impl Gap {
     }
 }
 
+/// How often single rows of each block were asked for.
+#[derive(Default)]
+struct Asked {
+    /// By the hash of table and first key: two blocks taken for one cost a little time.
+    counts: HashMap<u64, u8>,
+}
+
+/// Rows of a block that are looked for one by one before it is decoded whole, which costs about
+/// as much as five of them.
+const SINGLE_ROWS: u8 = 4;
+
+impl Asked {
+    /// Counts a question; whether there were several before.
+    fn is_often(&mut self, table: TableId, first: &[u8]) -> bool {
+        if self.counts.len() >= MAX_ASKED_BLOCKS {
+            self.counts.clear();
+        }
+        let hash = self.counts.hasher().hash_one((table, first));
+        let count = self.counts.entry(hash).or_default();
+        *count = count.saturating_add(1);
+        *count > SINGLE_ROWS
+    }
+
+    fn is_empty(&self) -> bool {
+        self.counts.is_empty()
+    }
+
+    fn clear(&mut self) {
+        self.counts.clear();
+    }
+}
+
 /// The statements on `ana_clock`.
 pub(crate) struct Blocks {
     db: Db,
@@ -74,10 +108,13 @@ pub(crate) struct Blocks {
     delete: Kept,
     drop: Kept,
     next_table: Kept,
-    /// Blocks that are kept decoded while a scan runs: records of one log row are spread over
-    /// all blocks of a table with random keys, and the next row comes back to the same ones.
+    /// Blocks that are kept decoded while a scan runs, or a transaction that asks for many single
+    /// rows: records of one log row are spread over all blocks of a table with random keys, and
+    /// the next row comes back to the same ones.
     kept: BTreeMap<(TableId, Key), Rc<KeptBlock>>,
     n_kept_rows: usize,
+    /// How often single rows of a block were asked for.
+    asked: Asked,
     /// Where no row is: what ascending keys meet one after the other.
     gap: Option<Gap>,
     /// Working space of the encoder.
@@ -127,6 +164,7 @@ impl Blocks {
             next_table: Kept::new("SELECT min(tbl) FROM main.ana_clock WHERE tbl>=?1"),
             kept: BTreeMap::new(),
             n_kept_rows: 0,
+            asked: Asked::default(),
             gap: None,
             encoder: block::Encoder::default(),
             n_decoded: Cell::new(0),
@@ -153,9 +191,7 @@ impl Blocks {
 
     /// The block in which `key` is or would be, kept for the next time.
     pub(super) fn kept(&mut self, table: TableId, key: &[u8]) -> Result<Rc<KeptBlock>> {
-        let place = (table, Key::from_slice(key));
-        let before = self.kept.range(..=&place).next_back();
-        if let Some((_, block)) = before.filter(|(at, block)| at.0 == table && block.covers(key)) {
+        if let Some(block) = self.known(table, key) {
             return Ok(block.clone());
         }
         let (first, rows, next) = match self.load(table, key)? {
@@ -168,10 +204,24 @@ impl Blocks {
         if self.n_kept_rows > MAX_KEPT_ROWS {
             self.forget();
         }
-        self.n_kept_rows += rows.len() + 1;
-        let block = Rc::new(KeptBlock { rows, first: Key::from_slice(&first), end: next });
-        self.kept.insert((table, first), block.clone());
-        Ok(block)
+        Ok(self.keep(table, KeptBlock { rows, first, end: next }))
+    }
+
+    /// The block in which `key` is or would be, if it is kept.
+    fn known(&self, table: TableId, key: &[u8]) -> Option<&Rc<KeptBlock>> {
+        if self.kept.is_empty() {
+            return None;
+        }
+        let place = (table, Key::from_slice(key));
+        let (at, block) = self.kept.range(..=&place).next_back()?;
+        (at.0 == table && block.covers(key)).then_some(block)
+    }
+
+    fn keep(&mut self, table: TableId, block: KeptBlock) -> Rc<KeptBlock> {
+        self.n_kept_rows += block.rows.len() + 1;
+        let (place, block) = ((table, block.first.clone()), Rc::new(block));
+        self.kept.insert(place, block.clone());
+        block
     }
 
     /// Forgets the blocks that are kept, and where no row is.
@@ -179,6 +229,14 @@ impl Blocks {
         self.gap = None;
         self.kept.clear();
         self.n_kept_rows = 0;
+        self.asked.clear();
+    }
+
+    /// Gives back the memory of blocks that single rows were asked of.
+    pub(super) fn end_lookups(&mut self) {
+        if !self.asked.is_empty() {
+            self.forget();
+        }
     }
 
     /// Where the block after the one that begins with `first` begins.
@@ -221,17 +279,25 @@ impl Blocks {
         Ok(())
     }
 
-    /// The clock of one row.
+    /// The clock of one row. A block that is asked for again and again is decoded and kept.
     pub(crate) fn row(&mut self, table: TableId, key: &[u8]) -> Result<Option<RowClock>> {
         if self.gap.as_ref().is_some_and(|gap| gap.holds(table, key)) {
             return Ok(None);
         }
+        if let Some(block) = self.known(table, key) {
+            return Ok(block.row(key).map(|(_, clock)| clock.clone()));
+        }
         self.count();
         let params = [table_id(table), ValueRef::Blob(key)];
-        let mut above = None;
+        let has_room = self.n_kept_rows <= MAX_KEPT_ROWS;
+        let (mut above, mut whole) = (None, None);
         let found = self.at_or_below.first(&self.db, &params, |row| {
             let first = read_blob(row, 0, "ana_clock")?;
             let body = read_blob(row, 1, "ana_clock")?;
+            if self.asked.is_often(table, first) && has_room {
+                whole = Some(decode(table, row)?);
+                return Ok(None);
+            }
             let found = block::find(first, body, key).and_then(|found| {
                 if found.is_none() {
                     above = block::last_number_below(first, body, key)?;
@@ -240,6 +306,11 @@ impl Blocks {
             });
             found.map_err(|what| damaged(place(table, first), what))
         })?;
+        if let Some(Loaded { first, rows, .. }) = whole {
+            let end = self.next_first(table, &first)?;
+            let block = self.keep(table, KeptBlock { rows, first, end });
+            return Ok(block.row(key).map(|(_, clock)| clock.clone()));
+        }
         if let Some(last) = above {
             let next = self.next_first(table, &last)?;
             self.gap = Some(Gap { table, last, next });

@@ -31,6 +31,12 @@ impl KeptBlock {
     pub(super) fn covers(&self, key: &[u8]) -> bool {
         self.first.as_slice() <= key && self.end.as_deref().is_none_or(|end| key < end)
     }
+
+    /// A row by key.
+    pub(super) fn row(&self, key: &[u8]) -> Option<&BlockRow> {
+        let at = self.rows.binary_search_by(|row| row.0.as_slice().cmp(key)).ok()?;
+        self.rows.get(at)
+    }
 }
 
 impl Cursor {
