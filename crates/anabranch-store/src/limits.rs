@@ -107,7 +107,7 @@ pub(crate) const MAX_ASKED_BLOCKS: usize = 1 << 16;
 pub(crate) const MAX_IMAGES: usize = 128;
 /// Bytes of texts and blobs after which a scan reads no further row ahead.
 pub(crate) const MAX_IMAGE_BYTES: usize = 1 << 18;
-/// Rows of a user's table that a merge reads ahead of a tie, while the ties come in the order of the
+/// Rows of a user's table that a merge reads ahead of a tie, while ties come in the order of the
 /// rows: enough that setting a statement up is paid for by many.
 pub(crate) const MAX_RECENT_ROWS: usize = 64;
 /// Bytes of a row's texts and blobs up to which rows of its table are read whole for one value
