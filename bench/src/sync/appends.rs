@@ -31,6 +31,8 @@ struct Rate {
 struct Load {
     name: &'static str,
     n_writers: usize,
+    /// Changes of one delta.
+    n_together: usize,
     /// Changes that a writer has on their way at a time.
     window: u64,
     n_each: usize,
@@ -41,12 +43,20 @@ struct Load {
 /// # Errors
 /// The relay's, the disk's.
 pub fn appends(options: &Options) -> Result<String> {
+    let n_writers = options.size(64, 4);
     let loads = [
-        ("relay, 1 writer, one by one", 1, 1, options.size(300, 5)),
-        ("relay, 64 writers, one by one", options.size(64, 4), 1, options.size(300, 5)),
-        ("relay, 64 writers, 8 on their way", options.size(64, 4), 8, options.size(800, 16)),
+        ("relay, 1 writer, one by one", 1, 1, 1, options.size(300, 5)),
+        ("relay, 64 writers, one by one", n_writers, 1, 1, options.size(300, 5)),
+        ("relay, 64 writers, 8 on their way", n_writers, 1, 8, options.size(800, 16)),
+        ("relay, 64 writers, 16 in a delta", n_writers, 16, 32, options.size(4800, 64)),
     ]
-    .map(|(name, n_writers, window, n_each)| Load { name, n_writers, window, n_each });
+    .map(|(name, n_writers, n_together, window, n_each)| Load {
+        name,
+        n_writers,
+        n_together,
+        window,
+        n_each,
+    });
     let n_probes = options.size(500, 10);
     let (mut files, mut databases) = (Vec::new(), Vec::new());
     let mut rates = vec![Vec::new(); loads.len()];
@@ -141,7 +151,7 @@ async fn append(relay: &Relay, load: Load) -> Result<Rate> {
     for _ in 0..load.n_writers {
         let number = N_STORES.replace(N_STORES.get() + 1);
         let mut writer = Writer::new(number);
-        let changes = writer.write(load.n_each)?;
+        let changes = writer.write_together(load.n_each, load.n_together)?;
         let peer = Peer::connect(relay, &format!("append-{number}"), writer.site).await?;
         writers.push((peer, changes));
     }

@@ -41,7 +41,7 @@ pub struct Peer {
     site: SiteId,
     /// What the store holds.
     vector: VersionVector,
-    /// Changes of this site, from version 1 on; only those that are committed.
+    /// Deltas of this site, from version 1 on; only those that are committed.
     changes: Vec<Change>,
     /// The highest own version that the relay has on its disk.
     n_acked: u64,
@@ -107,7 +107,7 @@ impl Peer {
 
     /// Own changes that the relay has not acknowledged.
     pub fn n_open(&self) -> u64 {
-        self.changes.len() as u64 - self.n_acked
+        self.vector.version(self.site) - self.n_acked
     }
 
     /// Changes of others that came since this was asked last, with their sites.
@@ -173,7 +173,7 @@ impl Peer {
     }
 
     fn silence(&self) -> String {
-        let (n_open, n) = (self.n_open(), self.changes.len());
+        let (n_open, n) = (self.n_open(), self.vector.version(self.site));
         format!("no answer in {PATIENCE:?}; {n_open} of {n} changes are not acknowledged")
     }
 
@@ -204,7 +204,8 @@ impl Peer {
                 self.tell(StoreEvent::Opened { site, vector, partials, resumed });
             }
             Request::Export { above, .. } => {
-                let next = above.version(self.site) as usize;
+                let (site, sent) = (self.site, above.version(self.site));
+                let next = self.changes.partition_point(|change| change.to.version(site) <= sent);
                 let event = match self.changes.get(next) {
                     None => StoreEvent::NothingAbove,
                     Some(Change { part, to, .. }) => {
@@ -236,7 +237,7 @@ impl Peer {
     }
 
     fn note_acked(&mut self, version: u64) {
-        self.n_acked = self.n_acked.max(version.min(self.changes.len() as u64));
+        self.n_acked = self.n_acked.max(version.min(self.vector.version(self.site)));
     }
 
     fn event(&mut self, event: Event) -> Result<()> {

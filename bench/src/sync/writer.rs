@@ -19,7 +19,7 @@ use crate::side::scatter;
 /// Milliseconds since 1970 of all changes: past for every relay.
 const TIME_MS: u64 = 1_700_000_000_000;
 
-/// A change, ready to be sent.
+/// A change, or several as one, ready to be sent.
 #[derive(Clone)]
 pub struct Change {
     /// The only part of its delta.
@@ -52,21 +52,35 @@ impl Writer {
     /// # Errors
     /// None that a caller could cause.
     pub fn write(&mut self, n: usize) -> Result<Vec<Change>> {
-        (0..n).map(|_| self.write_one()).collect()
+        (0..n).map(|_| self.write_delta(1)).collect()
     }
 
-    fn write_one(&mut self) -> Result<Change> {
+    /// The same, where `n_each` at a time are one delta.
+    ///
+    /// # Errors
+    /// None that a caller could cause.
+    pub fn write_together(&mut self, n: usize, n_each: usize) -> Result<Vec<Change>> {
+        (0..n / n_each).map(|_| self.write_delta(n_each)).collect()
+    }
+
+    fn write_delta(&mut self, n_changes: usize) -> Result<Change> {
         let from = self.vector();
-        self.version += 1;
-        let salt = scatter(self.version);
-        self.chain = self.chain.next(self.site, self.version, salt);
+        let (mut headers, mut rows) = (Vec::new(), Vec::new());
+        for _ in 0..n_changes {
+            self.version += 1;
+            let salt = scatter(self.version);
+            self.chain = self.chain.next(self.site, self.version, salt);
+            headers.push(self.header(salt));
+            rows.push(self.row());
+        }
         let to = self.vector();
+        let columns = vec!["body".to_owned(), "place".to_owned()];
         let delta = Delta {
             from: (*from).clone(),
             to: (*to).clone(),
             sites: vec![self.site],
-            headers: vec![self.header(salt)],
-            tables: vec![self.table()],
+            headers,
+            tables: vec![TableDelta { name: "note".to_owned(), columns, rows }],
             ..Delta::default()
         };
         let part = encode(&delta).pop().context("a delta has a part")?;
@@ -97,21 +111,17 @@ impl Writer {
         }
     }
 
-    fn table(&self) -> TableDelta {
+    fn row(&self) -> RowDelta {
         let dot = DeltaDot { site: SiteIdx(0), version: self.version };
         let origin = SiteIdx(0);
         let text = format!("note {:016x}", scatter(self.version));
         let values = [Value::Text(text.into_bytes()), Value::Integer(self.version as i64)];
         let cell = |(column, value)| CellDelta { column, version: 1, dot, origin, value };
-        TableDelta {
-            name: "note".to_owned(),
-            columns: vec!["body".to_owned(), "place".to_owned()],
-            rows: vec![RowDelta {
-                key: pack(&[ValueRef::Integer(self.version as i64)]).expect("one value"),
-                causal_length: 1,
-                births: vec![Birth { dot, origin }],
-                cells: (0..).zip(values).map(cell).collect(),
-            }],
+        RowDelta {
+            key: pack(&[ValueRef::Integer(self.version as i64)]).expect("one value"),
+            causal_length: 1,
+            births: vec![Birth { dot, origin }],
+            cells: (0..).zip(values).map(cell).collect(),
         }
     }
 }

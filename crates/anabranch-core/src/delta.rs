@@ -16,7 +16,7 @@ pub use check::DeltaError;
 pub(crate) use check::{HeaderSequence, Scope, check_table};
 pub(crate) use complete::SaltSequence;
 pub use complete::{Complete, SaltRun, TableFloor};
-pub use join::{JoinError, join};
+pub use join::{JoinError, join, join_owned};
 
 /// Index into [`Delta::sites`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

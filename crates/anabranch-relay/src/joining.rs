@@ -11,12 +11,13 @@
 //! before it takes it instead, if it leads to all of that. What comes of it has the floor.
 //!
 //! Runs of small neighbours are joined when there are enough of them, pair by pair, until what
-//! comes of it is large enough to be left alone.
+//! comes of it is large enough to be left alone. What was joined before is joined again only with
+//! some times as much, so that a change is put together a few times in all.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use anabranch_core::delta::{Delta, DeltaDot, JoinError, join};
+use anabranch_core::delta::{Delta, DeltaDot, JoinError, join_owned};
 use anabranch_core::vector::VersionVector;
 use anabranch_core::wire::{WireError, decode, encode};
 use bytes::Bytes;
@@ -24,6 +25,7 @@ use bytes::Bytes;
 use crate::blobs::BlobDir;
 use crate::limits::{
     MAX_INLINE_BYTES, MAX_JOIN_BYTES, MAX_JOINED_CELLS, MAX_SMALL_DELTA_BYTES, MIN_JOIN_DELTAS,
+    MIN_JOIN_RATIO,
 };
 use crate::relay::Relay;
 use crate::storage::{Body, Listed, Span, StorageError, StoredDelta, Wanted, to};
@@ -76,8 +78,27 @@ fn runs(listed: Vec<Listed>) -> Vec<Run> {
         }
     }
     runs.push(run);
+    runs.iter_mut().for_each(Run::leave_heavy);
     runs.retain(|run| run.deltas.len() >= MIN_JOIN_DELTAS);
     runs
+}
+
+impl Run {
+    /// Leaves out what was joined before, until enough has come after it: what is put together
+    /// again each time would cost more the more there is of it.
+    fn leave_heavy(&mut self) {
+        let mut n_after: u64 = self.deltas.iter().map(|delta| delta.n_bytes).sum();
+        let mut n_left = 0;
+        for delta in &self.deltas {
+            n_after -= delta.n_bytes;
+            if delta.n_bytes.saturating_mul(MIN_JOIN_RATIO) <= n_after {
+                break;
+            }
+            self.from.join(&to(&delta.spans));
+            n_left += 1;
+        }
+        self.deltas.drain(..n_left);
+    }
 }
 
 async fn join_run(relay: &Relay, store: &StoreId, run: Run) -> Result<u64, StorageError> {
@@ -162,15 +183,15 @@ fn extend(chain: &mut Vec<Delta>, held: &mut VersionVector, delta: Delta) -> boo
     true
 }
 
-/// Joins neighbours pair by pair: each row is copied a logarithmic number of times.
+/// Joins neighbours pair by pair: each row is moved a logarithmic number of times.
 fn join_chain(mut chain: Vec<Delta>) -> Result<Delta, JoinError> {
     while chain.len() > 1 {
         let mut pairs = Vec::with_capacity(chain.len().div_ceil(2));
-        for pair in chain.chunks(2) {
-            pairs.push(match pair {
-                [earlier, later] => join(earlier, later)?,
-                [last] => last.clone(),
-                _ => unreachable!("chunks of one or two"),
+        let mut deltas = chain.into_iter();
+        while let Some(earlier) = deltas.next() {
+            pairs.push(match deltas.next() {
+                Some(later) => join_owned(earlier, later)?,
+                None => earlier,
             });
         }
         chain = pairs;

@@ -149,6 +149,9 @@ pub(crate) const STORAGE_RETRY_MS: u64 = 1000;
 /// Deltas up to this size are joined with their neighbours; larger ones are left alone, so that
 /// a byte is written again a few times only.
 pub(crate) const MAX_SMALL_DELTA_BYTES: u64 = 256 << 10;
+/// A delta is joined with what comes after it once that has so many times its bytes. Joining
+/// takes away four fifths of what single changes take, so it grows by half or more each time.
+pub(crate) const MIN_JOIN_RATIO: u64 = 4;
 /// Most bytes of deltas that are joined at once.
 pub(crate) const MAX_JOIN_BYTES: u64 = 4 << 20;
 /// Most cells of deltas that are joined at once: a hundred bytes each in memory.

@@ -8,7 +8,6 @@
 //! who has the table.
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 
 use super::{Birth, CellDelta, Delta, DeltaDot, RowDelta, SiteIdx, TableDelta};
 use crate::change::ChangeHeader;
@@ -45,14 +44,23 @@ pub enum JoinError {
 /// [`JoinError`]; nothing is lost, both deltas can be applied one after the other.
 pub fn join(earlier: &Delta, later: &Delta) -> Result<Delta, JoinError> {
     check_chained(earlier, later)?;
-    let headers = join_headers(&earlier.headers, &later.headers)?;
-    let mut to = earlier.to.clone();
+    join_owned(earlier.clone(), later.clone())
+}
+
+/// As [`join`], where neither is needed any more: no row is copied.
+///
+/// # Errors
+/// [`JoinError`].
+pub fn join_owned(earlier: Delta, later: Delta) -> Result<Delta, JoinError> {
+    check_chained(&earlier, &later)?;
+    let headers = join_headers(earlier.headers, later.headers)?;
+    let mut to = earlier.to;
     to.join(&later.to);
     if let Some((site, _)) = to.branches().next().filter(|_| !forest::is_tidy(&to)) {
         // One knows of a fork that the other does not: they have two names for one change.
         return Err(JoinError::NotChained { site });
     }
-    let mut sites = earlier.sites.clone();
+    let mut sites = earlier.sites;
     let mut known: BTreeMap<SiteId, u32> = (0..).zip(&sites).map(|(i, site)| (*site, i)).collect();
     let site_map: Vec<SiteIdx> = later
         .sites
@@ -64,20 +72,20 @@ pub fn join(earlier: &Delta, later: &Delta) -> Result<Delta, JoinError> {
             }))
         })
         .collect();
-    let mut tables: BTreeMap<&str, TableDelta> =
-        earlier.tables.iter().map(|table| (table.name.as_str(), table.clone())).collect();
-    for table in &later.tables {
+    let mut tables: BTreeMap<String, TableDelta> =
+        earlier.tables.into_iter().map(|table| (table.name.clone(), table)).collect();
+    for table in later.tables {
         let joined = tables
-            .entry(&table.name)
+            .entry(table.name.clone())
             .or_insert_with(|| TableDelta { name: table.name.clone(), ..TableDelta::default() });
         join_table(joined, table, &sites, &site_map);
     }
     let tables = tables.into_values().collect();
-    let complete = earlier.complete.clone().map(|mut complete| {
+    let complete = earlier.complete.map(|mut complete| {
         later.complete.iter().for_each(|later| complete.join(later));
         complete
     });
-    let (from, salts) = (earlier.from.clone(), earlier.salts.clone());
+    let (from, salts) = (earlier.from, earlier.salts);
     let mut joined = Delta { from, to, sites, complete, salts, headers, tables };
     if later.complete.is_some() && !joined.from.is_empty() {
         joined.drop_covered();
@@ -127,54 +135,52 @@ fn check_chained(earlier: &Delta, later: &Delta) -> Result<(), JoinError> {
 }
 
 fn join_headers(
-    earlier: &[ChangeHeader],
-    later: &[ChangeHeader],
+    earlier: Vec<ChangeHeader>,
+    later: Vec<ChangeHeader>,
 ) -> Result<Vec<ChangeHeader>, JoinError> {
-    let mut headers: BTreeMap<(SiteId, u64), &ChangeHeader> = BTreeMap::new();
-    for header in earlier.iter().chain(later) {
-        match headers.entry((header.site, header.version)) {
-            Entry::Vacant(entry) => {
-                entry.insert(header);
-            }
-            Entry::Occupied(entry) if entry.get().salt != header.salt => {
-                let (site, version) = (header.site, header.version);
-                return Err(JoinError::SiteReused { site, version });
-            }
-            Entry::Occupied(_) => {}
+    let mut headers = earlier;
+    headers.extend(later);
+    // Stable, and fast for two runs that are in order.
+    headers.sort_by_key(|header| (header.site, header.version));
+    for pair in headers.windows(2) {
+        let (header, next) = (&pair[0], &pair[1]);
+        let is_same = (header.site, header.version) == (next.site, next.version);
+        if is_same && header.salt != next.salt {
+            let (site, version) = (header.site, header.version);
+            return Err(JoinError::SiteReused { site, version });
         }
     }
-    Ok(headers.into_values().cloned().collect())
+    headers.dedup_by_key(|header| (header.site, header.version));
+    Ok(headers)
 }
 
-fn join_table(joined: &mut TableDelta, later: &TableDelta, sites: &[SiteId], site_map: &[SiteIdx]) {
+fn join_table(joined: &mut TableDelta, later: TableDelta, sites: &[SiteId], site_map: &[SiteIdx]) {
     let mut known: BTreeMap<String, u32> =
         (0..).zip(&joined.columns).map(|(i, name)| (name.clone(), i)).collect();
     let mut column_map = Vec::with_capacity(later.columns.len());
-    for name in &later.columns {
-        column_map.push(*known.entry(name.clone()).or_insert_with(|| {
+    for name in later.columns {
+        column_map.push(*known.entry(name).or_insert_with_key(|name| {
             joined.columns.push(name.clone());
             joined.columns.len() as u32 - 1
         }));
     }
-    let mut rows: BTreeMap<Vec<u8>, RowDelta> = BTreeMap::new();
-    let mine = std::mem::take(&mut joined.rows);
-    let theirs = later.rows.iter().map(|row| translated(row, site_map, &column_map));
-    for row in mine.into_iter().chain(theirs) {
-        match rows.entry(row.key.clone()) {
-            Entry::Vacant(entry) => {
-                entry.insert(row);
-            }
-            Entry::Occupied(mut entry) => entry.get_mut().join(row, sites),
+    let mut rows = std::mem::take(&mut joined.rows);
+    rows.extend(later.rows.into_iter().map(|row| translated(row, site_map, &column_map)));
+    // Stable, and fast for two runs that are in order.
+    rows.sort_by(|a, b| a.key.cmp(&b.key));
+    joined.rows.reserve(rows.len());
+    for row in rows {
+        match joined.rows.last_mut().filter(|last| last.key == row.key) {
+            Some(last) => last.join(row, sites),
+            None => joined.rows.push(row),
         }
     }
-    joined.rows = rows.into_values().collect();
 }
 
 /// A row in the words of the joined dictionaries.
-fn translated(row: &RowDelta, site_map: &[SiteIdx], column_map: &[u32]) -> RowDelta {
+fn translated(mut row: RowDelta, site_map: &[SiteIdx], column_map: &[u32]) -> RowDelta {
     let site = |idx: SiteIdx| site_map[idx.0 as usize];
     let dot = |dot: DeltaDot| DeltaDot { site: site(dot.site), version: dot.version };
-    let mut row = row.clone();
     for birth in &mut row.births {
         *birth = Birth { dot: dot(birth.dot), origin: site(birth.origin) };
     }

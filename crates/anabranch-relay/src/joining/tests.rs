@@ -10,6 +10,8 @@ use anabranch_core::site::SiteId;
 use anabranch_core::value::{Value, ValueRef};
 use anabranch_core::vector::Held;
 
+use anabranch_core::delta::join;
+
 use super::*;
 
 fn site(name: u8) -> SiteId {
