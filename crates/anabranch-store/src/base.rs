@@ -182,6 +182,7 @@ pub(crate) struct SyncBit<'a> {
 impl<'a> SyncBit<'a> {
     pub(crate) fn set(cx: &'a Context) -> SyncBit<'a> {
         cx.base.borrow_mut().n_writing += 1;
+        cx.capture.forget_spellings();
         SyncBit { cx, before: cx.sync_bit.replace(true) }
     }
 }

@@ -6,7 +6,7 @@
 //!
 //! A call costs some ten nanoseconds beside SQLite's own. What may change only between
 //! statements is looked at once in each: SQLite's count of changes stands still while one
-//! runs, and differs in the next.
+//! runs, but for the statements of triggers inside it, and differs in the next.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -47,10 +47,16 @@ pub(crate) struct CaptureState {
 }
 
 impl CaptureState {
-    /// Looks at everything anew at the next call.
+    /// Looks at everything anew at the next call; something was undone, or is over.
     pub(crate) fn forget(&self) {
         self.checked.set(None);
         self.last.take();
+        self.forget_spellings();
+    }
+
+    /// Forgets what was noted of keys: a merge may write to any of their rows.
+    pub(crate) fn forget_spellings(&self) {
+        self.respelled.borrow_mut().clear();
     }
 }
 
@@ -97,7 +103,6 @@ fn table_of(cx: &Context, function: &str, call: &Call<'_>) -> Result<Rc<TableInf
         // Enrolling counts as a change.
         let is_enrolled = cx.is_followed.get();
         look_anew(cx)?;
-        cx.capture.respelled.borrow_mut().clear();
         let n_changes = if is_enrolled { n_changes } else { cx.db.total_changes() };
         cx.capture.checked.set(Some(n_changes));
     }

@@ -34,7 +34,7 @@ pub(crate) const MAX_CHAIN_WALK: u64 = 1 << 16;
 /// Operations of a local transaction that may stay unfolded: more are cheaper to fold at
 /// once, sorted, than one by one through memory.
 pub(crate) const MAX_UNFOLDED_OPS: usize = 64;
-/// Keys noted in one statement as written over another spelling: of those whose write is still
+/// Keys noted in a transaction as written over another spelling: of those whose write is still
 /// to come there is one for each level of triggers, and the oldest that nobody took up go first.
 pub(crate) const MAX_NOTED_SPELLINGS: usize = 64;
 /// Bytes of a delta being made that stay in memory, eight parts; what is beyond them waits in a

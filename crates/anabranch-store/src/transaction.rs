@@ -63,7 +63,7 @@ pub(crate) struct TransactionStatements {
     query_only: RefCell<Kept>,
 }
 
-const ENROL: &str = "INSERT INTO ana_transaction VALUES (0)";
+const ENROL: &str = "INSERT INTO main.ana_transaction VALUES (0)";
 const QUERY_ONLY: &str = "PRAGMA query_only";
 
 impl TransactionStatements {

@@ -18,10 +18,11 @@ use crate::error::Result;
 use crate::limits::MAX_NOTED_SPELLINGS;
 use crate::registry::TableInfo;
 
-/// What BEFORE triggers noted in this statement, and no write has taken up.
+/// What BEFORE triggers noted in this transaction, and no write has taken up; each once.
 ///
 /// More than one: triggers of somebody's may write between ours, and writes that are ignored
-/// leave theirs behind.
+/// leave theirs behind. Those stay for the statements that follow: SQLite does not tell us
+/// where one ends, for its count of changes grows inside of one that fires such triggers.
 #[derive(Default)]
 pub(super) struct Respelled(VecDeque<Noted>);
 
@@ -33,8 +34,20 @@ struct Noted {
     folded: Vec<u8>,
 }
 
+impl Noted {
+    fn is_of(&self, table: &TableInfo, folded: &[u8]) -> bool {
+        self.token == table.token && self.folded == folded
+    }
+
+    /// It is of this key, spelled so.
+    fn is(&self, table: &TableInfo, folded: &[u8], key: &[ValueRef<'_>]) -> bool {
+        let mut pairs = self.key.iter().zip(key);
+        self.is_of(table, folded) && pairs.all(|(noted, new)| noted.as_ref().is_same(*new))
+    }
+}
+
 impl Respelled {
-    /// Forgets all: another statement runs.
+    /// Forgets all: what was noted is over, or undone.
     pub(super) fn clear(&mut self) {
         self.0.clear();
     }
@@ -53,6 +66,9 @@ pub(super) fn note(cx: &Context, table: &Rc<TableInfo>, call: &Call<'_>) -> Resu
 fn push(cx: &Context, table: &TableInfo, key: &[ValueRef<'_>]) -> Result<()> {
     let folded = super::fold(table, key)?;
     let mut noted = cx.capture.respelled.borrow_mut();
+    if noted.0.iter().any(|noted| noted.is(table, &folded, key)) {
+        return Ok(());
+    }
     if noted.0.len() >= MAX_NOTED_SPELLINGS {
         noted.0.pop_front();
     }
@@ -71,10 +87,8 @@ pub(super) fn settle(cx: &Context, table: &TableInfo, key: &[ValueRef<'_>]) -> R
     let folded = super::fold(table, key)?;
     let mut is_respelled = false;
     noted.0.retain(|noted| {
-        let is_of_key = noted.token == table.token && noted.folded == folded;
-        let is_same = || noted.key.iter().zip(key).all(|(noted, new)| noted.as_ref().is_same(*new));
-        is_respelled |= is_of_key && is_same();
-        !is_of_key
+        is_respelled |= noted.is(table, &folded, key);
+        !noted.is_of(table, &folded)
     });
     Ok(is_respelled)
 }

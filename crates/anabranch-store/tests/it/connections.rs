@@ -278,6 +278,19 @@ fn attached_databases() {
     store.expect("SELECT * FROM ana_check", "");
 }
 
+/// Tables called as ours is that is told what becomes of a transaction.
+#[test]
+fn a_table_called_as_the_one_that_follows_transactions() {
+    for schema in ["temp", "aux"] {
+        let store = Store::with(SCHEMA, &["t"]);
+        store.run("ATTACH ':memory:' AS aux");
+        store.run(&format!("CREATE TABLE {schema}.ana_transaction(x)"));
+        store.run("INSERT INTO t VALUES(1, 1)");
+        store.expect("SELECT version FROM ana_log", "1");
+        store.expect("SELECT * FROM ana_check", "");
+    }
+}
+
 #[test]
 fn what_is_the_users_stays() {
     let store = Store::with(

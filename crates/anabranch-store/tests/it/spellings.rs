@@ -155,6 +155,10 @@ fn only_the_write_that_respells_counts() {
     let user_trigger = "CREATE TABLE t(a PRIMARY KEY NOT NULL, b); \
         CREATE TRIGGER other BEFORE INSERT ON t WHEN new.a = 5 BEGIN \
           INSERT OR IGNORE INTO t VALUES(6.0, 1); INSERT OR IGNORE INTO t VALUES(6, 1); END";
+    let writes_elsewhere = "CREATE TABLE t(a PRIMARY KEY NOT NULL, b); CREATE TABLE log(a); \
+        CREATE TRIGGER other BEFORE INSERT ON t BEGIN INSERT INTO log VALUES(new.a); END";
+    let writes_to_it = "CREATE TABLE t(a PRIMARY KEY NOT NULL, b); \
+        CREATE TEMP TRIGGER other AFTER INSERT ON main.t BEGIN UPDATE t SET b = 9; END";
     let deletes = "CREATE TABLE t(a PRIMARY KEY NOT NULL, b); \
         CREATE TRIGGER other BEFORE INSERT ON t BEGIN DELETE FROM t WHERE a = new.a; END";
     for (schema, first, then, length) in [
@@ -183,6 +187,21 @@ fn only_the_write_that_respells_counts() {
             3,
         ),
         (user_trigger, "INSERT INTO t VALUES(5.0, 1)", "REPLACE INTO t VALUES(5, 1)", 3),
+        (writes_elsewhere, "INSERT INTO t VALUES(5.0, 1)", "REPLACE INTO t VALUES(5, 1)", 3),
+        (writes_to_it, "INSERT INTO t VALUES(5.0, 1)", "REPLACE INTO t VALUES(5, 1)", 3),
+        (
+            writes_elsewhere,
+            "INSERT INTO t VALUES(5.0, 1)",
+            "BEGIN; INSERT OR IGNORE INTO t VALUES(5, 1); ROLLBACK; REPLACE INTO t VALUES(5.0, 2)",
+            1,
+        ),
+        (
+            untyped,
+            "INSERT INTO t VALUES(5.0, 1)",
+            "BEGIN; INSERT OR IGNORE INTO t VALUES(5, 1); SAVEPOINT s; DELETE FROM t; \
+             INSERT INTO t VALUES(5, 1); ROLLBACK TO s; REPLACE INTO t VALUES(5.0, 2); COMMIT",
+            1,
+        ),
         (deletes, "INSERT INTO t VALUES(5.0, 1)", "REPLACE INTO t VALUES(5, 1)", 3),
     ] {
         let store = Store::with(schema, &["t"]);
