@@ -130,6 +130,42 @@ fn all_that_waits_is_one_commit() {
     assert_eq!(*world.heard.0.lock().unwrap(), (1..=101).collect::<Vec<u64>>(), "in order");
 }
 
+/// What a transaction has not written yet is compared with like what is on disk.
+#[test]
+fn deltas_of_one_commit_may_overlap() {
+    let world = world();
+    let other = rusqlite::Connection::open(world.folder.path().join("relay.db")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let mut bob = incoming(&[(1, 4, 7)], &[(1, 6, 7)]);
+    bob.subject = "bob".into();
+    let deltas = [
+        incoming(&[], &[(1, 2, 7)]),
+        incoming(&[(1, 2, 7)], &[(1, 3, 7)]),
+        // Begins below what is only in memory, and brings one more.
+        incoming(&[(1, 1, 7)], &[(1, 4, 7)]),
+        bob,
+        incoming(&[(1, 5, 7)], &[(1, 7, 7), (2, 1, 7)]),
+        incoming(&[], &[(1, 5, 7)]),
+    ];
+    let waiting: Vec<_> = deltas.into_iter().map(|delta| append(&world.storage, delta)).collect();
+    let before = world.storage.n_commits();
+    other.execute_batch("COMMIT").unwrap();
+    let ended: Vec<Appended> = waiting.into_iter().map(|wait| block_on(wait).unwrap()).collect();
+    assert!(world.storage.n_commits() - before <= 2);
+    let (stored, last) = ended.split_at(5);
+    assert!(stored.iter().all(|one| matches!(one, Appended::Stored(_))), "{stored:?}");
+    assert!(matches!(last, [Appended::Covered(_)]), "{last:?}");
+    let store = StoreId::new("s").unwrap();
+    assert_eq!(block_on(world.storage.vector(&store)).unwrap(), vector(&[(1, 7, 7), (2, 1, 7)]));
+    let chains = block_on(world.storage.chains(&store, site(1), (1..=7).collect())).unwrap();
+    assert_eq!(chains, (1..=7).map(|v| (v, chain(1, v, 7))).collect::<Vec<_>>());
+    let facts = block_on(world.storage.facts(&store)).unwrap().unwrap();
+    assert_eq!((facts.n_deltas, facts.n_changes, facts.n_bytes), (5, 8, 20));
+    let runs = block_on(world.storage.deliverers(&store)).unwrap();
+    let runs: Vec<_> = runs.iter().map(|run| (&*run.subject, run.first, run.last)).collect();
+    assert_eq!(runs, [("ann", 1, 4), ("bob", 5, 6), ("ann", 7, 7), ("ann", 1, 1)]);
+}
+
 #[test]
 fn what_an_append_checks() {
     let world = world();
