@@ -93,6 +93,19 @@ pub enum DeltaError {
         /// What is wrong with it.
         source: anabranch_core::key::KeyError,
     },
+    /// Cells of a life whose insert is neither here nor in the delta: no honest copy makes this.
+    #[error(
+        "table {table}, row x'{}' in {change}: cells of an insert that is not in the delta",
+        hex(.row)
+    )]
+    Unborn {
+        /// The table.
+        table: String,
+        /// A change that writes to it.
+        change: ChangeName,
+        /// The packed key.
+        row: Vec<u8>,
+    },
     /// More than one blob can hold.
     #[error("the delta has more than {max_mib} MiB: read it with SELECT bytes FROM ana_parts")]
     TooLarge {

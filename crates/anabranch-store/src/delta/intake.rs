@@ -240,6 +240,7 @@ impl<'a> Intake<'a> {
                 counts[0] += self.settle_doubt(target, table, &row, clock)?;
                 continue;
             }
+            self.refuse_unborn(table, &row, clock.as_ref())?;
             if merge::is_fresh(&row.view(), clock.as_ref()) {
                 fresh.push(row);
                 if fresh.len() == target.rows_at_once(&fresh[0]) {
@@ -325,6 +326,23 @@ impl<'a> Intake<'a> {
             cells.sort_unstable_by_key(|cell| cell.column);
         }
         Ok(Some(Decoded { row, key: Key::from_slice(&folded), spelled, births, cells }))
+    }
+
+    /// Refuses cells of a life that is not known here and that nothing in the delta begins: an
+    /// insert above `from` is always named, and one below it is held.
+    fn refuse_unborn(
+        &self,
+        table: &TableDelta,
+        row: &Decoded<'_>,
+        clock: Option<&RowClock>,
+    ) -> Result<()> {
+        let causal_length = row.row.causal_length;
+        let is_known = clock.is_some_and(|clock| clock.causal_length >= causal_length);
+        if is_known || !row.births.is_empty() || self.is_again || self.lacking.is_some() {
+            return Ok(());
+        }
+        let (table, change) = (table.name.clone(), self.change_of(row.row));
+        Err(DeltaError::Unborn { table, change, row: row.row.key.clone() }.into())
     }
 
     fn scope(&self) -> DeltaScope {

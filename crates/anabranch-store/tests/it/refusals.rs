@@ -1,6 +1,8 @@
 //! Tables that cannot be conflict-free, and bad arguments: each answer names what is wrong,
 //! and changes nothing.
 
+use rusqlite::types::Value;
+
 use crate::support::Store;
 
 const NO_KEY: &str = "Table t has no primary key or primary key is nullable. CRRs must have a \
@@ -241,4 +243,24 @@ fn forged_calls_of_capture() {
     store.run("INSERT INTO t VALUES(1, 2, 3); UPDATE t SET c = 4");
     store.expect("SELECT cid, col_version FROM crsql_changes", "b|1\nc|2");
     store.expect("SELECT * FROM ana_check", "");
+}
+
+/// A delta that says cells of a row and not the insert that made it: refused by name, and
+/// nothing of it is kept.
+#[test]
+fn cells_without_the_insert_that_made_their_row() {
+    let schema = "CREATE TABLE t(a INTEGER PRIMARY KEY NOT NULL, b)";
+    let (from, to) = (Store::with(schema, &["t"]), Store::with(schema, &["t"]));
+    from.run("INSERT INTO t VALUES(1, 'one'), (2, 'two')");
+    let sealed: Vec<u8> = from.conn.query_row("SELECT ana_export()", [], |row| row.get(0)).unwrap();
+    let mut delta = anabranch_core::wire::decode(&[&sealed]).unwrap();
+    delta.tables[0].rows[1].births.clear();
+    for part in anabranch_core::wire::encode(&delta) {
+        let error = to.refuse("SELECT ana_apply(?1)", vec![Value::Blob(part)]);
+        assert!(error.contains("table t, row x'010902'"), "{error}");
+        assert!(error.contains("an insert that is not in the delta"), "{error}");
+    }
+    to.expect("SELECT count(*) FROM t", "0");
+    to.expect("SELECT ana_version_vector()", "{}");
+    to.expect("SELECT count(*) FROM ana_check()", "0");
 }
