@@ -16,6 +16,7 @@ use super::Metadata;
 use super::block_forget::Repacking;
 use super::blocks::place;
 use super::entry::{self, Entry};
+use super::header;
 use super::log::LogRow;
 use super::row_clock::RowClock;
 use super::rows::BlockRow;
@@ -265,7 +266,7 @@ impl Metadata {
             let are_values_gone = gone.iter().all(|is_gone| *is_gone);
             if is_head_gone || (is_gone && are_values_gone) || gone.contains(&true) {
                 let left = Left { is_head_gone, is_body_gone: is_gone && are_values_gone, gone };
-                self.forget_of_row(&row, head, &left, what, forgotten)?;
+                self.forget_of_row(&row, &left, what, forgotten)?;
             }
         }
         Ok(())
@@ -274,7 +275,6 @@ impl Metadata {
     fn forget_of_row(
         &mut self,
         row: &LogRow,
-        change: Option<LocalDot>,
         left: &Left,
         what: &Forgettable,
         forgotten: &mut Forgotten,
@@ -284,9 +284,10 @@ impl Metadata {
         let new_head = if left.is_head_gone { &[][..] } else { &head };
         let new_body = match (left.is_body_gone || body.is_empty(), left.is_head_gone) {
             (true, _) => Vec::new(),
-            // What the records take for granted the head said.
+            // What the records take for granted the head said, before any renaming.
             (false, is_head_gone) => {
-                let version = change.filter(|_| is_head_gone).map(|change| change.version);
+                let stored = is_head_gone.then(|| header::decode_dot(&head, row.dbv)).transpose();
+                let version = stored.map_err(broken)?.map(|(_, version)| version);
                 entry::strip(&body, version, |place| !left.gone[place]).map_err(broken)?
             }
         };
