@@ -256,13 +256,11 @@ impl Ledger {
         (warm.version, warm.chain) = (split.at, split.branch.chain);
         let warm = self.warm_site(store, split.name);
         (warm.version, warm.chain, warm.owner) = (version, old.chain, old.owner);
-        if !self.renamed.contains(store) {
-            self.renamed.push(store.clone());
-        }
         Ok(())
     }
 
-    /// Notes what a site branched from.
+    /// Notes what a site branched from. Who follows the store hears of it by a whole vector:
+    /// what deltas are said to bring does not tell branches.
     fn set_branch(&mut self, store: &StoreId, site: SiteId, branch: Branch) -> Result<()> {
         let Branch { root, base, chain } = branch;
         let row = self.site_row(store, site)?;
@@ -271,6 +269,9 @@ impl Ledger {
             (row.id, root.as_bytes(), base as i64, chain.0),
         )?;
         self.warm_site(store, site).branch = Some(branch);
+        if !self.renamed.contains(store) {
+            self.renamed.push(store.clone());
+        }
         Ok(())
     }
 
