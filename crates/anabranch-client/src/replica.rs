@@ -34,6 +34,9 @@ pub enum StoreError {
     /// Two histories under one site id.
     #[error("{0}")]
     SiteReused(String),
+    /// A branch that is not called after its first change.
+    #[error("{0}")]
+    FalseBranch(String),
     /// A change's time is too far ahead of this clock.
     #[error("{0}")]
     ClockAhead(String),
@@ -69,7 +72,10 @@ impl StoreError {
     /// Whether the delta was refused for what it says, and not for the state of the file.
     pub(crate) fn is_refusal(&self) -> bool {
         match self {
-            StoreError::Missing(_) | StoreError::SiteReused(_) | StoreError::ClockAhead(_) => true,
+            StoreError::Missing(_)
+            | StoreError::SiteReused(_)
+            | StoreError::FalseBranch(_)
+            | StoreError::ClockAhead(_) => true,
             StoreError::Sql(error) => !matches!(
                 error.sqlite_error_code(),
                 Some(
@@ -98,6 +104,7 @@ impl From<rusqlite::Error> for StoreError {
         let text = || message.clone().unwrap_or_else(|| cause.to_string());
         match cause.extended_code {
             code::SITE_REUSED => StoreError::SiteReused(text()),
+            code::FALSE_BRANCH => StoreError::FalseBranch(text()),
             code::CLOCK_AHEAD => StoreError::ClockAhead(text()),
             code::MISSING => StoreError::Missing(text()),
             _ if cause.code == ErrorCode::DatabaseBusy => StoreError::Busy(error),

@@ -526,6 +526,12 @@ pub(crate) enum StorageError {
         /// Where they are known to differ.
         version: u64,
     },
+    /// A branch that is not called after its first change, or one too many of a root.
+    #[error("SiteReused: site {site} is no branch of that name")]
+    FalseBranch {
+        /// Which.
+        site: SiteId,
+    },
     /// `strict-sites`.
     #[error("changes of site {site} are taken from its owner only, and that is not {subject}")]
     NotOwner {

@@ -14,6 +14,8 @@ pub mod code {
     pub const CLOCK_AHEAD: i32 = 1 | 0xa2 << 8;
     /// A delta begins above what is held here.
     pub const MISSING: i32 = 1 | 0xa3 << 8;
+    /// A delta names branches that are not called after their first changes.
+    pub const FALSE_BRANCH: i32 = 1 | 0xa4 << 8;
 }
 
 /// Errors of the store, by what the caller can do about them.

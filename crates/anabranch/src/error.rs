@@ -68,7 +68,7 @@ impl From<rusqlite::Error> for Error {
         };
         let text = || message.clone().unwrap_or_else(|| cause.to_string());
         match cause.extended_code {
-            code::SITE_REUSED => Error::SiteReused(text()),
+            code::SITE_REUSED | code::FALSE_BRANCH => Error::SiteReused(text()),
             code::CLOCK_AHEAD => Error::ClockAhead(text()),
             code::MISSING => Error::Missing(text()),
             _ if cause.code == rusqlite::ErrorCode::DatabaseBusy => Error::Busy(error),

@@ -293,7 +293,7 @@ impl From<StoreError> for Error {
             StoreError::Sql(error) => Error::Sql(error),
             StoreError::Busy(error) => Error::Busy(error),
             StoreError::Missing(what) => Error::Missing(what),
-            StoreError::SiteReused(what) => Error::SiteReused(what),
+            StoreError::SiteReused(what) | StoreError::FalseBranch(what) => Error::SiteReused(what),
             StoreError::ClockAhead(what) => Error::ClockAhead(what),
             StoreError::Answer(function) => Error::Answer(function),
             other => Error::Sync(other.to_string()),

@@ -371,8 +371,11 @@ fn exported(part: Bytes, to: &Arc<VersionVector>) -> StoreEvent {
 fn refusal(error: &StoreError) -> Refusal {
     let (code, retry) = match error {
         StoreError::Busy(_) => (ErrorCode::Busy, Retry::AfterMs(100)),
-        StoreError::Missing(_) => (ErrorCode::Missing, Retry::AfterMs(0)),
-        StoreError::SiteReused(_) => (ErrorCode::SiteReused, Retry::Never),
+        // Of another history's beginning only the two vectors can tell how much is common.
+        StoreError::Missing(_) | StoreError::SiteReused(_) => {
+            (ErrorCode::Missing, Retry::AfterMs(0))
+        }
+        StoreError::FalseBranch(_) => (ErrorCode::SiteReused, Retry::Never),
         // The clock that is wrong may be either: a minute is soon enough.
         StoreError::ClockAhead(_) => (ErrorCode::ClockAhead, Retry::AfterMs(60_000)),
         _ => (ErrorCode::UnknownName, Retry::Never),

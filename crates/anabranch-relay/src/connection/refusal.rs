@@ -12,8 +12,11 @@ use crate::token::TokenError;
 /// What a peer is told of a delta or a question that failed.
 pub(super) fn of_storage(error: &StorageError) -> Refusal {
     let (code, retry) = match error {
-        StorageError::Gap { .. } => (ErrorCode::Missing, Retry::AfterMs(0)),
-        StorageError::SiteReused { .. } => (ErrorCode::SiteReused, Retry::Never),
+        // Of another history's beginning only the two vectors can tell how much is common.
+        StorageError::Gap { .. } | StorageError::SiteReused { .. } => {
+            (ErrorCode::Missing, Retry::AfterMs(0))
+        }
+        StorageError::FalseBranch { .. } => (ErrorCode::SiteReused, Retry::Never),
         StorageError::NotOwner { .. } => (ErrorCode::NotOwner, Retry::Never),
         StorageError::ClockAhead(ahead) => {
             let wait_ms = ahead.retry_at_ms.saturating_sub(ahead.now_ms);

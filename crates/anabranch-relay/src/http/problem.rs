@@ -74,7 +74,9 @@ impl From<StorageError> for Problem {
     fn from(error: StorageError) -> Problem {
         let (status, kind) = match &error {
             StorageError::Gap { .. } => (StatusCode::CONFLICT, "gap"),
-            StorageError::SiteReused { .. } => (StatusCode::CONFLICT, "site-reused"),
+            StorageError::SiteReused { .. } | StorageError::FalseBranch { .. } => {
+                (StatusCode::CONFLICT, "site-reused")
+            }
             StorageError::NotOwner { .. } => (StatusCode::FORBIDDEN, "not-owner"),
             StorageError::ClockAhead(_) => (StatusCode::CONFLICT, "clock-ahead"),
             StorageError::StoreFull { .. } | StorageError::BlobsFull { .. } => {

@@ -249,7 +249,7 @@ impl Start {
         let after = super::log_position(cx)?;
         cx.delta.applied.replace(Applied { after, tables: Vec::new() });
         let doubts = !cx.metadata.borrow_mut().floor()?.is_at_or_below(&names.vector(&delta.to));
-        let lacking = complete::begin(cx, &delta, &ours)?;
+        let lacking = complete::begin(cx, &delta, &names)?;
         if !headers.is_empty() {
             cx.metadata.borrow_mut().append_headers(&headers)?;
         }

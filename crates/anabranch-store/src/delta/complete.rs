@@ -17,6 +17,7 @@ use smallvec::SmallVec;
 
 use super::held;
 use super::intake::{columns, listed};
+use super::names::Names;
 use crate::base;
 use crate::buffer::{MergedRecord, Superseded};
 use crate::context::Context;
@@ -38,9 +39,10 @@ pub(super) struct Lacking {
 
 /// Takes over what a complete delta says of its floor, before its headers. `None` if it is
 /// none, or one whose floor is held here: then nothing that it lacks is alive here.
-pub(super) fn begin(cx: &Context, delta: &Delta, ours: &VersionVector) -> Result<Option<Lacking>> {
+pub(super) fn begin(cx: &Context, delta: &Delta, names: &Names) -> Result<Option<Lacking>> {
     let Some(complete) = &delta.complete else { return Ok(None) };
-    let is_held = complete.floor.is_at_or_below(ours);
+    let is_held = complete.floor.iter().all(|(site, low)| names.is_held(site, low.version));
+    let floor = names.vector(&complete.floor);
     let mut tables = Vec::new();
     if !is_held {
         for table in complete.tables.iter().filter(|table| table.is_whole) {
@@ -53,17 +55,19 @@ pub(super) fn begin(cx: &Context, delta: &Delta, ours: &VersionVector) -> Result
                 tables.push(info);
             }
         }
-        cx.metadata.borrow_mut().adopt_salts(&complete.floor, &delta.salts)?;
+        cx.metadata
+            .borrow_mut()
+            .adopt_salts(&floor, &names.salts(&delta.salts, &complete.floor))?;
     }
     let restarts: BTreeMap<String, u64> =
         complete.tables.iter().map(|table| (table.name.clone(), table.restart_length)).collect();
-    cx.metadata.borrow_mut().raise_floor(&complete.floor, &restarts)?;
+    cx.metadata.borrow_mut().raise_floor(&floor, &restarts)?;
     if is_held {
         return Ok(None);
     }
     let adopted = complete.floor.iter();
-    let n_adopted = adopted.map(|(site, low)| low.version.saturating_sub(ours.version(site))).sum();
-    Ok(Some(Lacking { to: delta.to.clone(), n_adopted, tables }))
+    let n_adopted = adopted.map(|(site, low)| low.version.saturating_sub(names.held(site))).sum();
+    Ok(Some(Lacking { to: names.vector(&delta.to), n_adopted, tables }))
 }
 
 /// What becomes of a row that the delta lacks.

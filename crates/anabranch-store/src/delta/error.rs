@@ -150,7 +150,8 @@ impl DeltaError {
     pub(crate) fn code(&self) -> i32 {
         match self {
             DeltaError::Missing { .. } => code::MISSING,
-            DeltaError::SiteReused { .. } | DeltaError::Branch(_) => code::SITE_REUSED,
+            DeltaError::SiteReused { .. } => code::SITE_REUSED,
+            DeltaError::Branch(_) => code::FALSE_BRANCH,
             DeltaError::ClockAhead { .. } => code::CLOCK_AHEAD,
             _ => 1,
         }

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use anabranch_core::branch::Branch;
 use anabranch_core::change::{ChangeHeader, Dep};
 use anabranch_core::clock::Chain;
-use anabranch_core::delta::Delta;
+use anabranch_core::delta::{Delta, SaltRun};
 use anabranch_core::forest::{self, Arrival, Plan, PlanError, Reading};
 use anabranch_core::site::SiteId;
 use anabranch_core::vector::{Dot, Held, VersionVector};
@@ -40,11 +40,7 @@ pub(super) fn of(cx: &Context, delta: &Delta, ours: &VersionVector) -> Result<Na
         PlanError::Lookup(error) => error,
         other => StoreError::from(DeltaError::Branch(other.to_string())),
     })?;
-    let names = Names { plan };
-    if delta.complete.is_some() {
-        names.refuse_others(delta)?;
-    }
-    Ok(names)
+    Ok(Names { plan })
 }
 
 /// Reads a vector of somebody else's.
@@ -95,20 +91,6 @@ fn forgotten(delta: &Delta, site: SiteId, origin: Branch) -> Vec<Chain> {
 }
 
 impl Names {
-    /// A complete delta says what its maker forgot, by his names: these must be ours.
-    fn refuse_others(&self, delta: &Delta) -> Result<()> {
-        for (site, held) in delta.to.iter() {
-            if !self.plan.splits.is_empty() || self.names(site) != [(held.version, site, 0)] {
-                return Err(DeltaError::Branch(format!(
-                    "SiteReused: site {site} has forked, and this complete delta is of a copy that \
-                     has forgotten how: merge with one that has not"
-                ))
-                .into());
-            }
-        }
-        Ok(())
-    }
-
     /// Renames here what must be renamed before the delta is taken.
     ///
     /// # Errors
@@ -172,6 +154,29 @@ impl Names {
             }
         }
         vector
+    }
+
+    /// The salts of a complete delta up to its floor, by the names that its sites have here;
+    /// each run goes to the next or to the floor.
+    pub(super) fn salts(&self, salts: &[SaltRun], floor: &VersionVector) -> Vec<SaltRun> {
+        let mut here = Vec::new();
+        for (run, next) in salts.iter().zip(salts.iter().skip(1).map(Some).chain([None])) {
+            let next = next.filter(|next| next.site == run.site);
+            let end = next.map_or(floor.version(run.site), |next| next.version - 1);
+            let mut first = run.version;
+            for (last, site, shift) in self.names(run.site) {
+                if first > end {
+                    break;
+                }
+                if first <= last {
+                    let version = first.strict_add_signed(shift);
+                    here.push(SaltRun { site, version, salt: run.salt });
+                    first = last + 1;
+                }
+            }
+        }
+        here.sort_by_key(|run| (run.site, run.version));
+        here
     }
 
     /// Whether a change was held before, by its name in the delta.

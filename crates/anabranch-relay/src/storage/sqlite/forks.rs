@@ -51,8 +51,9 @@ pub(super) fn plan(db: &Connection, store: &WarmStore, outline: &Outline) -> Res
             let low = outline.from.version(site);
             StorageError::Gap { site, from: low, held: from.saturating_sub(1).min(low) }
         }
-        PlanError::Name { site } => StorageError::SiteReused { site, version: 1 },
-        PlanError::TooMany { root } => StorageError::SiteReused { site: root, version: 1 },
+        PlanError::Name { site } | PlanError::TooMany { root: site } => {
+            StorageError::FalseBranch { site }
+        }
         _ => rows::damaged("the histories of a store"),
     })
 }
