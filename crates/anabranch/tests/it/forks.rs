@@ -5,6 +5,9 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anabranch::{Store, Sync, VersionVector, merge};
+use anabranch_core::site::SiteId;
+use anabranch_core::vector::Held;
+use anabranch_core::wire;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -297,6 +300,79 @@ fn whoever_meets_whom_all_end_alike() {
             merge(&stores[n], &stores[m], &mut |_, _| ()).unwrap();
         }
         are_alike(&stores);
+    }
+}
+
+/// Who has forgotten, and who did not know of a fork: either may know of fewer than the other.
+#[test]
+fn a_complete_delta_crosses_a_fork() {
+    for [maker_knows, taker_knows] in [[false, false], [true, false], [false, true]] {
+        let (_dir, stores) = copies(4);
+        run(&stores[0], "UPDATE note SET title = 'a' WHERE id = 1");
+        run(&stores[0], "DELETE FROM note WHERE id = 2");
+        run(&stores[1], "UPDATE note SET body = 'b' WHERE id = 1");
+        run(&stores[1], "INSERT INTO note VALUES(5, 'b', '')");
+        run(&stores[2], "INSERT INTO note VALUES(3, 'c', '')");
+        let [maker, taker, other] = [&stores[0], &stores[1], &stores[2]];
+        for knows in [(maker, maker_knows), (taker, taker_knows)] {
+            if let (store, true) = knows {
+                assert!(merge(store, other, &mut |_, _| ()).unwrap().is_equal);
+            }
+        }
+        run(maker, "SELECT ana_compact(ana_version_vector())");
+        // The last has written nothing: its edge ends where the others went on. Who takes a
+        // complete delta may write itself (decision 8), so they meet twice.
+        for store in [taker, &stores[3], other, taker, &stores[3], other] {
+            merge(maker, store, &mut |_, _| ()).unwrap();
+        }
+        for (n, store) in stores.iter().enumerate() {
+            let told = format!("{n}, {maker_knows}, {taker_knows}");
+            assert_eq!(titles(store), ["1 a b", "3 c ", "5 b "], "{told}");
+            assert_eq!(store.digest().unwrap(), maker.digest().unwrap());
+            assert_eq!(store.version_vector().unwrap(), maker.version_vector().unwrap());
+            is_clean(store);
+        }
+    }
+}
+
+/// Branches that are not called after their first changes: refused by name, nothing changed.
+#[test]
+fn false_branches_are_refused() {
+    let (dir, stores) = copies(3);
+    run(&stores[0], "UPDATE note SET title = 'a' WHERE id = 1");
+    run(&stores[1], "UPDATE note SET body = 'b' WHERE id = 1");
+    merge(&stores[0], &stores[1], &mut |_, _| ()).unwrap();
+    let newcomer = bare(&dir.path().join("newcomer.db"));
+    let schema = "CREATE TABLE note(id INTEGER PRIMARY KEY, title TEXT, body TEXT);
+                  SELECT crsql_as_crr('note')";
+    run(&newcomer, schema);
+    for taker in [&stores[2], &newcomer] {
+        let below = taker.version_vector().unwrap();
+        let parts = stores[0].export(&below).unwrap();
+        let honest = wire::decode(&parts.iter().map(Vec::as_slice).collect::<Vec<_>>()).unwrap();
+        for (branch, origin) in honest.to.branches() {
+            // One bit off, so that nothing changes its place.
+            let mut name = branch.as_bytes().to_vec();
+            name[15] ^= 1;
+            let name = SiteId::new(&name).unwrap();
+            let mut delta = honest.clone();
+            let held = delta.to.get(branch).unwrap();
+            delta.to.set(branch, Held { version: 0, ..held });
+            delta.to.set(name, held);
+            delta.to.set_branch(name, origin);
+            delta.sites.iter_mut().filter(|site| **site == branch).for_each(|site| *site = name);
+            let of_it = delta.headers.iter_mut().filter(|header| header.site == branch);
+            of_it.for_each(|header| header.site = name);
+            let digest = taker.digest().unwrap();
+            let refused = taker.apply(&wire::encode(&delta).concat()).unwrap_err();
+            assert!(matches!(refused, anabranch::Error::SiteReused(_)), "{refused}");
+            assert!(refused.to_string().contains("no branch of that name"), "{refused}");
+            assert_eq!(taker.version_vector().unwrap(), below);
+            assert_eq!(taker.digest().unwrap(), digest);
+            is_clean(taker);
+        }
+        taker.apply(&parts.concat()).unwrap();
+        is_clean(taker);
     }
 }
 
