@@ -12,13 +12,14 @@
 //! and fan-out are those that ship; only sockets, threads and clocks are the world's.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::fmt;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use anabranch_client::testing::{Client, Files};
+use anabranch_core::site::SiteId;
 use anabranch_core::vector::VersionVector;
 use anabranch_relay::testing::Relay;
 use anabranch_sqlite::vfs::Image;
@@ -30,11 +31,13 @@ mod book;
 mod ends;
 mod link;
 mod rack;
+mod set;
 mod site;
 
 use book::Book;
 use link::{Link, Pipe};
 pub use rack::Rack;
+use set::Set;
 use site::{Arena, Habits, Site};
 
 use crate::shapes::{SHAPES, Shape};
@@ -98,6 +101,8 @@ pub struct Report {
     pub n_clock_ahead: u64,
     /// Files copied to other copies, and old ones restored.
     pub n_copies: u64,
+    /// Histories that went on in two ways under one name.
+    pub n_forks: u64,
     /// Rounds with the directory.
     pub n_rounds: u64,
     /// Compactions.
@@ -113,6 +118,7 @@ impl Report {
         self.n_crashes += other.n_crashes;
         self.n_clock_ahead += other.n_clock_ahead;
         self.n_copies += other.n_copies;
+        self.n_forks += other.n_forks;
         self.n_rounds += other.n_rounds;
         self.n_compactions += other.n_compactions;
     }
@@ -131,7 +137,7 @@ pub struct Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for line in &self.trace[self.trace.len().saturating_sub(60)..] {
+        for line in &self.trace[self.trace.len().saturating_sub(200)..] {
             writeln!(f, "    {line}")?;
         }
         write!(f, "ANABRANCH_SEED={}: {}", self.seed, self.what)
@@ -164,7 +170,8 @@ enum Due {
 /// A relay, which may be down.
 struct Node {
     relay: Option<Relay>,
-    /// What was last seen on its disk.
+    /// What was last seen on its disk, and how it says so.
+    held: Set,
     seen: VersionVector,
     is_committing: bool,
     backup: Option<Image>,
@@ -189,6 +196,8 @@ struct World<'a> {
     n_links: usize,
     files: Files,
     book: Book,
+    /// Names that more than one file went by: what is said of them may be said of another.
+    doubtful: BTreeSet<SiteId>,
     report: Report,
     trace: Vec<String>,
 }
@@ -207,7 +216,7 @@ pub fn run(seed: u64, plan: Plan, rack: &Rack) -> Result<Report, Box<Failure>> {
     let end = world.live().and_then(|()| world.rest());
     anabranch_store::random::set_seed(None);
     match end {
-        Ok(()) => Ok(world.report),
+        Ok(()) => Ok(Report { n_forks: world.book.n_forks(), ..world.report }),
         Err(what) => Err(Box::new(Failure { seed, trace: std::mem::take(&mut world.trace), what })),
     }
 }
@@ -236,14 +245,16 @@ impl<'a> World<'a> {
             n_links: 0,
             files: Files::default(),
             book: Book::default(),
+            doubtful: BTreeSet::new(),
             report: Report::default(),
             trace: vec![format!("{n_sites} copies, {n_relays} relays, {} tables", shapes.len())],
             rng,
         };
         for number in 0..n_relays {
             rack.relays[number].wipe();
-            let (relay, seen) = (None, VersionVector::new());
-            world.nodes.push(Node { relay, seen, is_committing: false, backup: None });
+            let (held, seen) = (Set::default(), VersionVector::new());
+            let node = Node { relay: None, held, seen, is_committing: false, backup: None };
+            world.nodes.push(node);
             world.start(number)?;
         }
         for number in 0..n_sites {

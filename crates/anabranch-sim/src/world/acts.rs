@@ -1,8 +1,9 @@
 //! What happens in a world: writing most of the time, and everything that goes wrong.
 
-use anabranch_core::vector::VersionVector;
 use rand::RngExt;
 
+use super::set::Set;
+use super::site::Place;
 use super::{Due, World, Wrong};
 
 /// An hour, in milliseconds.
@@ -47,12 +48,12 @@ impl World<'_> {
                 }
             }
             85..89 => self.turn_clock(site),
-            89..91 => self.back_up(site, relay),
-            91..93 => self.restore_site(site),
-            93..94 => self.restore_relay(relay),
-            94..95 => self.clone_site(site),
-            95..97 => self.meddle_with_files(),
-            97..98 => {
+            89..92 => self.back_up(site, relay),
+            92..94 => self.restore_site(site),
+            94..95 => self.restore_relay(relay),
+            95..97 => self.clone_site(site),
+            97..98 => self.meddle_with_files(),
+            98..99 => {
                 // Nobody looks for days.
                 self.now_ms += self.rng.random_range(0..20 * 24 * HOUR_MS.cast_unsigned());
                 self.tell_time();
@@ -123,40 +124,55 @@ impl World<'_> {
 
     fn back_up(&mut self, site: usize, relay: usize) -> Result<(), String> {
         self.note(|| format!("backups of copy {site} and relay {relay}"));
-        self.sites[site].backup = Some(self.sites[site].drive().disk.image());
+        let copy = &mut self.sites[site];
+        copy.backup = Some((copy.drive().disk.image(), copy.place));
         self.nodes[relay].backup = Some(self.rack.relays[relay].disk.image());
         Ok(())
     }
 
-    /// A copy's file is replaced by an older one.
+    /// A copy's file is replaced by an older one; sometimes nobody notices, and the copy goes on
+    /// under the name that it had.
     fn restore_site(&mut self, site: usize) -> Result<(), String> {
-        let Some(image) = self.sites[site].backup.take() else { return Ok(()) };
         if self.arena.n_free() < 8 {
             return Ok(());
         }
-        self.note(|| format!("copy {site} is restored"));
+        let Some((image, place)) = self.sites[site].backup.take() else { return Ok(()) };
+        let is_unseen = self.rng.random_ratio(2, 3);
+        self.note(|| format!("copy {site} is restored, unseen: {is_unseen}"));
         self.drop_ends_of(site);
         self.sites[site].drive().disk.restore(&image);
-        self.taken_over(site)
+        self.taken_over(site, site, is_unseen.then_some(place))
     }
 
-    /// A copy's file is replaced by a copy of another's.
+    /// A copy's file is replaced by a copy of another's, and both go on.
     fn clone_site(&mut self, site: usize) -> Result<(), String> {
         let other = self.rng.random_range(0..self.sites.len());
         if other == site || self.arena.n_free() < 8 {
             return Ok(());
         }
-        self.note(|| format!("copy {site} becomes a clone of {other}"));
+        let is_unseen = self.rng.random_ratio(2, 3);
+        self.note(|| format!("copy {site} becomes a clone of {other}, unseen: {is_unseen}"));
         self.drop_ends_of(site);
-        self.sites[other].has_shared_name = true;
-        let from = self.sites[other].drive();
+        let (from, place) = (self.sites[other].drive(), self.sites[other].place);
         self.sites[site].drive().become_copy_of(from);
-        self.taken_over(site)
+        self.taken_over(site, other, is_unseen.then_some(place))
     }
 
-    fn taken_over(&mut self, site: usize) -> Result<(), String> {
+    /// A copy has another file, which was that of `other`.
+    fn taken_over(
+        &mut self,
+        site: usize,
+        other: usize,
+        was_at: Option<Place>,
+    ) -> Result<(), String> {
         self.report.n_copies += 1;
-        self.sites[site].take_over()?;
+        self.sites[site].take_over(&self.book, was_at)?;
+        // Under these names somebody has said what is not true of this file.
+        let name = self.sites[site].name()?;
+        self.doubtful.insert(name);
+        for of in [site, other] {
+            self.doubtful.extend(&self.sites[of].names);
+        }
         self.forget_lost();
         Ok(())
     }
@@ -176,7 +192,7 @@ impl World<'_> {
         }
         self.rack.relays[relay].disk.restore(&image);
         if self.plan.wrong != Wrong::RelayForgets {
-            self.nodes[relay].seen = VersionVector::new();
+            self.nodes[relay].held = Set::default();
         }
         self.start(relay)?;
         self.forget_lost();
@@ -184,8 +200,8 @@ impl World<'_> {
     }
 
     fn forget_lost(&mut self) {
-        let sites = self.sites.iter().map(|site| &site.seen);
-        let holders: Vec<_> = sites.chain(self.nodes.iter().map(|node| &node.seen)).collect();
+        let sites = self.sites.iter().map(|site| &site.held);
+        let holders: Vec<_> = sites.chain(self.nodes.iter().map(|node| &node.held)).collect();
         self.book.forget_lost(&holders);
     }
 

@@ -1,7 +1,10 @@
 //! Both ends of connections: how frames move, what each end does with them, and what must be
 //! true afterwards.
 
+use std::collections::BTreeMap;
+
 use anabranch_client::{Event, StoreError};
+use anabranch_core::vector::Dot;
 use anabranch_sqlite::vfs::Fault;
 use anabranch_sync::frame::Reach;
 use rand::RngExt;
@@ -220,15 +223,19 @@ impl World<'_> {
             self.trace.push(format!("{} ms: link {number}: {why}", self.now_ms));
             if why.contains("ClockAhead") {
                 self.report.n_clock_ahead += 1;
-            } else if why.contains("SiteReused") {
+            } else if why.contains("SiteReused: two histories") || why.contains("no branch") {
                 return Err(format!("link {number}: {why}"));
             }
         }
-        if let Some(client) = link.client.as_ref().filter(|client| client.is_open())
-            && !client.held().is_at_or_below(&self.nodes[relay].seen)
-        {
-            let (said, true_) = (client.held().to_json(), self.nodes[relay].seen.to_json());
-            return Err(format!("link {number}: relay {relay} is said to hold {said}: {true_}"));
+        if let Some(client) = link.client.as_ref().filter(|client| client.is_open()) {
+            let said = self.book.held(client.held());
+            if !said.as_ref().is_ok_and(|said| said.is_within(&self.nodes[relay].held)) {
+                let (it, true_) = (client.held().to_json(), self.nodes[relay].seen.to_json());
+                let why = said.err().unwrap_or_default();
+                return Err(format!(
+                    "link {number}: relay {relay} is said to hold {it}, {why}: {true_}"
+                ));
+            }
         }
         let has_failed = step.is_err();
         match self.touched(site, step)? {
@@ -367,8 +374,9 @@ impl World<'_> {
             disk.never_fail();
         }
         let vector = vector?;
-        self.book
-            .observe(&node.seen, &vector, &mut None)
+        node.held = self
+            .book
+            .observe(&node.held, &vector, None)
             .map_err(|what| format!("relay {relay}: {what}"))?;
         node.seen = vector;
         Ok(())
@@ -416,22 +424,27 @@ impl World<'_> {
         self.look_at_relay(relay)
     }
 
-    /// What a relay says of copies is true of those that still go by their name, and of a
-    /// name that only one of them went by.
+    /// What a relay says of copies is true of those that go by a name which only one of them
+    /// ever went by.
     pub(super) fn check_receipts(&self) -> Result<(), String> {
-        let changes = self.book.newest(16);
+        let mut holders = BTreeMap::new();
+        for site in &self.sites {
+            if let Ok(name) = site.name()
+                && !self.doubtful.contains(&name)
+            {
+                holders.insert(name, site);
+            }
+        }
         for (number, node) in self.nodes.iter().enumerate() {
             let Some(relay) = &node.relay else { continue };
-            for receipt in relay.receipts(STORE, &changes) {
+            let newest = self.book.newest(&node.seen);
+            let dots: Vec<Dot> = newest.iter().map(|(dot, _)| *dot).collect();
+            for (receipt, (_, change)) in relay.receipts(STORE, &dots).into_iter().zip(&newest) {
                 for place in receipt.places {
                     let is_held = place.reach == Reach::Held || place.reach == Reach::Shown;
-                    let holder = self.sites.iter().find(|site| {
-                        !site.has_old_name
-                            && !site.has_shared_name
-                            && site.name().is_ok_and(|name| name == place.site.as_bytes())
-                    });
-                    if let Some(site) = holder.filter(|_| is_held)
-                        && !site.seen.covers(receipt.change)
+                    let holder = holders.get(&place.site).filter(|_| is_held);
+                    if let Some(site) = holder
+                        && !site.held.contains(*change)
                     {
                         let (change, site) = (receipt.change, site.number);
                         return Err(format!("relay {number} says that {site} has {change:?}"));
@@ -497,20 +510,28 @@ impl World<'_> {
     }
 
     fn is_quiet(&self) -> bool {
-        let first = &self.sites[0].seen;
-        self.sites.iter().all(|site| site.seen == *first)
-            && self.nodes.iter().all(|node| node.seen == *first)
+        let first = &self.sites[0].held;
+        self.sites.iter().all(|site| site.held == *first)
+            && self.nodes.iter().all(|node| node.held == *first)
             && self.links.values().filter_map(|link| link.client.as_ref()).all(Client::is_converged)
     }
 
     fn check_end(&mut self) -> Result<(), String> {
         let first = self.sites[0].digest()?;
-        let missing = self.book.missing(&self.sites[0].seen);
+        let missing = self.book.missing(&self.sites[0].held);
         if !missing.is_empty() {
             return Err(format!("lost: {missing:?}"));
         }
         if self.sites[0].seen.is_empty() && self.book.n_changes() > 0 {
             return Err("nothing is left".to_string());
+        }
+        let vectors = self.sites.iter().map(|site| &site.seen);
+        for vector in vectors.chain(self.nodes.iter().map(|node| &node.seen)) {
+            // Names are a function of what is held.
+            if *vector != self.sites[0].seen {
+                let (one, other) = (self.sites[0].seen.to_json(), vector.to_json());
+                return Err(format!("the same changes are called {one} and {other}"));
+            }
         }
         for site in &self.sites {
             site.check().map_err(|what| format!("copy {}: {what}", site.number))?;

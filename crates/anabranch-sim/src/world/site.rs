@@ -5,6 +5,8 @@ use std::cell::{Cell, OnceCell};
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
+use anabranch_core::clock::Chain;
+use anabranch_core::site::SiteId;
 use anabranch_core::vector::VersionVector;
 use anabranch_sqlite::Embedded;
 use anabranch_sqlite::vfs::Image;
@@ -14,8 +16,9 @@ use rand::seq::IndexedRandom;
 use rusqlite::{Connection, OpenFlags};
 
 use super::Wrong;
-use super::book::{Book, Draft};
+use super::book::{Author, Book, Draft};
 use super::rack::Drive;
+use super::set::Set;
 use crate::model::Value;
 use crate::replica::{query, text};
 use crate::shapes::{Shape, Taste};
@@ -45,6 +48,9 @@ impl Arena {
     }
 }
 
+/// Where a file lies: a file that was copied to another place is known to be a copy.
+pub(super) type Place = (usize, u64);
+
 /// How a copy keeps its file.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Habits {
@@ -72,17 +78,18 @@ pub(super) struct Site<'a> {
     pub(super) off_ms: i64,
     /// How far it was ahead at most.
     pub(super) fastest_ms: u64,
-    /// What it was last seen to hold.
+    /// What it was last seen to hold, and how it says so.
+    pub(super) held: Set,
     pub(super) seen: VersionVector,
     draft: Option<Draft>,
     n_drafts: u64,
-    /// Counts the files that this copy had: another file is another copy.
+    /// Counts the files that this copy had.
     generation: u64,
-    /// Whether it may go by a name that it had before it was restored.
-    pub(super) has_old_name: bool,
-    /// Whether a clone has gone by this copy's name too, as it does until it writes.
-    pub(super) has_shared_name: bool,
-    pub(super) backup: Option<Image>,
+    /// Where its host says that the file lies.
+    pub(super) place: Place,
+    /// All names that it was seen to go by.
+    pub(super) names: BTreeSet<SiteId>,
+    pub(super) backup: Option<(Image, Place)>,
 }
 
 /// Tables that every world has: what is written together, what is deleted for good.
@@ -120,12 +127,13 @@ impl<'a> Site<'a> {
             wall,
             off_ms: 0,
             fastest_ms: 0,
+            held: Set::default(),
             seen: VersionVector::new(),
             draft: None,
             n_drafts: 0,
             generation: 0,
-            has_old_name: false,
-            has_shared_name: false,
+            place: (number, 0),
+            names: BTreeSet::new(),
             backup: None,
         };
         if habits.has_two {
@@ -140,21 +148,24 @@ impl<'a> Site<'a> {
 
     /// Opens the file anew, after its process died.
     pub(super) fn reopen(&mut self) -> Result<(), String> {
-        let place = (self.number, self.generation);
-        self.app = open(self.drive, self.arena, self.habits, &self.wall, place)?;
+        let open = || open(self.drive, self.arena, self.habits, &self.wall, self.place);
+        self.app = open()?;
         self.sync = match self.habits.has_two {
-            true => open(self.drive, self.arena, self.habits, &self.wall, place)?,
+            true => open()?,
             false => self.app,
         };
         Ok(())
     }
 
-    /// Opens a file that was somebody's, or this copy's own some time ago.
-    pub(super) fn take_over(&mut self) -> Result<(), String> {
+    /// Opens a file that was somebody's, or this copy's own some time ago. If it still seems to
+    /// lie where it lay (`was_at`), nobody notices that it is another.
+    pub(super) fn take_over(&mut self, book: &Book, was_at: Option<Place>) -> Result<(), String> {
         self.generation += 1;
-        (self.draft, self.has_old_name) = (None, true);
+        self.place = was_at.unwrap_or((self.number, self.generation));
+        self.draft = None;
         self.reopen()?;
         self.seen = self.vector()?;
+        self.held = book.held(&self.seen)?;
         Ok(())
     }
 
@@ -197,7 +208,7 @@ impl<'a> Site<'a> {
             run("INSERT INTO grave VALUES(?1, 1)", &[text(&draft.born[0])])?;
         }
         if rng.random_ratio(1, 4)
-            && let Some(row) = book.alive(&self.seen).choose(rng)
+            && let Some(row) = book.alive(&self.held).choose(rng)
         {
             draft.buried.push(row.to_string());
             run("DELETE FROM grave WHERE id = ?1", &[text(row)])?;
@@ -234,11 +245,21 @@ impl<'a> Site<'a> {
     }
 
     /// Its name, as it would say it now.
-    pub(super) fn name(&self) -> Result<Vec<u8>, String> {
+    pub(super) fn name(&self) -> Result<SiteId, String> {
         match query(self.app, "SELECT crsql_site_id()", &[])?.pop().and_then(|mut row| row.pop()) {
-            Some(Value::Blob(name)) => Ok(name),
+            Some(Value::Blob(name)) => SiteId::new(&name).ok_or("no site id".to_string()),
             other => Err(format!("a site id {other:?}")),
         }
+    }
+
+    fn chain(&self, site: SiteId, version: u64) -> Result<Chain, String> {
+        let params = [Value::Blob(site.as_bytes().to_vec()), Value::Integer(version as i64)];
+        let rows = query(self.app, "SELECT ana_internal_chain(?1, ?2)", &params)?;
+        let chain = match rows.into_iter().flatten().next() {
+            Some(Value::Blob(chain)) => chain.try_into().ok().map(Chain),
+            _ => None,
+        };
+        chain.ok_or_else(|| format!("no chain of {site} at {version}"))
     }
 
     /// Looks at what it holds and shows, and compares with the book; whether that has changed.
@@ -248,12 +269,12 @@ impl<'a> Site<'a> {
             self.draft = None;
             return Ok(false);
         }
-        let had_draft = self.draft.is_some();
-        book.observe(&self.seen, &vector, &mut self.draft)?;
-        if had_draft && self.draft.is_none() && self.has_old_name {
-            (self.has_old_name, self.has_shared_name) = (false, false);
-        }
-        self.draft = None;
+        let name = self.name()?;
+        let mut draft = self.draft.take();
+        let chain_at = |site, version| self.chain(site, version);
+        let author = Author { name, draft: &mut draft, chain_at: &chain_at };
+        self.held = book.observe(&self.held, &vector, Some(author))?;
+        self.names.insert(name);
         self.seen = vector;
         self.check_rows(book)?;
         Ok(true)
@@ -262,7 +283,7 @@ impl<'a> Site<'a> {
     /// No change is visible in part, none is missing, none too many.
     fn check_rows(&self, book: &Book) -> Result<(), String> {
         let count = query(self.app, "SELECT count(*) FROM mark", &[])?;
-        let expected = book.n_marks(&self.seen);
+        let expected = book.n_marks(&self.held);
         if count[0][0] != Value::Integer(expected as i64) {
             return Err(format!("{:?} rows of mark, {expected} changes", count[0][0]));
         }
@@ -279,7 +300,7 @@ impl<'a> Site<'a> {
                 _ => None,
             })
             .collect();
-        book.check_graves(&self.seen, &shown)
+        book.check_graves(&self.held, &shown)
     }
 
     /// What it shows, in short.
@@ -304,7 +325,7 @@ fn open<'a>(
     arena: &'a Arena,
     habits: Habits,
     wall: &Rc<Cell<u64>>,
-    place: (usize, u64),
+    place: Place,
 ) -> Result<&'a Embedded, String> {
     let fail = |error: rusqlite::Error| format!("open: {error}");
     let flags = OpenFlags::default();
