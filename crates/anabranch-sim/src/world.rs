@@ -137,7 +137,7 @@ pub struct Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for line in &self.trace[self.trace.len().saturating_sub(200)..] {
+        for line in &self.trace[self.trace.len().saturating_sub(60)..] {
             writeln!(f, "    {line}")?;
         }
         write!(f, "ANABRANCH_SEED={}: {}", self.seed, self.what)
