@@ -29,9 +29,9 @@ harm. ws:// or wss:// is a relay, started by `ana serve`. dir: and a folder (a
 stick, a share, a cloud drive's folder, a checkout of git) needs no server: each
 copy syncs with the folder when it can. docs/sync.md says what \"synced\" means.
 
-A relay takes a change with the blobs that it names. Into a folder a blob goes only
-with --blob: without, its hash is there and ana_blob(hash) is NULL on other copies
-until `ana sync DB dir:FOLDER --blob HASH` ran here, then there.
+A relay takes a change with the blobs that it names. Into a folder a blob goes
+only with --blob: without, its hash is there and ana_blob(hash) is NULL on other
+copies until `ana sync DB dir:FOLDER --blob HASH` ran here, then there.
 
 Exit status:
   0  converged: both hold the same changes
