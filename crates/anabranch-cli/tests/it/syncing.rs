@@ -109,7 +109,7 @@ fn blobs_travel_when_asked_for() {
     ana.ok(&["sync", "b.db", "dir:stick"]);
     assert_eq!(ana.one("b.db", "SELECT body FROM note"), hash);
     assert_eq!(ana.one("b.db", &format!("SELECT ana_blob(x'{hash}') IS NULL")), "1");
-    assert!(ana.ok(&["sync", "--help"]).contains("only\nwith --blob"));
+    assert!(ana.ok(&["sync", "--help"]).contains("only with --blob"));
     let run = ana.run(&["sync", "b.db", "dir:stick", "--blob", hash]);
     assert_eq!(run.status, 5, "{}{}", run.out, run.err);
     ana.ok(&["sync", "a.db", "dir:stick", "--blob", hash]);
