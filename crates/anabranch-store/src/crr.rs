@@ -192,7 +192,7 @@ fn mend(cx: &Context, table: &TableInfo, shape: &TableShape) -> Result<()> {
 /// [`outrun_again`] before a reading, as far as it can be done: a trigger of somebody's may
 /// have skipped ours in every write since it was made.
 pub(crate) fn outrun_before_reading(cx: &Context) {
-    let may_be_skipped = cx.registry.borrow().outrun().iter().any(|t| t.outrun_by.is_some());
+    let may_be_skipped = cx.registry.borrow().outrun().iter().any(|t| t.may_be_missed);
     if may_be_skipped && cx.db.is_autocommit() && !cx.db.is_writing() {
         // In a file that cannot be written now it waits: `ana_check` names the trigger.
         let _ = atomically(cx, || outrun_again(cx));
@@ -213,7 +213,7 @@ pub(crate) fn outrun_again(cx: &Context) -> Result<()> {
         for trigger in dropped {
             make_trigger(cx, &trigger.text)?;
         }
-        if table.outrun_by.is_some() {
+        if table.may_be_missed {
             let table = reread(cx, &table.name)?;
             reconcile::rows(cx, &table, &Mask::new())?;
         }

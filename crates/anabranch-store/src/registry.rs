@@ -52,6 +52,9 @@ pub(crate) struct TableInfo {
     pub(crate) is_stale: bool,
     /// A trigger of somebody's that fires before ours and may skip them.
     pub(crate) outrun_by: Option<String>,
+    /// Before ours were the newest a row may have been written past them, even if only by a
+    /// statement with OR FAIL.
+    pub(crate) may_be_missed: bool,
     /// Some trigger of somebody's fires before ours: what it writes is captured first.
     pub(crate) is_outrun: bool,
 }

@@ -42,6 +42,8 @@ struct Outrun {
     is: bool,
     /// One that may skip those of the table.
     by: Option<String>,
+    /// One that a constraint may stop, which under OR FAIL skips them too.
+    may_fail: bool,
 }
 
 impl Outrun {
@@ -52,6 +54,7 @@ impl Outrun {
         if self.is && may_skip(text) {
             self.by = Some(String::from_utf8_lossy(name).into_owned());
         }
+        self.may_fail |= self.is && writes(text);
     }
 }
 
@@ -286,6 +289,13 @@ fn may_skip(sql: &[u8]) -> bool {
     sql.contains("RAISE") && (sql.contains("IGNORE") || sql.contains("FAIL"))
 }
 
+/// Whether a trigger writes, as far as its text says.
+fn writes(sql: &[u8]) -> bool {
+    let sql = String::from_utf8_lossy(sql).to_ascii_uppercase();
+    let body = sql.split_once("BEGIN").map_or("", |(_, body)| body);
+    ["INSERT", "REPLACE", "UPDATE", "DELETE"].iter().any(|verb| body.contains(verb))
+}
+
 fn make(db: &Db, row: &Registered, definition: &Definition, order: u32) -> Result<TableInfo> {
     let shape = TableShape::read(db, &definition.name)?;
     let ids = read_ids(db, row.id)?;
@@ -319,6 +329,7 @@ fn make(db: &Db, row: &Registered, definition: &Definition, order: u32) -> Resul
         mask,
         is_stale,
         outrun_by: definition.outrun.by.clone(),
+        may_be_missed: definition.outrun.by.is_some() || definition.outrun.may_fail,
         is_outrun: definition.outrun.is,
     })
 }

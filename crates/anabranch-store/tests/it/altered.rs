@@ -225,6 +225,22 @@ fn a_trigger_that_skips_ours_is_outrun_at_the_next_commit_or_reading() {
     store.expect("SELECT * FROM ana_check", "");
 }
 
+/// OR FAIL keeps the row of a statement that somebody's trigger failed, and skips ours.
+#[test]
+fn a_row_that_or_fail_kept_past_ours_is_found_at_the_next_reading() {
+    let store = store();
+    store.run("CREATE TABLE log(x UNIQUE); INSERT INTO log VALUES(1)");
+    store.run("CREATE TRIGGER fail AFTER INSERT ON t BEGIN INSERT INTO log VALUES(1); END");
+    store.refuse("INSERT OR FAIL INTO t VALUES(2, 3, 4)", vec![]);
+    store.expect("SELECT a FROM t WHERE a = 2", "2");
+    store.expect("SELECT cid, val FROM crsql_changes WHERE pk = x'010902'", "b|3\nc|4");
+    store.expect("SELECT * FROM ana_check", "");
+    // From here on ours is the first, and has the row before the other fails.
+    store.refuse("INSERT OR FAIL INTO t VALUES(5, 6, 7)", vec![]);
+    store.expect("SELECT cid, val FROM crsql_changes WHERE pk = x'010905'", "b|6\nc|7");
+    store.expect("SELECT * FROM ana_check", "");
+}
+
 /// By a program without us.
 #[test]
 fn rows_written_past_a_trigger_that_was_dropped_are_found() {
