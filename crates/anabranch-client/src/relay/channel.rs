@@ -7,7 +7,7 @@ use std::time::Duration;
 use anabranch_core::limits::MAX_PART_BYTES;
 use anabranch_core::vector::{Dot, VersionVector};
 use anabranch_sync::frame::{
-    BlobId, ErrorCode, ErrorFrame, Partial, Participant, Retry, Role, StoreName,
+    BlobId, Entry, ErrorCode, ErrorFrame, Partial, Participant, Retry, Role, StoreName,
 };
 use anabranch_sync::limits::MAX_FRAME_DOTS;
 use anabranch_sync::ticket::Ticket;
@@ -305,21 +305,7 @@ impl<'a> Channel<'a> {
                 self.unwritten = true;
                 self.tell_progress(told)?;
             }
-            SessionEvent::Acked { ack, .. } => {
-                let mut held = self.held.clone();
-                for (site, entry) in &ack.entries {
-                    if held.version(*site) < entry.version {
-                        held.set(*site, *entry);
-                        if let Some(branch) = self.answers.told().branch(*site) {
-                            held.set_branch(*site, branch);
-                        }
-                    }
-                }
-                let changes = n_changes_above(&self.held, &held);
-                self.held = held;
-                self.unwritten = true;
-                self.gave(changes, told)?;
-            }
+            SessionEvent::Acked { ack, .. } => self.acked(&ack.entries, told)?,
             SessionEvent::Converged { .. } => {
                 self.state = State::Converged;
                 self.converged(told);
@@ -354,14 +340,8 @@ impl<'a> Channel<'a> {
                 told.push_back(self.told(Event::Skipped(skipped)));
             }
             SessionEvent::Receipts { receipts, .. } => {
-                let reached: Vec<Reached> = receipts.into_iter().map(Reached::from).collect();
-                match self.awaited.take() {
-                    Some(asked) if !asked.is_empty() => {
-                        told.push_back(self.told(Event::Receipts(reached)));
-                    }
-                    _ if reached.is_empty() => {}
-                    _ => told.push_back(self.told(Event::HeldThere(reached))),
-                }
+                let reached = receipts.into_iter().map(Reached::from).collect();
+                self.reached(reached, told);
             }
             SessionEvent::Presence { from: Some(who), state, .. } => {
                 match state {
@@ -375,6 +355,34 @@ impl<'a> Channel<'a> {
             _ => {}
         }
         self.write_down(false)
+    }
+
+    /// The peer has these on its disk.
+    fn acked(&mut self, entries: &[Entry], told: &mut VecDeque<Told>) -> Result<(), StoreError> {
+        let mut held = self.held.clone();
+        for (site, entry) in entries {
+            if held.version(*site) < entry.version {
+                held.set(*site, *entry);
+                if let Some(branch) = self.answers.told().branch(*site) {
+                    held.set_branch(*site, branch);
+                }
+            }
+        }
+        let changes = n_changes_above(&self.held, &held);
+        self.held = held;
+        self.unwritten = true;
+        self.gave(changes, told)
+    }
+
+    /// What the relay says of changes: an answer, or what is held elsewhere.
+    fn reached(&mut self, reached: Vec<Reached>, told: &mut VecDeque<Told>) {
+        match self.awaited.take() {
+            Some(asked) if !asked.is_empty() => {
+                told.push_back(self.told(Event::Receipts(reached)));
+            }
+            _ if reached.is_empty() => {}
+            _ => told.push_back(self.told(Event::HeldThere(reached))),
+        }
     }
 
     fn gave(&mut self, changes: u64, told: &mut VecDeque<Told>) -> Result<(), StoreError> {

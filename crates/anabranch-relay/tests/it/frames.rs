@@ -216,14 +216,7 @@ fn every_frame_after_a_revocation() {
         wire.say(&Frame::Have(Have::default()));
         let revoke = json!({ "token_id": made["id"] }).to_string();
         assert_eq!(world.with_token("POST", "/api/revoke", &root, revoke.as_bytes()).status, 200);
-        let told = loop {
-            match wire.hear() {
-                Some(Frame::Error(error)) => break error,
-                Some(_) => {}
-                None => panic!("no word"),
-            }
-        };
-        assert_eq!((told.code, told.closes), (ErrorCode::TokenEnded, Closes::Channel));
+        hear_that_the_token_has_ended(&mut wire);
         let _ = wire.say(&frame);
         // On the channel that is gone; a Hello with the same token opens none.
         let _ = wire.say(&hello(made["token"].as_str().unwrap(), Role::Peer));
@@ -234,6 +227,17 @@ fn every_frame_after_a_revocation() {
         404,
         "nothing came"
     );
+}
+
+fn hear_that_the_token_has_ended(wire: &mut Wire) {
+    let told = loop {
+        match wire.hear() {
+            Some(Frame::Error(error)) => break error,
+            Some(_) => {}
+            None => panic!("no word"),
+        }
+    };
+    assert_eq!((told.code, told.closes), (ErrorCode::TokenEnded, Closes::Channel));
 }
 
 /// What was good until it ended while somebody was connected: no frame is taken after.
@@ -252,14 +256,7 @@ fn every_frame_after_the_token_has_ended() {
         })
         .collect();
     for (frame, mut wire) in wires {
-        let told = loop {
-            match wire.hear() {
-                Some(Frame::Error(error)) => break error,
-                Some(_) => {}
-                None => panic!("no word"),
-            }
-        };
-        assert_eq!((told.code, told.closes), (ErrorCode::TokenEnded, Closes::Channel));
+        hear_that_the_token_has_ended(&mut wire);
         let _ = wire.say(&frame) && wire.say(&hello(&token, Role::Peer));
         assert_eq!(wire.errors()[0].code, ErrorCode::TokenEnded, "{:?}", frame.kind());
     }
