@@ -13,7 +13,7 @@ mod complete;
 mod join;
 
 pub use check::DeltaError;
-pub(crate) use check::{HeaderSequence, Scope, check_table};
+pub(crate) use check::{HeaderSequence, Scope, check_seen, check_table};
 pub(crate) use complete::SaltSequence;
 pub use complete::{Complete, SaltRun, TableFloor};
 pub use join::{JoinError, join, join_owned};
@@ -38,6 +38,9 @@ pub struct Delta {
     pub from: VersionVector,
     /// What it holds afterwards.
     pub to: VersionVector,
+    /// Of deltas that were joined though some of their makers had not seen all of `from`: what
+    /// each of them had seen of it at least, without chains. `None`: all of it.
+    pub seen: Option<VersionVector>,
     /// Dictionary of the sites that dots and origins name.
     pub sites: Vec<SiteId>,
     /// Of a complete delta what its maker forgot; `from` is empty then.

@@ -136,6 +136,19 @@ impl VersionVector {
         }
     }
 
+    /// What both hold: for each site the entry with the lower version.
+    pub fn meet(&self, other: &VersionVector) -> VersionVector {
+        let mut both = VersionVector::new();
+        for (site, held) in self.iter() {
+            let Some(theirs) = other.get(site) else { continue };
+            both.set(site, if theirs.version < held.version { theirs } else { held });
+            if let Some(branch) = self.branch(site) {
+                both.set_branch(site, branch);
+            }
+        }
+        both
+    }
+
     /// Whether every version of `self` is held by `other` (chains are not compared).
     pub fn is_at_or_below(&self, other: &VersionVector) -> bool {
         self.iter().all(|(site, held)| other.version(site) >= held.version)

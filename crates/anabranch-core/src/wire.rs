@@ -127,9 +127,10 @@ pub fn encode(delta: &Delta) -> Vec<Vec<u8>> {
 }
 
 fn try_encode(delta: &Delta) -> Result<Vec<Vec<u8>>, EncodeError> {
-    let mut encoder = match &delta.complete {
-        None => Encoder::new(&delta.from, &delta.to, &delta.sites)?,
-        Some(complete) => Encoder::complete(complete, &delta.to, &delta.sites)?,
+    let mut encoder = match (&delta.complete, &delta.seen) {
+        (Some(complete), _) => Encoder::complete(complete, &delta.to, &delta.sites)?,
+        (None, Some(seen)) => Encoder::joined((&delta.from, seen), &delta.to, &delta.sites)?,
+        (None, None) => Encoder::new(&delta.from, &delta.to, &delta.sites)?,
     };
     let mut parts = Vec::new();
     for run in &delta.salts {
@@ -163,7 +164,7 @@ pub fn decode(parts: &[&[u8]]) -> Result<Delta, WireError> {
         let piece = decoder.push(part)?;
         if let Some(bounds) = piece.bounds {
             (delta.from, delta.to, delta.sites) = (bounds.from, bounds.to, bounds.sites);
-            delta.complete = bounds.complete;
+            (delta.complete, delta.seen) = (bounds.complete, bounds.seen);
         }
         delta.salts.extend(piece.salts);
         delta.headers.extend(piece.headers);

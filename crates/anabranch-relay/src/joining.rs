@@ -6,9 +6,14 @@
 //! the original did, and neighbours join whatever their senders' own `from` was
 //! (`changes.md`, 3). The joined delta stands in the place of the last of them.
 //!
+//! Two copies that write at the same time hardly ever know all that the relay does: what a delta's
+//! maker had not seen of what it is restricted to goes into [`Delta::seen`]. Whoever forgot some of
+//! that takes the rows of the joined delta with the same doubt as those of the parts.
+//!
 //! A complete delta whose floor is held restricts like any other. One whose floor is not (a copy
 //! made a relay whole that was put back to an older state) begins anew: whoever lacks something
-//! before it takes it instead, if it leads to all of that. What comes of it has the floor.
+//! before it takes it instead, if it leads to all of that, else it stays alone. What comes of it
+//! has the floor, and has no place for deltas whose makers had not seen that.
 //!
 //! Runs of small neighbours are joined when there are enough of them, pair by pair, until what
 //! comes of it is large enough to be left alone. What was joined before is joined again only with
@@ -17,7 +22,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use anabranch_core::delta::{Delta, DeltaDot, JoinError, join_owned};
+use anabranch_core::delta::{Complete, Delta, DeltaDot, JoinError, join_owned};
 use anabranch_core::vector::VersionVector;
 use anabranch_core::wire::{WireError, decode, encode};
 use bytes::Bytes;
@@ -36,6 +41,11 @@ use crate::store_id::StoreId;
 /// # Errors
 /// [`StorageError`]; then nothing was changed.
 pub(crate) async fn join_store(relay: &Relay, store: &StoreId) -> Result<u64, StorageError> {
+    join_runs(relay, store, MIN_JOIN_DELTAS).await
+}
+
+/// Joins runs of at least `min_deltas`.
+async fn join_runs(relay: &Relay, store: &StoreId, min_deltas: usize) -> Result<u64, StorageError> {
     if relay.storage().vector(store).await?.has_branches() {
         // The bytes of deltas use the names of their makers: they are not those of the vectors
         // that are kept here, and what one of them covers cannot be told by them.
@@ -43,7 +53,7 @@ pub(crate) async fn join_store(relay: &Relay, store: &StoreId) -> Result<u64, St
     }
     let listed = relay.storage().list(store).await?;
     let mut n_joined = 0;
-    for run in runs(listed) {
+    for run in runs(listed, min_deltas) {
         n_joined += join_run(relay, store, run).await?;
     }
     Ok(n_joined)
@@ -56,7 +66,7 @@ struct Run {
 }
 
 /// Maximal runs of small deltas that are worth it.
-fn runs(listed: Vec<Listed>) -> Vec<Run> {
+fn runs(listed: Vec<Listed>, min_deltas: usize) -> Vec<Run> {
     let mut runs = Vec::new();
     let mut held = VersionVector::new();
     let mut run = Run { from: VersionVector::new(), deltas: Vec::new() };
@@ -79,7 +89,7 @@ fn runs(listed: Vec<Listed>) -> Vec<Run> {
     }
     runs.push(run);
     runs.iter_mut().for_each(Run::leave_heavy);
-    runs.retain(|run| run.deltas.len() >= MIN_JOIN_DELTAS);
+    runs.retain(|run| run.deltas.len() >= min_deltas);
     runs
 }
 
@@ -118,69 +128,125 @@ async fn join_run(relay: &Relay, store: &StoreId, run: Run) -> Result<u64, Stora
     for delta in &deltas {
         parts.push(relay.read_part(delta, 0).await?);
     }
-    let spans = merged(run.deltas.into_iter().map(|delta| delta.spans));
     let blobs = Arc::clone(relay.blobs());
-    let made = relay.work(usize::MAX, move || make(&run.from, &parts, &blobs)).await??;
-    // What cannot be read or joined stays as it came.
-    let Some((name, body)) = made else { return Ok(0) };
-    let joined = StoredDelta { id: last, name, spans, body, live: None };
-    let is_replaced = relay.storage().replace(store, first, joined, n_deltas as u64).await?;
-    Ok(if is_replaced { n_deltas as u64 } else { 0 })
-}
-
-/// Decodes, restricts, joins, encodes and stores; slow. `None` where that cannot be done.
-fn make(
-    from: &VersionVector,
-    parts: &[Bytes],
-    blobs: &BlobDir,
-) -> Result<Option<([u8; 16], Body)>, StorageError> {
-    let mut held = from.clone();
-    let mut chain = Vec::with_capacity(parts.len());
-    let mut n_cells = 0;
-    for part in parts {
-        let delta = match decode(&[part]) {
-            Ok(delta) => delta,
-            Err(WireError::Unsupported { .. } | WireError::UnknownSection { .. }) => {
-                return Ok(None);
-            }
-            Err(error) => return Err(error.into()),
-        };
-        let rows = delta.tables.iter().flat_map(|table| &table.rows);
-        n_cells += rows.map(|row| 1 + row.cells.len()).sum::<usize>();
-        if n_cells > MAX_JOINED_CELLS || !extend(&mut chain, &mut held, delta) {
-            return Ok(None);
+    let mut n_joined = 0;
+    for joined in relay.work(usize::MAX, move || make(run, &parts, &blobs)).await?? {
+        let Joined { first, n_deltas, delta } = joined;
+        if relay.storage().replace(store, first, delta, n_deltas).await? {
+            n_joined += n_deltas;
         }
     }
-    let Ok(joined) = join_chain(chain) else { return Ok(None) };
-    let parts = encode(&joined);
+    Ok(n_joined)
+}
+
+/// A delta that stands for several.
+struct Joined {
+    /// The first of them; it has the place of the last.
+    first: u64,
+    n_deltas: u64,
+    delta: StoredDelta,
+}
+
+/// Decodes, restricts, joins, encodes and stores; slow. What cannot be read or joined stays as
+/// it came.
+fn make(run: Run, parts: &[Bytes], blobs: &BlobDir) -> Result<Vec<Joined>, StorageError> {
+    let mut chains = vec![Line::default()];
+    let (mut held, mut n_cells) = (run.from, 0);
+    for (listed, part) in run.deltas.into_iter().zip(parts) {
+        let delta = match decode(&[part]) {
+            Ok(delta) => Some(delta),
+            Err(WireError::Unsupported { .. } | WireError::UnknownSection { .. }) => None,
+            Err(error) => return Err(error.into()),
+        };
+        let rows = delta.iter().flat_map(|delta| &delta.tables).flat_map(|table| &table.rows);
+        n_cells += rows.map(|row| 1 + row.cells.len()).sum::<usize>();
+        if n_cells > MAX_JOINED_CELLS {
+            break;
+        }
+        let after = to(&listed.spans);
+        append(&mut chains, &held, delta, listed);
+        held.join(&after);
+    }
+    chains.retain(|chain| chain.listed.len() > 1);
+    chains.into_iter().filter_map(|chain| chain.finish(blobs).transpose()).collect()
+}
+
+/// Puts a delta at the end of the last chain, or begins another with it, or after it.
+fn append(chains: &mut Vec<Line>, held: &VersionVector, delta: Option<Delta>, listed: Listed) {
+    let chain = chains.last_mut().expect("there is one from the start");
+    let left = match delta {
+        Some(delta) => chain.extend(held, delta),
+        None => Some(None),
+    };
+    match left {
+        None => chain.listed.push(listed),
+        Some(Some(delta)) => {
+            let (deltas, listed) = (vec![delta], vec![listed]);
+            chains.push(Line { deltas, listed });
+        }
+        Some(None) => chains.push(Line::default()),
+    }
+}
+
+/// Deltas of which each begins where the one before it leads.
+#[derive(Default)]
+struct Line {
+    deltas: Vec<Delta>,
+    /// What is stored of them.
+    listed: Vec<Listed>,
+}
+
+impl Line {
+    /// Appends a delta, before which `held` was held; what begins another chain if it has no
+    /// place in this one, or `Some(None)`: it is to be left alone.
+    fn extend(&mut self, held: &VersionVector, delta: Delta) -> Option<Option<Delta>> {
+        if !delta.start().is_at_or_below(held) {
+            if !held.is_at_or_below(&delta.to) {
+                return Some(None);
+            }
+            // Nobody needs what is before it any more.
+            self.deltas.clear();
+            self.deltas.push(delta);
+            return None;
+        }
+        let delta = restricted(delta, held);
+        let forgotten = self.deltas.first().and_then(|first| first.complete.as_ref());
+        let has_seen = |complete: &Complete| {
+            delta.seen.as_ref().is_none_or(|seen| complete.floor.is_at_or_below(seen))
+        };
+        if forgotten.is_none_or(has_seen) {
+            self.deltas.push(delta);
+            return None;
+        }
+        Some(Some(delta))
+    }
+
+    fn finish(self, blobs: &BlobDir) -> Result<Option<Joined>, StorageError> {
+        let (first, last) = (self.listed[0].id, self.listed[self.listed.len() - 1].id);
+        let n_deltas = self.listed.len() as u64;
+        let spans = merged(self.listed.into_iter().map(|listed| listed.spans));
+        let Ok(joined) = join_chain(self.deltas) else { return Ok(None) };
+        let (name, body) = stored(&joined, blobs)?;
+        let delta = StoredDelta { id: last, name, spans, body, live: None };
+        Ok(Some(Joined { first, n_deltas, delta }))
+    }
+}
+
+/// Encodes a delta, and writes its parts unless it is small.
+fn stored(delta: &Delta, blobs: &BlobDir) -> Result<([u8; 16], Body), StorageError> {
+    let parts = encode(delta);
     let mut name = [0; 16];
     name.copy_from_slice(&parts[0][8..24]);
     if let [part] = parts.as_slice()
         && part.len() <= MAX_INLINE_BYTES
     {
-        return Ok(Some((name, Body::Inline(Bytes::copy_from_slice(part)))));
+        return Ok((name, Body::Inline(Bytes::copy_from_slice(part))));
     }
     let mut files = Vec::with_capacity(parts.len());
     for part in &parts {
         files.push((blobs.put(part)?, part.len() as u32));
     }
-    Ok(Some((name, Body::Blobs(files.into()))))
-}
-
-/// Appends a delta to a chain that leads to `held`; `false` if it has no place there.
-fn extend(chain: &mut Vec<Delta>, held: &mut VersionVector, delta: Delta) -> bool {
-    let delta = match delta.start().is_at_or_below(held) {
-        true => restricted(delta, held),
-        // Nobody needs what is before it any more.
-        false if delta.complete.is_some() && held.is_at_or_below(&delta.to) => {
-            chain.clear();
-            delta
-        }
-        false => return false,
-    };
-    held.clone_from(&delta.to);
-    chain.push(delta);
-    true
+    Ok((name, Body::Blobs(files.into())))
 }
 
 /// Joins neighbours pair by pair: each row is moved a logarithmic number of times.
@@ -199,8 +265,14 @@ fn join_chain(mut chain: Vec<Delta>) -> Result<Delta, JoinError> {
     Ok(chain.pop().expect("a run has deltas"))
 }
 
-/// The delta as one from `floor`: without what whoever holds that has already.
+/// The delta as one from `floor`: without what whoever holds that has already. What its makers
+/// had seen of that is known of where it began.
 fn restricted(mut delta: Delta, floor: &VersionVector) -> Delta {
+    if delta.complete.is_none() && floor.is_at_or_below(&delta.from) {
+        return delta;
+    }
+    let seen = delta.seen.take().unwrap_or_else(|| delta.start().clone());
+    delta.seen = (!floor.is_at_or_below(&seen)).then(|| seen.meet(floor));
     let floors: Vec<u64> = delta.sites.iter().map(|site| floor.version(*site)).collect();
     let is_new = |dot: DeltaDot| dot.version > floors[dot.site.0 as usize];
     for table in &mut delta.tables {
@@ -232,5 +304,7 @@ fn merged(spans: impl IntoIterator<Item = Vec<Span>>) -> Vec<Span> {
     merged.into_values().collect()
 }
 
+#[cfg(test)]
+mod histories;
 #[cfg(test)]
 mod tests;

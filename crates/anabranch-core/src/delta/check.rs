@@ -44,6 +44,12 @@ pub enum DeltaError {
         /// Where.
         site: SiteId,
     },
+    /// Makers had seen more of `from` than there is.
+    #[error("what the makers of the delta had seen of its from is more than that, at site {site}")]
+    SeenAboveFrom {
+        /// Where.
+        site: SiteId,
+    },
     /// A complete delta that begins above something.
     #[error("a complete delta begins above nothing, this one above changes of site {site}")]
     CompleteFrom {
@@ -114,6 +120,18 @@ pub enum DeltaError {
     },
 }
 
+/// That makers had seen no more of `from` than there is.
+pub(crate) fn check_seen(
+    seen: Option<&VersionVector>,
+    from: &VersionVector,
+) -> Result<(), DeltaError> {
+    let mut above = seen.into_iter().flat_map(VersionVector::iter);
+    match above.find(|(site, held)| held.version > from.version(*site)) {
+        Some((site, _)) => Err(DeltaError::SeenAboveFrom { site }),
+        None => Ok(()),
+    }
+}
+
 impl Delta {
     /// Checks all that holds of any delta: bounds, dense headers, names, keys, dots.
     ///
@@ -123,6 +141,7 @@ impl Delta {
     /// [`DeltaError`], the first that is found.
     pub fn check_invariants(&self) -> Result<(), DeltaError> {
         let scope = Scope::new(&self.from, &self.to, &self.sites)?;
+        check_seen(self.seen.as_ref(), &self.from)?;
         let complete = self.complete.as_ref();
         complete.map_or(Ok(()), |complete| complete.check(&self.from, &self.to))?;
         let mut salts = SaltSequence::new(complete);

@@ -2,7 +2,9 @@
 //!
 //! Only *chained* deltas join, `a.from ≤ b.from ≤ a.to`: of crossing ones each may have
 //! left out a cell that only the other's `from` covers (`changes.md`, 3). The floor of a
-//! complete delta counts as its `from`: what it forgot whoever holds the floor has seen.
+//! complete delta counts as its `from`: what it forgot whoever holds the floor has seen. So who
+//! made the later one had seen all that the earlier one begins with; where a relay has raised
+//! `from` that need not be so, and then [`Delta::seen`] says it.
 //!
 //! Rows meet by packed key: which spellings a key index takes for equal is the business of
 //! who has the table.
@@ -85,8 +87,15 @@ pub fn join_owned(earlier: Delta, later: Delta) -> Result<Delta, JoinError> {
         later.complete.iter().for_each(|later| complete.join(later));
         complete
     });
+    let seen = match (earlier.seen, later.seen) {
+        (Some(a), Some(b)) => Some(a.meet(&b)),
+        // Who had seen where the later one begins had seen where the earlier one does.
+        (a, b) => a.or(b),
+    };
+    let seen = seen.filter(|seen| complete.is_none() && !earlier.from.is_at_or_below(seen));
+    let seen = seen.map(|seen| seen.meet(&earlier.from));
     let (from, salts) = (earlier.from, earlier.salts);
-    let mut joined = Delta { from, to, sites, complete, salts, headers, tables };
+    let mut joined = Delta { from, to, seen, sites, complete, salts, headers, tables };
     if later.complete.is_some() && !joined.from.is_empty() {
         joined.drop_covered();
     }
@@ -120,6 +129,13 @@ fn check_chained(earlier: &Delta, later: &Delta) -> Result<(), JoinError> {
         }
         if earlier.chain_at(site, held.version) != Some(held.chain) {
             return Err(JoinError::SiteReused { site, version: held.version });
+        }
+    }
+    // Of what was forgotten it cannot be told in a complete delta that somebody knew nothing.
+    if let (Some(complete), Some(seen)) = (&earlier.complete, &later.seen) {
+        let mut floor = complete.floor.iter();
+        if let Some((site, _)) = floor.find(|(site, low)| seen.version(*site) < low.version) {
+            return Err(JoinError::NotChained { site });
         }
     }
     for (site, held) in later.to.iter() {

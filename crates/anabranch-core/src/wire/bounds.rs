@@ -5,6 +5,8 @@
 //!                     and if that is above 0 and below version: from chain (16)
 //! n_sites, then each: index in `to` + 1, or 0 and a site
 //! of a complete delta what [`super::complete`] draws
+//! of a joined delta whose makers had not seen all of `from`: n_seen, then each: index in
+//!                     `to`, the version that all had seen; by index
 //! absent where no site is a branch: n_branches, then each: index in `to`, root (site),
 //!                     base version, chain at base (16); by index
 //! site: length (1 to 16), bytes
@@ -14,6 +16,7 @@ use std::collections::BTreeMap;
 
 use super::WireError;
 use super::complete;
+use super::section::{BOUNDS, COMPLETE, JOINED};
 use super::varint::{Reader, put_bytes, put_varint, room};
 use crate::branch::Branch;
 use crate::clock::Chain;
@@ -29,6 +32,8 @@ pub struct Bounds {
     pub from: VersionVector,
     /// What it holds afterwards.
     pub to: VersionVector,
+    /// As [`crate::delta::Delta::seen`].
+    pub seen: Option<VersionVector>,
     /// Dictionary of the sites that dots and origins name.
     pub sites: Vec<SiteId>,
     /// Of a complete delta what its maker forgot.
@@ -41,6 +46,11 @@ impl Bounds {
     pub fn start(&self) -> &VersionVector {
         self.complete.as_ref().map_or(&self.from, |complete| &complete.floor)
     }
+}
+
+/// Whether a section of this kind is the first of a delta.
+pub(super) fn is_bounds(kind: u64) -> bool {
+    matches!(kind, BOUNDS | COMPLETE | JOINED)
 }
 
 pub(super) fn put(out: &mut Vec<u8>, from: &VersionVector, to: &VersionVector, sites: &[SiteId]) {
@@ -72,6 +82,34 @@ pub(super) fn put(out: &mut Vec<u8>, from: &VersionVector, to: &VersionVector, s
     }
 }
 
+/// Writes what the makers of a joined delta had seen of `from`.
+pub(super) fn put_seen(out: &mut Vec<u8>, seen: &VersionVector, to: &VersionVector) {
+    put_varint(out, seen.len() as u64);
+    for (place, (site, _)) in (0..).zip(to.iter()) {
+        if let Some(held) = seen.get(site) {
+            put_varint(out, place);
+            put_varint(out, held.version);
+        }
+    }
+}
+
+fn read_seen(
+    section: &mut Reader<'_>,
+    order: &[(SiteId, Held)],
+) -> Result<VersionVector, WireError> {
+    let (mut seen, mut next) = (VersionVector::new(), 0);
+    for _ in 0..section.count("sites", order.len())? {
+        let place = section.index("site that was seen", order.len())?;
+        let version = read_version(section)?;
+        if place < next || version == 0 {
+            return Err(section.malformed("what was seen"));
+        }
+        next = place + 1;
+        seen.set(order[place as usize].0, Held { version, chain: Chain::default() });
+    }
+    Ok(seen)
+}
+
 /// Writes what the sites of `to` branched from: the end of the bounds.
 pub(super) fn put_branches(out: &mut Vec<u8>, to: &VersionVector) {
     if !to.has_branches() {
@@ -88,7 +126,8 @@ pub(super) fn put_branches(out: &mut Vec<u8>, to: &VersionVector) {
     }
 }
 
-pub(super) fn read(mut section: Reader<'_>, is_complete: bool) -> Result<Bounds, WireError> {
+/// Reads the content of a section of one of the three kinds of bounds.
+pub(super) fn read(mut section: Reader<'_>, kind: u64) -> Result<Bounds, WireError> {
     let mut bounds = Bounds::default();
     let n_to = section.count("sites", MAX_SITES)?;
     let mut order: Vec<(SiteId, Held)> = room(n_to.min(section.len()))?;
@@ -119,8 +158,10 @@ pub(super) fn read(mut section: Reader<'_>, is_complete: bool) -> Result<Bounds,
             None => read_site(&mut section)?,
         });
     }
-    if is_complete {
-        bounds.complete = Some(complete::read(&mut section, &order)?);
+    match kind {
+        COMPLETE => bounds.complete = Some(complete::read(&mut section, &order)?),
+        JOINED => bounds.seen = Some(read_seen(&mut section, &order)?),
+        _ => {}
     }
     if !section.is_empty() {
         read_branches(&mut section, &order, &mut bounds)?;

@@ -7,13 +7,12 @@ use super::headers;
 use super::long::LongRow;
 use super::part::{self, PartHead};
 use super::rows::{self, Counts};
-use super::section::{
-    BLOBS, BOUNDS, CHUNK, COMPLETE, HEADERS, LONG_ROW, ROWS, SALTS, check_kind, next_section,
-};
+use super::section::{BLOBS, CHUNK, HEADERS, LONG_ROW, ROWS, SALTS, check_kind, next_section};
 use super::varint::Reader;
 use crate::change::ChangeHeader;
 use crate::delta::{
-    Complete, DeltaError, HeaderSequence, SaltRun, SaltSequence, Scope, TableDelta, check_table,
+    Complete, DeltaError, HeaderSequence, SaltRun, SaltSequence, Scope, TableDelta, check_seen,
+    check_table,
 };
 use crate::limits::MAX_PART_DECODED_BYTES;
 use crate::site::SiteId;
@@ -151,10 +150,10 @@ impl Decoder {
         if self.frame.is_none() {
             let (kind, section) = next_section(&mut reader)?;
             check_kind(kind)?;
-            if kind != BOUNDS && kind != COMPLETE {
+            if !bounds::is_bounds(kind) {
                 return Err(section.malformed("a first part without bounds"));
             }
-            piece.bounds = Some(self.read_bounds(section, kind == COMPLETE)?);
+            piece.bounds = Some(self.read_bounds(section, kind)?);
         }
         while !reader.is_empty() {
             let (kind, section) = next_section(&mut reader)?;
@@ -191,9 +190,10 @@ impl Decoder {
         Ok(piece)
     }
 
-    fn read_bounds(&mut self, section: Reader<'_>, is_complete: bool) -> Result<Bounds, WireError> {
-        let bounds = bounds::read(section, is_complete)?;
+    fn read_bounds(&mut self, section: Reader<'_>, kind: u64) -> Result<Bounds, WireError> {
+        let bounds = bounds::read(section, kind)?;
         let scope = Scope::new(&bounds.from, &bounds.to, &bounds.sites)?;
+        check_seen(bounds.seen.as_ref(), &bounds.from)?;
         if let Some(complete) = &bounds.complete {
             complete.check(&bounds.from, &bounds.to)?;
         }

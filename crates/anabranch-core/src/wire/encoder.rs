@@ -7,12 +7,14 @@ use super::headers::HeaderWriter;
 use super::part::{self, Seal};
 use super::rows::{Counts, RowWriter, content_bytes, row_bytes, table_bytes};
 use super::section::{
-    BLOBS, BOUNDS, CHUNK, COMPLETE, HEADERS, LONG_ROW, OVERHEAD_BYTES, ROWS, SALTS, put_section,
+    BLOBS, BOUNDS, CHUNK, COMPLETE, HEADERS, JOINED, LONG_ROW, OVERHEAD_BYTES, ROWS, SALTS,
+    put_section,
 };
 use super::{bounds, long};
 use crate::change::ChangeHeader;
 use crate::delta::{
-    Complete, DeltaError, HeaderSequence, RowDelta, SaltRun, SaltSequence, Scope, check_table,
+    Complete, DeltaError, HeaderSequence, RowDelta, SaltRun, SaltSequence, Scope, check_seen,
+    check_table,
 };
 use crate::limits::{MAX_PART_BYTES, MAX_PART_DECODED_BYTES, MAX_PART_HEADERS, MAX_PARTS};
 use crate::site::SiteId;
@@ -90,7 +92,7 @@ impl Encoder {
         to: &VersionVector,
         sites: &[SiteId],
     ) -> Result<Encoder, EncodeError> {
-        Encoder::start(from, to, sites, None)
+        Encoder::start(from, to, sites, (None, None))
     }
 
     /// Starts a complete delta: what its maker forgot, its vector and dictionary of sites.
@@ -102,15 +104,29 @@ impl Encoder {
         to: &VersionVector,
         sites: &[SiteId],
     ) -> Result<Encoder, EncodeError> {
-        Encoder::start(&VersionVector::new(), to, sites, Some(complete))
+        Encoder::start(&VersionVector::new(), to, sites, (Some(complete), None))
+    }
+
+    /// Starts a joined delta whose makers had seen no more of `from` than `seen`.
+    ///
+    /// # Errors
+    /// [`EncodeError::Delta`] if `from` is above `to`, `seen` above `from`, or a bound is
+    /// broken.
+    pub fn joined(
+        (from, seen): (&VersionVector, &VersionVector),
+        to: &VersionVector,
+        sites: &[SiteId],
+    ) -> Result<Encoder, EncodeError> {
+        Encoder::start(from, to, sites, (None, Some(seen)))
     }
 
     fn start(
         from: &VersionVector,
         to: &VersionVector,
         sites: &[SiteId],
-        complete: Option<&Complete>,
+        (complete, seen): (Option<&Complete>, Option<&VersionVector>),
     ) -> Result<Encoder, EncodeError> {
+        check_seen(seen, from)?;
         let scope = Scope::new(from, to, sites)?;
         let mut content = Vec::new();
         bounds::put(&mut content, from, to, sites);
@@ -118,9 +134,17 @@ impl Encoder {
             complete.check(from, to)?;
             complete::put(&mut content, complete, to);
         }
+        if let Some(seen) = seen {
+            bounds::put_seen(&mut content, seen, to);
+        }
         bounds::put_branches(&mut content, to);
         let mut body = Vec::new();
-        put_section(&mut body, if complete.is_some() { COMPLETE } else { BOUNDS }, &content);
+        let kind = match (complete, seen) {
+            (Some(_), _) => COMPLETE,
+            (None, Some(_)) => JOINED,
+            (None, None) => BOUNDS,
+        };
+        put_section(&mut body, kind, &content);
         Ok(Encoder {
             to: to.clone(),
             scope,

@@ -7,7 +7,7 @@
 
 use super::bounds::{self, Bounds};
 use super::part::{self, PartHead};
-use super::section::{BOUNDS, COMPLETE, OVERHEAD_BYTES, next_section};
+use super::section::{OVERHEAD_BYTES, next_section};
 use super::varint::Reader;
 use super::{HEAD_BYTES, WireError};
 use crate::delta::Scope;
@@ -39,7 +39,7 @@ pub fn peek(first_bytes: &[u8]) -> Result<Option<(PartHead, Bounds)>, WireError>
     let Some(section) = part::unpack_start(first_bytes, n_bytes)? else { return Ok(None) };
     let mut reader = Reader::new(&section);
     let (kind, content) = next_section(&mut reader)?;
-    let bounds = bounds::read(content, kind == COMPLETE)?;
+    let bounds = bounds::read(content, kind)?;
     Scope::new(&bounds.from, &bounds.to, &bounds.sites)?;
     if let Some(complete) = &bounds.complete {
         complete.check(&bounds.from, &bounds.to)?;
@@ -51,7 +51,7 @@ pub fn peek(first_bytes: &[u8]) -> Result<Option<(PartHead, Bounds)>, WireError>
 fn first_section_bytes(start: &[u8]) -> Result<Option<usize>, WireError> {
     let mut reader = Reader::new(start);
     let kind = reader.varint("kind of a section")?;
-    if kind != BOUNDS && kind != COMPLETE {
+    if !bounds::is_bounds(kind) {
         return Err(reader.malformed("a first part without bounds"));
     }
     let length = reader.varint("length of a section")?;

@@ -19,6 +19,9 @@ pub(super) const SALTS: u64 = 6;
 pub(super) const BLOBS: u64 = 7;
 /// Bounds of a complete delta, in the place of [`BOUNDS`].
 pub(super) const COMPLETE: u64 = 21;
+/// Bounds of a joined delta whose makers had not seen all of `from`, in the place of
+/// [`BOUNDS`].
+pub(super) const JOINED: u64 = 22;
 
 /// Kinds that later versions will write, by the name under which this one refuses them.
 const RESERVED: &[(u64, &str)] = &[
@@ -48,7 +51,7 @@ pub(super) fn check_kind(kind: u64) -> Result<(), WireError> {
     if let Some((_, what)) = RESERVED.iter().find(|(reserved, _)| *reserved == kind) {
         return Err(WireError::Unsupported { what });
     }
-    if !(BOUNDS..=BLOBS).contains(&kind) && kind != COMPLETE {
+    if !(BOUNDS..=BLOBS).contains(&kind) && !matches!(kind, COMPLETE | JOINED) {
         return Err(WireError::UnknownSection { kind });
     }
     Ok(())

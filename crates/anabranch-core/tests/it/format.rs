@@ -13,7 +13,7 @@ use anabranch_core::delta::{
 use anabranch_core::key::{Affinity, Collation, KeyColumn, fold, pack, unpack};
 use anabranch_core::site::SiteId;
 use anabranch_core::value::{Value, ValueRef};
-use anabranch_core::vector::Held;
+use anabranch_core::vector::{Held, VersionVector};
 use anabranch_core::wire::{body, decode, decode_body, encode, part_head};
 
 use crate::key::{hex, unhex};
@@ -157,7 +157,27 @@ fn complete_deltas() {
         (delta.salts, delta.headers, delta.tables)
     );
     assert_eq!(piece.bounds.unwrap().complete, delta.complete);
-    assert_eq!(examples("body").len(), 3, "an example that no test checks");
+    assert_eq!(examples("body").len(), 4, "an example that no test checks");
+}
+
+#[test]
+fn joined_deltas() {
+    let chain = |version| (1..=version).fold(Chain::default(), |c, v| c.next(site(), v, 9));
+    let mut delta = Delta { sites: vec![site()], ..Delta::default() };
+    delta.to.set(site(), Held { version: 3, chain: chain(3) });
+    delta.from = delta.to.clone();
+    let mut seen = VersionVector::new();
+    seen.set(site(), Held { version: 2, chain: Chain::default() });
+    delta.seen = Some(seen.clone());
+    delta.check_invariants().unwrap();
+    let drawn = example("body", "a joined delta of no changes");
+    assert_eq!(hex(&body(&encode(&delta)[0]).unwrap()), hex(&drawn));
+    assert_eq!(decode_body(&drawn).unwrap().bounds.unwrap().seen, delta.seen);
+    seen.set(site(), Held { version: 4, chain: Chain::default() });
+    delta.seen = Some(seen);
+    assert!(delta.check_invariants().unwrap_err().to_string().contains("had seen of its from"));
+    let above = hex(&drawn).replace("01010002", "01010004");
+    assert!(decode_body(&unhex(&above)).is_err(), "more than there is");
 }
 
 /// A change of a branch, for somebody who holds what the branch goes on from.

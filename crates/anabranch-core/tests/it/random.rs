@@ -117,6 +117,14 @@ pub(crate) fn delta(rng: &mut StdRng) -> Delta {
         delta.to.set(*site, Held { version: to[i], chain });
     }
     delta.complete = complete;
+    if delta.complete.is_none() && rng.random_range(0..3) == 0 {
+        let mut seen = VersionVector::new();
+        for (site, low) in delta.from.iter() {
+            let version = rng.random_range(1..=low.version);
+            seen.set(site, Held { version, chain: Chain::default() });
+        }
+        delta.seen = Some(seen);
+    }
     // A foreign origin that authored nothing here.
     delta.sites.push(SiteId::new(b"ab").expect("two bytes are a site"));
     for name in ["a", "b b", "ü\"x"].into_iter().take(rng.random_range(0..=3)) {

@@ -47,6 +47,7 @@ fn damaged_bodies_are_refused_or_read() {
                 let delta = anabranch_core::delta::Delta {
                     from: bounds.from,
                     to: bounds.to,
+                    seen: bounds.seen,
                     sites: bounds.sites,
                     complete: bounds.complete,
                     salts: piece.salts,
@@ -97,7 +98,7 @@ fn what_later_versions_write_is_refused_by_name() {
     check(19, "a kind state, which this version cannot read");
     check(20, "a document update, which this version cannot read");
     check(8, "a section of kind 8, which this version does not know");
-    check(22, "a section of kind 22, which this version does not know");
+    check(23, "a section of kind 23, which this version does not know");
     check(0, "a section of kind 0, which this version does not know");
     let mut part = encode(&Default::default()).remove(0);
     part[4] = 2;

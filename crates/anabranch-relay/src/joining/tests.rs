@@ -75,9 +75,14 @@ fn complete(name: u8, floor: u64, last: u64) -> Delta {
 #[test]
 fn a_complete_delta_begins_anew_where_its_floor_is_not_held() {
     let run = |arrivals: Vec<Delta>| {
-        let (mut chain, mut held) = (Vec::new(), VersionVector::new());
-        let all = arrivals.into_iter().all(|delta| extend(&mut chain, &mut held, delta));
-        all.then(|| join_chain(chain).unwrap())
+        let (mut line, mut held) = (Line::default(), VersionVector::new());
+        let all = arrivals.into_iter().all(|delta| {
+            let to = delta.to.clone();
+            let has_place = line.extend(&held, delta).is_none();
+            held.join(&to);
+            has_place
+        });
+        all.then(|| join_chain(line.deltas).unwrap())
     };
     // What is held up to the floor: an ordinary delta like any other.
     let plain = run(vec![delta(1, 1, 4), delta(1, 5, 6)]).unwrap();
@@ -123,4 +128,6 @@ fn what_crosses_joins_once_restricted() {
     // The same rows as joining them as they came, one after the other from the first on.
     let plain = arrivals.into_iter().reduce(|all, next| join(&all, &next).unwrap()).unwrap();
     assert_eq!(all, plain);
+    // That the last two are of writers who knew nothing of each other is said.
+    assert_eq!(last.seen, Some(VersionVector::new().meet(&last.from)));
 }

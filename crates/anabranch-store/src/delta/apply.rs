@@ -16,6 +16,7 @@ use anabranch_core::change::ChangeHeader;
 use anabranch_core::delta::{Delta, SaltRun};
 use anabranch_core::site::SiteId;
 use anabranch_core::value::ValueRef;
+use anabranch_core::vector::VersionVector;
 use anabranch_core::wire::{self, Bounds, Decoder, PartHead, WireError};
 use anabranch_sqlite::SqlError;
 use anabranch_sqlite::vtab::{Constraint, Cursor, Nothing, OrderTerm, Plan, Table};
@@ -23,6 +24,7 @@ use anabranch_sqlite::vtab::{Constraint, Cursor, Nothing, OrderTerm, Plan, Table
 use super::error::ChangeName;
 use super::holding::Reason;
 use super::intake::Intake;
+use super::names::Names;
 use super::{Applied, DeltaError, complete, held, names, show, stage};
 use crate::atomic::{Bracket, atomically};
 use crate::context::Context;
@@ -231,10 +233,10 @@ struct Start {
 impl Start {
     /// Checks the headers, writes those that are new, and moves the vector.
     fn finish<'a>(&mut self, cx: &'a Context) -> Result<Intake<'a>> {
-        let Bounds { from, to, sites, complete } = std::mem::take(&mut self.bounds);
+        let Bounds { from, to, seen, sites, complete } = std::mem::take(&mut self.bounds);
         let headers = std::mem::take(&mut self.headers);
         let salts = std::mem::take(&mut self.salts);
-        let delta = Delta { from, to, sites, complete, salts, headers, tables: Vec::new() };
+        let delta = Delta { from, to, seen, sites, complete, salts, headers, tables: Vec::new() };
         delta.verify_chains().map_err(|error| DeltaError::from(WireError::from(error)))?;
         let ours = cx.metadata.borrow().vector();
         let names = names::of(cx, &delta, &ours)?;
@@ -248,7 +250,7 @@ impl Start {
         let mut intake = Intake::new(cx, &delta.sites, &headers, &names)?;
         let after = super::log_position(cx)?;
         cx.delta.applied.replace(Applied { after, tables: Vec::new() });
-        let doubts = !cx.metadata.borrow_mut().floor()?.is_at_or_below(&names.vector(&delta.to));
+        let doubts = has_unseen(&cx.metadata.borrow_mut().floor()?, &delta, &names);
         let lacking = complete::begin(cx, &delta, &names)?;
         if !headers.is_empty() {
             cx.metadata.borrow_mut().append_headers(&headers)?;
@@ -257,6 +259,17 @@ impl Start {
         intake.lacking = lacking;
         Ok(intake)
     }
+}
+
+/// Whether a maker of the delta had not seen all that was forgotten here, and may not have known
+/// that a row is dead. What is above `from` the delta tells itself.
+fn has_unseen(floor: &VersionVector, delta: &Delta, names: &Names) -> bool {
+    let is_unseen = |seen: &VersionVector| {
+        let (seen, from) = (names.vector(seen), names.vector(&delta.from));
+        let told = |site, version: u64| version.min(from.version(site));
+        floor.iter().any(|(site, low)| seen.version(site) < told(site, low.version))
+    };
+    !floor.is_at_or_below(&names.vector(&delta.to)) || delta.seen.as_ref().is_some_and(is_unseen)
 }
 
 /// Headers by the names that they have here.
