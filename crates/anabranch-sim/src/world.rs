@@ -20,7 +20,7 @@ use rand::{RngExt, SeedableRng};
 
 use anabranch_client::testing::{Client, Files};
 use anabranch_core::site::SiteId;
-use anabranch_core::vector::VersionVector;
+use anabranch_core::vector::{Held, VersionVector};
 use anabranch_relay::testing::Relay;
 use anabranch_sqlite::vfs::Image;
 use anabranch_sync::Time;
@@ -38,9 +38,9 @@ use book::Book;
 use link::{Link, Pipe};
 pub use rack::Rack;
 use set::Set;
-use site::{Arena, Habits, Site};
+use site::{Arena, Birth, Habits, Site};
 
-use crate::shapes::{SHAPES, Shape};
+use crate::shapes::SHAPES;
 
 /// When worlds begin: 26 November 2026, in Unix milliseconds.
 const START_MS: u64 = 1_795_651_200_000;
@@ -57,17 +57,19 @@ pub struct Plan {
     pub n_acts: usize,
     /// What the world does wrong on purpose.
     pub wrong: Wrong,
+    /// Whether a failure tells everything that was seen, and not what was done last only.
+    pub is_traced: bool,
 }
 
 impl Plan {
     /// Two to six copies.
     pub fn short() -> Plan {
-        Plan { max_sites: 6, n_acts: 60, wrong: Wrong::Nothing }
+        Plan { max_sites: 6, n_acts: 60, wrong: Wrong::Nothing, is_traced: false }
     }
 
     /// Up to sixteen copies.
     pub fn long() -> Plan {
-        Plan { max_sites: 16, n_acts: 250, wrong: Wrong::Nothing }
+        Plan { max_sites: 16, n_acts: 250, wrong: Wrong::Nothing, is_traced: false }
     }
 }
 
@@ -137,7 +139,7 @@ pub struct Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for line in &self.trace[self.trace.len().saturating_sub(60)..] {
+        for line in &self.trace {
             writeln!(f, "    {line}")?;
         }
         write!(f, "ANABRANCH_SEED={}: {}", self.seed, self.what)
@@ -207,7 +209,6 @@ struct World<'a> {
 /// # Errors
 /// The first thing that must not be.
 pub fn run(seed: u64, plan: Plan, rack: &Rack) -> Result<Report, Box<Failure>> {
-    anabranch_store::random::set_seed(Some(seed));
     let arena = Arena::new(6 * plan.max_sites + plan.n_acts);
     let mut world = match World::new(seed, plan, rack, &arena) {
         Ok(world) => world,
@@ -217,7 +218,13 @@ pub fn run(seed: u64, plan: Plan, rack: &Rack) -> Result<Report, Box<Failure>> {
     anabranch_store::random::set_seed(None);
     match end {
         Ok(()) => Ok(Report { n_forks: world.book.n_forks(), ..world.report }),
-        Err(what) => Err(Box::new(Failure { seed, trace: std::mem::take(&mut world.trace), what })),
+        Err(what) => {
+            let mut trace = std::mem::take(&mut world.trace);
+            if !plan.is_traced {
+                trace.drain(..trace.len().saturating_sub(60));
+            }
+            Err(Box::new(Failure { seed, trace, what }))
+        }
     }
 }
 
@@ -227,8 +234,8 @@ impl<'a> World<'a> {
         let max_sites = plan.max_sites.min(rack.sites.len());
         let n_sites = rng.random_range(2..=max_sites);
         let n_relays = rng.random_range(1..=2);
-        let shapes: Vec<&'static Shape> =
-            SHAPES.iter().filter(|_| rng.random_ratio(1, 4)).collect();
+        let shapes: u32 =
+            (0..SHAPES.len()).map(|bit| u32::from(rng.random_ratio(1, 4)) << bit).sum();
         let mut world = World {
             plan,
             rack,
@@ -247,7 +254,10 @@ impl<'a> World<'a> {
             book: Book::default(),
             doubtful: BTreeSet::new(),
             report: Report::default(),
-            trace: vec![format!("{n_sites} copies, {n_relays} relays, {} tables", shapes.len())],
+            trace: vec![format!(
+                "{n_sites} copies, {n_relays} relays, {} tables",
+                shapes.count_ones()
+            )],
             rng,
         };
         for number in 0..n_relays {
@@ -262,8 +272,9 @@ impl<'a> World<'a> {
             let has_two = world.rng.random_ratio(1, 3);
             let is_careless = plan.wrong == Wrong::DiskLies;
             let habits = Habits { journal, has_two, is_careless };
-            let drive = &rack.sites[number];
-            world.sites.push(Site::new(number, drive, arena, shapes.clone(), habits)?);
+            let name = SiteId::from_random(world.rng.random());
+            let birth = Birth { number, rack, arena, shapes, habits, name };
+            world.sites.push(Site::new(birth)?);
             // The first knows everybody; some meet others through the directory only.
             let is_friend = |_: &usize| number == 0 || world.rng.random_ratio(2, 3);
             let talks_to: Vec<usize> = (0..n_relays).filter(is_friend).collect();
@@ -272,6 +283,8 @@ impl<'a> World<'a> {
             }
             world.talks_to.push(talks_to);
         }
+        // Whether databases were at hand or had to be made is not told from here on.
+        anabranch_store::random::set_seed(Some(world.rng.random()));
         world.after(50, Due::Act);
         Ok(world)
     }
@@ -330,12 +343,22 @@ impl<'a> World<'a> {
             Due::Down(link) => self.deliver_down(link)?,
             Due::LostByClient(link) => self.lost_by_client(link)?,
             Due::LostByServer(link) => self.lost_by_server(link),
-            Due::Turn(link) => self.turn(link)?,
+            Due::Turn(link) => self.turn_if_due(link)?,
             Due::Commit(relay) => self.commit(relay)?,
             Due::Connect(site, relay) => self.connect(site, relay)?,
             Due::Start(relay) => self.start(relay)?,
         }
         Ok(())
+    }
+
+    /// Takes a note of what somebody holds.
+    fn note_held(&mut self, who: &str, number: usize, held: &VersionVector) {
+        if self.plan.is_traced {
+            let of =
+                |(site, held): (SiteId, Held)| format!("{:.4}:{}", site.to_string(), held.version);
+            let held: Vec<String> = held.iter().map(of).collect();
+            self.note(|| format!("{who} {number} holds {}", held.join(" ")));
+        }
     }
 
     /// Takes a note for whoever reads the trace.
@@ -355,6 +378,7 @@ impl Link<'_> {
             up: Pipe::default(),
             down: Pipe::default(),
             latency_ms,
+            turns_ms: None,
             is_cut: false,
         }
     }

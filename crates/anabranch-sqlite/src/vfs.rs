@@ -115,6 +115,13 @@ impl SimDisk {
         self.lock().count()
     }
 
+    /// A number that grows with whatever may change what the disk's files say: each operation
+    /// that [`SimDisk::count`] counts, and each death, restoring and putting. Who sees the
+    /// same number twice would read the same twice.
+    pub fn n_changes(&self) -> u64 {
+        self.lock().n_changes()
+    }
+
     /// Whether the fault that was asked for last has happened.
     pub fn has_failed(&self) -> bool {
         self.lock().has_failed()
@@ -160,6 +167,12 @@ impl SimDisk {
     fn lock(&self) -> MutexGuard<'_, Disk> {
         lock(&self.state)
     }
+}
+
+/// Lets SQLite count no memory, for the whole process: some hundredths of a simulation's time,
+/// and a lock that all its threads wait for. Too late once SQLite was used; then it counts.
+pub fn count_no_memory() {
+    methods::count_no_memory();
 }
 
 /// The state, also after a panic elsewhere: a test that fails says so itself.

@@ -273,6 +273,14 @@ impl<'a> Answers<'a> {
         Ok((to, known))
     }
 
+    /// A vector of somebody's by the names that its changes have here.
+    pub(super) fn by_names_here(&self, theirs: VersionVector) -> Result<VersionVector, StoreError> {
+        match self.told.has_branches() || theirs.has_branches() {
+            true => Ok(self.replica.read(&theirs)?.vector),
+            false => Ok(theirs),
+        }
+    }
+
     /// What the session was told is here, of this.
     fn known_of(&self, to: &VersionVector) -> VersionVector {
         let mut known = VersionVector::new();

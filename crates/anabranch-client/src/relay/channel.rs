@@ -308,7 +308,7 @@ impl<'a> Channel<'a> {
             SessionEvent::Acked { ack, .. } => self.acked(&ack.entries, told)?,
             SessionEvent::Converged { .. } => {
                 self.state = State::Converged;
-                self.converged(told);
+                self.converged(told)?;
             }
             // It asks for them, and says when it has them.
             SessionEvent::PeerRefused { error, .. } if error.code == ErrorCode::BlobsFirst => {}
@@ -426,15 +426,18 @@ impl<'a> Channel<'a> {
 
     /// The session has nothing left to do. That is convergence only if the token let it do
     /// everything.
-    fn converged(&mut self, told: &mut VecDeque<Told>) {
+    fn converged(&mut self, told: &mut VecDeque<Told>) -> Result<(), StoreError> {
         self.refused = None;
-        match n_changes_above(&self.held, self.answers.told()) {
+        // The peer may have said so before a fork was found: by the names that are used here now.
+        let held = self.answers.by_names_here(self.held.clone())?;
+        match n_changes_above(&held, self.answers.told()) {
             0 => told.push_back(self.told(Event::Converged)),
             n => {
                 let why = format!("Forbidden: the token allows no writing; changes not given: {n}");
                 self.refuse("what is here", &why, Retry::Never, told);
             }
         }
+        Ok(())
     }
 
     /// The last refusal, of either end.

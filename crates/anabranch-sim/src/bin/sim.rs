@@ -1,6 +1,7 @@
 //! Simulated worlds: `sim [--seeds N] [--from S | --seed S] [--long] [--threads N] [--trace]`.
 //!
-//! Prints the seed of every world that fails and what happened last in it; exits 1 then.
+//! Prints the seed of every world that fails and what happened last in it, with `--trace` all
+//! that was seen; exits 1 then.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,6 +16,7 @@ fn main() {
     };
     let is_given = |name: &str| args.iter().any(|arg| arg == name);
     let plan = if is_given("--long") { Plan::long() } else { Plan::short() };
+    let plan = Plan { is_traced: is_given("--trace"), ..plan };
     let (from, n) = match given("--seed") {
         Some(seed) => (seed, 1),
         None => (given("--from").unwrap_or(0), given("--seeds").unwrap_or(1_000)),

@@ -1,9 +1,10 @@
 //! What happens in a world: writing most of the time, and everything that goes wrong.
 
+use anabranch_client::Event;
 use rand::RngExt;
 
 use super::set::Set;
-use super::site::Place;
+use super::site::{Place, Site};
 use super::{Due, World, Wrong};
 
 /// An hour, in milliseconds.
@@ -69,14 +70,25 @@ impl World<'_> {
             let n = self.rng.random_range(0..8);
             self.files.fail_in(Some(n));
         }
-        let wall = self.sites[site].wall.get();
-        let ended = anabranch_client::testing::round(
-            self.sites[site].sync,
-            &self.files,
-            "dir:/world",
-            wall,
-            &mut |_| (),
-        );
+        let (copy, book) = (&mut self.sites[site], &mut self.book);
+        let (disk, sync, wall) = (&copy.drive().disk, copy.sync, copy.wall.get());
+        let (mut looked, mut has_changed) = (Ok(()), false);
+        // A row may rise between two files: what was known then is seen only then.
+        let mut look = |event| {
+            if matches!(event, Event::Took(_)) && looked.is_ok() {
+                looked = copy.observe(book).map(|changed| has_changed |= changed);
+            }
+        };
+        let ended =
+            anabranch_client::testing::round(sync, &self.files, "dir:/world", wall, &mut look);
+        if let Err(what) = looked.as_ref()
+            && !disk.has_failed()
+        {
+            return Err(format!("copy {site}, in a round: {what}"));
+        }
+        if has_changed {
+            self.stir_site(site);
+        }
         self.files.fail_in(None);
         self.report.n_rounds += 1;
         let ended = ended.map(|report| {
@@ -125,7 +137,7 @@ impl World<'_> {
     fn back_up(&mut self, site: usize, relay: usize) -> Result<(), String> {
         self.note(|| format!("backups of copy {site} and relay {relay}"));
         let copy = &mut self.sites[site];
-        copy.backup = Some((copy.drive().disk.image(), copy.place));
+        copy.backup = Some(copy.back_up());
         self.nodes[relay].backup = Some(self.rack.relays[relay].disk.image());
         Ok(())
     }
@@ -136,11 +148,11 @@ impl World<'_> {
         if self.arena.n_free() < 8 {
             return Ok(());
         }
-        let Some((image, place)) = self.sites[site].backup.take() else { return Ok(()) };
+        let Some(backup) = self.sites[site].backup.take() else { return Ok(()) };
         let is_unseen = self.rng.random_ratio(2, 3);
         self.note(|| format!("copy {site} is restored, unseen: {is_unseen}"));
         self.drop_ends_of(site);
-        self.sites[site].drive().disk.restore(&image);
+        let place = self.sites[site].put_back(backup);
         self.taken_over(site, site, is_unseen.then_some(place))
     }
 
@@ -153,8 +165,9 @@ impl World<'_> {
         let is_unseen = self.rng.random_ratio(2, 3);
         self.note(|| format!("copy {site} becomes a clone of {other}, unseen: {is_unseen}"));
         self.drop_ends_of(site);
-        let (from, place) = (self.sites[other].drive(), self.sites[other].place);
-        self.sites[site].drive().become_copy_of(from);
+        let Site { place, .. } = self.sites[other];
+        let (from, doubted) = (self.sites[other].drive(), self.sites[other].doubted());
+        self.sites[site].become_clone(from, doubted);
         self.taken_over(site, other, is_unseen.then_some(place))
     }
 
@@ -166,7 +179,7 @@ impl World<'_> {
         was_at: Option<Place>,
     ) -> Result<(), String> {
         self.report.n_copies += 1;
-        self.sites[site].take_over(&self.book, was_at)?;
+        self.sites[site].take_over(&mut self.book, was_at)?;
         // Under these names somebody has said what is not true of this file.
         let name = self.sites[site].name()?;
         self.doubtful.insert(name);

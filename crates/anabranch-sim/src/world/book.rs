@@ -5,6 +5,7 @@
 //! Knows no store: it is told vectors and rows, and says what is wrong with them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::fmt;
 
 use anabranch_core::branch::Point;
 use anabranch_core::clock::Chain;
@@ -22,6 +23,13 @@ pub(super) struct Draft {
     pub(super) born: Vec<String>,
     /// Rows that it deletes there.
     pub(super) buried: Vec<String>,
+}
+
+impl fmt::Display for Draft {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.mark)?;
+        self.buried.iter().try_for_each(|row| write!(f, " without {row}"))
+    }
 }
 
 /// Who may have made a change that is new to the book.
@@ -177,7 +185,7 @@ impl Book {
     }
 
     /// What a vector covers, as far as the book has it.
-    fn held_of_known(&self, vector: &VersionVector) -> Set {
+    pub(super) fn held_of_known(&self, vector: &VersionVector) -> Set {
         let mut held = Set::default();
         let points = vector.iter().filter_map(|(site, _)| vector.point(site));
         for number in points.filter_map(|point| self.numbers.get(&point)) {

@@ -55,6 +55,25 @@ impl World<'_> {
         self.turn(self.n_links)
     }
 
+    /// Both ends look at clock and store, unless they have done so earlier than was thought.
+    pub(super) fn turn_if_due(&mut self, number: usize) -> Result<(), String> {
+        let Some(link) = self.links.get_mut(&number) else { return Ok(()) };
+        if link.turns_ms.is_none_or(|at| at > self.now_ms) {
+            return Ok(());
+        }
+        link.turns_ms = None;
+        self.turn(number)
+    }
+
+    /// Both ends of a connection are to look at clock and store, at the latest then.
+    fn turn_at(&mut self, number: usize, at_ms: u64) {
+        let Some(link) = self.links.get_mut(&number) else { return };
+        if link.turns_ms.is_none_or(|earlier| at_ms < earlier) {
+            link.turns_ms = Some(at_ms);
+            self.at(at_ms, Due::Turn(number));
+        }
+    }
+
     /// Both ends look at clock and store.
     pub(super) fn turn(&mut self, number: usize) -> Result<(), String> {
         let now = self.time();
@@ -109,7 +128,7 @@ impl World<'_> {
     /// Sends what both ends have to say, as far as there is room.
     fn pump(&mut self, number: usize) {
         let Some(link) = self.links.get_mut(&number) else { return };
-        let mut dues = Vec::new();
+        let (mut dues, mut turns) = (Vec::new(), Vec::new());
         let mut latency = || {
             let jitter = link.latency_ms / 2 + 1;
             link.latency_ms + self.rng.random_range(0..jitter)
@@ -121,7 +140,7 @@ impl World<'_> {
                 let arrives = link.up.send(self.now_ms, latency(), frame);
                 dues.extend(arrives.map(|at| (at, Due::Up(number))));
             }
-            dues.extend(client.deadline().map(|at| (at.0.max(self.now_ms + 1), Due::Turn(number))));
+            turns.extend(client.deadline().map(|at| at.0));
         }
         if let Some(server) = &mut link.server {
             while link.down.has_room()
@@ -130,12 +149,8 @@ impl World<'_> {
                 let arrives = link.down.send(self.now_ms, latency(), frame);
                 dues.extend(arrives.map(|at| (at, Due::Down(number))));
             }
-            dues.extend(
-                server.deadline_ms().map(|at| (at.max(self.now_ms + 1), Due::Turn(number))),
-            );
+            turns.extend(server.deadline_ms());
         }
-        // What is years away is looked at when something else happens.
-        dues.retain(|(at, _)| *at < self.now_ms + 86_400_000);
         let has_ended = link.client.as_ref().is_some_and(|client| client.ended().is_some())
             || link.server.as_ref().is_some_and(|server| server.is_closed());
         if has_ended && !link.is_cut {
@@ -145,6 +160,11 @@ impl World<'_> {
         }
         for (at, due) in dues {
             self.at(at, due);
+        }
+        // What is years away is looked at when something else happens.
+        let turns = turns.into_iter().min().filter(|at| *at < self.now_ms + 86_400_000);
+        if let Some(at_ms) = turns {
+            self.turn_at(number, at_ms.max(self.now_ms + 1));
         }
     }
 
@@ -246,20 +266,31 @@ impl World<'_> {
             }
             _ => {}
         }
-        if self.sites[site]
-            .observe(&mut self.book)
-            .map_err(|what| format!("copy {site}: {what}"))?
-        {
+        if self.look_at_site(site)? {
             self.stir_site(site);
         }
         Ok(())
+    }
+
+    /// Compares a copy with the book; whether it holds more than it was last seen to.
+    fn look_at_site(&mut self, site: usize) -> Result<bool, String> {
+        let observed = self.sites[site].observe(&mut self.book);
+        let has_changed = observed.map_err(|what| format!("copy {site}: {what}"))?;
+        if has_changed {
+            let seen = self.sites[site].seen.clone();
+            self.note_held("copy", site, &seen);
+        }
+        Ok(has_changed)
     }
 
     /// Others who sync this copy will see that something was committed.
     pub(super) fn stir_site(&mut self, site: usize) {
         let of_it: Vec<usize> =
             self.links.iter().filter(|(_, link)| link.site == site).map(|(n, _)| *n).collect();
-        of_it.into_iter().for_each(|number| self.after(20, Due::Turn(number)));
+        for number in of_it {
+            let at_ms = self.now_ms + self.rng.random_range(10..=20);
+            self.turn_at(number, at_ms);
+        }
     }
 
     /// After something touched a copy's disk: an error that the disk explains is none.
@@ -277,7 +308,7 @@ impl World<'_> {
             }
             disk.never_fail();
             self.sites[site].roll_back();
-            self.sites[site].observe(&mut self.book)?;
+            self.look_at_site(site)?;
             return Ok(Touched::Failed);
         }
         match done {
@@ -291,10 +322,7 @@ impl World<'_> {
         if let Touched::Died = self.touched(site, done)? {
             return Ok(());
         }
-        if self.sites[site]
-            .observe(&mut self.book)
-            .map_err(|what| format!("copy {site}: {what}"))?
-        {
+        if self.look_at_site(site)? {
             self.stir_site(site);
         }
         Ok(())
@@ -304,18 +332,16 @@ impl World<'_> {
     pub(super) fn write(&mut self, site: usize) -> Result<(), String> {
         let written = self.sites[site].write(&mut self.rng, &self.book, self.plan.wrong);
         let said = written.as_ref().err().cloned().unwrap_or_default();
+        let what = self.sites[site].drafted();
         if written.is_err() {
             self.sites[site].roll_back();
         }
         if let Touched::Died = self.touched(site, written)? {
             return Ok(());
         }
-        if self.sites[site]
-            .observe(&mut self.book)
-            .map_err(|what| format!("copy {site}: {what}"))?
-        {
+        if self.look_at_site(site)? {
             self.report.n_changes += 1;
-            self.note(|| format!("copy {site} writes {said}"));
+            self.note(|| format!("copy {site} writes {what} {said}"));
             self.stir_site(site);
         }
         Ok(())
@@ -333,7 +359,7 @@ impl World<'_> {
         }
         self.drop_ends_of(site);
         self.sites[site].reopen()?;
-        self.sites[site].observe(&mut self.book).map_err(|what| format!("copy {site}: {what}"))?;
+        self.look_at_site(site)?;
         Ok(())
     }
 
@@ -378,7 +404,10 @@ impl World<'_> {
             .book
             .observe(&node.held, &vector, None)
             .map_err(|what| format!("relay {relay}: {what}"))?;
-        node.seen = vector;
+        if node.seen != vector {
+            node.seen = vector.clone();
+            self.note_held("relay", relay, &vector);
+        }
         Ok(())
     }
 
@@ -473,8 +502,7 @@ impl World<'_> {
                 break;
             }
             if turn == 20 {
-                let vectors: Vec<String> = self.sites.iter().map(|s| s.seen.to_json()).collect();
-                return Err(format!("it does not become quiet: {vectors:#?}"));
+                return Err(format!("it does not become quiet: {:#?}", self.restless()));
             }
         }
         self.check_end()
@@ -514,6 +542,18 @@ impl World<'_> {
         self.sites.iter().all(|site| site.held == *first)
             && self.nodes.iter().all(|node| node.held == *first)
             && self.links.values().filter_map(|link| link.client.as_ref()).all(Client::is_converged)
+    }
+
+    /// Who keeps a world from being quiet.
+    fn restless(&self) -> Vec<String> {
+        let sites = self.sites.iter().map(|site| format!("copy holds {}", site.seen.to_json()));
+        let nodes = self.nodes.iter().map(|node| format!("relay holds {}", node.seen.to_json()));
+        let is_waiting = |link: &&Link<'_>| link.client.as_ref().is_some_and(|c| !c.is_converged());
+        let links = self.links.values().filter(is_waiting).map(|link| {
+            let held = link.client.as_ref().map(|client| client.held().to_json());
+            format!("link of {} and relay {}, which says {held:?}", link.site, link.relay)
+        });
+        sites.chain(nodes).chain(links).collect()
     }
 
     fn check_end(&mut self) -> Result<(), String> {

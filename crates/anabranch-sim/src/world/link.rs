@@ -90,6 +90,8 @@ pub(super) struct Link<'a> {
     pub(super) down: Pipe,
     /// How long a frame takes at least.
     pub(super) latency_ms: u64,
+    /// When both ends look at clock and store next, if it is known.
+    pub(super) turns_ms: Option<u64>,
     pub(super) is_cut: bool,
 }
 

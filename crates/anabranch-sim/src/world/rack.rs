@@ -1,10 +1,16 @@
-//! What a thread keeps from one world to the next: disks, for SQLite never forgets one, and
-//! the folders in which relays keep their keys.
+//! What a thread keeps from one world to the next: disks, for SQLite never forgets one, the
+//! folders in which relays keep their keys, and databases as they are before the first change.
+//!
+//! Invariant: no world can tell whether another ran before it.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::path::Path;
+use std::rc::Rc;
 
+use anabranch_core::site::SiteId;
 use anabranch_relay::{TokenOrder, make_token};
-use anabranch_sqlite::vfs::{Image, SimDisk};
+use anabranch_sqlite::vfs::{self, Image, SimDisk};
 use bytes::Bytes;
 use tempfile::TempDir;
 
@@ -84,8 +90,39 @@ impl Cabinet {
     }
 }
 
+/// How many databases are kept: some 50 MB.
+const MAX_BLANKS: usize = 256;
+
+/// Which tables a database has, by their numbers, and its journal.
+pub(super) type Outfit = (u32, &'static str);
+
+/// A database with its tables and without a change.
+pub(super) struct Blank {
+    bytes: Vec<u8>,
+    /// Where it says whose it is.
+    named_at: Vec<usize>,
+}
+
+impl Blank {
+    pub(super) fn new(bytes: Vec<u8>, site: SiteId) -> Blank {
+        let parts = bytes.windows(16).enumerate();
+        let named_at = parts.filter(|(_, part)| *part == site.as_bytes()).map(|(at, _)| at);
+        Blank { named_at: named_at.collect(), bytes }
+    }
+
+    /// The same, as if it had been made under another name.
+    pub(super) fn of(&self, site: SiteId) -> Vec<u8> {
+        let mut bytes = self.bytes.clone();
+        for at in &self.named_at {
+            bytes[*at..at + 16].copy_from_slice(site.as_bytes());
+        }
+        bytes
+    }
+}
+
 /// See the module.
 pub struct Rack {
+    blanks: RefCell<HashMap<Outfit, Rc<Blank>>>,
     pub(super) sites: Vec<Drive>,
     pub(super) relays: Vec<Drive>,
     pub(super) cabinets: Vec<Cabinet>,
@@ -97,10 +134,30 @@ impl Rack {
     /// # Errors
     /// No memory, or no temporary folder.
     pub fn new(max_sites: usize) -> Result<Rack, String> {
+        vfs::count_no_memory();
         Ok(Rack {
+            blanks: RefCell::default(),
             sites: (0..max_sites as u64).map(Drive::new).collect::<Result<_, _>>()?,
             relays: (100..102).map(Drive::new).collect::<Result<_, _>>()?,
             cabinets: KEYS.iter().map(Cabinet::new).collect::<Result<_, _>>()?,
         })
+    }
+
+    /// The database of an outfit, which `make` makes if it is not there.
+    pub(super) fn blank(
+        &self,
+        outfit: Outfit,
+        make: impl FnOnce() -> Result<Blank, String>,
+    ) -> Result<Rc<Blank>, String> {
+        let mut blanks = self.blanks.borrow_mut();
+        if let Some(blank) = blanks.get(&outfit) {
+            return Ok(Rc::clone(blank));
+        }
+        if blanks.len() == MAX_BLANKS {
+            blanks.clear();
+        }
+        let blank = Rc::new(make()?);
+        blanks.insert(outfit, Rc::clone(&blank));
+        Ok(blank)
     }
 }

@@ -13,15 +13,16 @@ use anabranch_sqlite::vfs::Image;
 use rand::RngExt;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use super::Wrong;
 use super::book::{Author, Book, Draft};
-use super::rack::Drive;
+use super::rack::{Blank, Drive, Outfit, Rack};
 use super::set::Set;
 use crate::model::Value;
 use crate::replica::{query, text};
-use crate::shapes::{Shape, Taste};
+use crate::shapes::{SHAPES, Shape, Taste};
 use crate::statements;
 
 /// Holds every connection of a world until its end: what was killed cannot be dropped while
@@ -47,6 +48,10 @@ impl Arena {
         Ok(slot.get_or_init(|| connection))
     }
 }
+
+/// Compiled statements that a connection keeps: all that the world and the client ask, so that
+/// no world is spent on compiling.
+const N_STATEMENTS: usize = 96;
 
 /// Where a file lies: a file that was copied to another place is known to be a copy.
 pub(super) type Place = (usize, u64);
@@ -81,7 +86,12 @@ pub(super) struct Site<'a> {
     /// What it was last seen to hold, and how it says so.
     pub(super) held: Set,
     pub(super) seen: VersionVector,
+    /// How much had been done to its disk then.
+    seen_at: Option<u64>,
     draft: Option<Draft>,
+    /// What was refused at its commit, by a disk that failed: it may be in the file all the
+    /// same, and come to light when the file is opened anew.
+    doubted: Option<Draft>,
     n_drafts: u64,
     /// Counts the files that this copy had.
     generation: u64,
@@ -89,7 +99,14 @@ pub(super) struct Site<'a> {
     pub(super) place: Place,
     /// All names that it was seen to go by.
     pub(super) names: BTreeSet<SiteId>,
-    pub(super) backup: Option<(Image, Place)>,
+    pub(super) backup: Option<Backup>,
+}
+
+/// A copy's file as it was once.
+pub(super) struct Backup {
+    pub(super) image: Image,
+    pub(super) place: Place,
+    doubted: Option<Draft>,
 }
 
 /// Tables that every world has: what is written together, what is deleted for good.
@@ -100,46 +117,60 @@ const TABLES: [(&str, &str); 4] = [
     ("grave", "CREATE TABLE grave(id TEXT PRIMARY KEY NOT NULL, v)"),
 ];
 
+/// What a new copy is told.
+pub(super) struct Birth<'a> {
+    pub(super) number: usize,
+    pub(super) rack: &'a Rack,
+    pub(super) arena: &'a Arena,
+    /// The tables of [`SHAPES`] that it has, as bits.
+    pub(super) shapes: u32,
+    pub(super) habits: Habits,
+    pub(super) name: SiteId,
+}
+
 impl<'a> Site<'a> {
-    pub(super) fn new(
-        number: usize,
-        drive: &'a Drive,
-        arena: &'a Arena,
-        shapes: Vec<&'static Shape>,
-        habits: Habits,
-    ) -> Result<Site<'a>, String> {
+    pub(super) fn new(birth: Birth<'a>) -> Result<Site<'a>, String> {
+        let Birth { number, rack, arena, habits, .. } = birth;
+        let drive = &rack.sites[number];
+        let shapes: Vec<&'static Shape> = SHAPES
+            .iter()
+            .enumerate()
+            .filter(|(bit, _)| birth.shapes & 1 << bit != 0)
+            .map(|(_, shape)| shape)
+            .collect();
+        let outfit = (birth.shapes, habits.journal);
+        let blank = rack.blank(outfit, || make_blank(drive, outfit, &shapes))?;
         drive.wipe();
+        drive.disk.write(FILE, &blank.of(birth.name));
         let wall = Rc::new(Cell::new(super::START_MS));
-        let app = open(drive, arena, habits, &wall, (number, 0))?;
-        let setup = |sql: &str| app.execute_batch(sql).map_err(|error| format!("{sql}: {error}"));
-        for (name, ddl) in TABLES.into_iter().chain(shapes.iter().map(|s| (s.name, s.ddl))) {
-            setup(ddl)?;
-            query(app, "SELECT crsql_as_crr(?1)", &[text(name)])?;
-        }
-        let mut site = Site {
+        let place = (number, 0);
+        let app = open(drive, arena, habits, &wall, place)?;
+        let sync = match habits.has_two {
+            true => open(drive, arena, habits, &wall, place)?,
+            false => app,
+        };
+        Ok(Site {
             number,
             drive,
             arena,
             shapes,
             habits,
             app,
-            sync: app,
+            sync,
             wall,
             off_ms: 0,
             fastest_ms: 0,
             held: Set::default(),
             seen: VersionVector::new(),
+            seen_at: None,
             draft: None,
+            doubted: None,
             n_drafts: 0,
             generation: 0,
-            place: (number, 0),
+            place,
             names: BTreeSet::new(),
             backup: None,
-        };
-        if habits.has_two {
-            site.sync = open(drive, arena, habits, &site.wall, (number, 0))?;
-        }
-        Ok(site)
+        })
     }
 
     pub(super) fn drive(&self) -> &'a Drive {
@@ -157,16 +188,44 @@ impl<'a> Site<'a> {
         Ok(())
     }
 
+    /// The file as it is.
+    pub(super) fn back_up(&self) -> Backup {
+        let doubted = self.doubted.clone();
+        Backup { image: self.drive.disk.image(), place: self.place, doubted }
+    }
+
+    /// What may be in the file although nobody was told so.
+    pub(super) fn doubted(&self) -> Option<Draft> {
+        self.doubted.clone()
+    }
+
+    /// Puts an older file of this copy in the place of its own.
+    pub(super) fn put_back(&mut self, backup: Backup) -> Place {
+        self.drive.disk.restore(&backup.image);
+        self.doubted = backup.doubted;
+        backup.place
+    }
+
+    /// Makes the file a copy of another's.
+    pub(super) fn become_clone(&mut self, of: &Drive, doubted: Option<Draft>) {
+        self.drive.become_copy_of(of);
+        self.doubted = doubted;
+    }
+
     /// Opens a file that was somebody's, or this copy's own some time ago. If it still seems to
     /// lie where it lay (`was_at`), nobody notices that it is another.
-    pub(super) fn take_over(&mut self, book: &Book, was_at: Option<Place>) -> Result<(), String> {
+    pub(super) fn take_over(
+        &mut self,
+        book: &mut Book,
+        was_at: Option<Place>,
+    ) -> Result<(), String> {
         self.generation += 1;
         self.place = was_at.unwrap_or((self.number, self.generation));
         self.draft = None;
         self.reopen()?;
-        self.seen = self.vector()?;
-        self.held = book.held(&self.seen)?;
-        Ok(())
+        self.held = book.held_of_known(&self.vector()?);
+        (self.seen, self.seen_at) = (VersionVector::new(), None);
+        self.observe(book).map(drop)
     }
 
     /// One transaction; the error of the disk, if it did not go through.
@@ -220,6 +279,11 @@ impl<'a> Site<'a> {
         run("COMMIT", &[])
     }
 
+    /// What it is about to write, for whoever reads the trace.
+    pub(super) fn drafted(&self) -> String {
+        self.draft.as_ref().map(ToString::to_string).unwrap_or_default()
+    }
+
     /// Drops what the default floor covers, or all that is past.
     pub(super) fn compact(&self, has_named: bool) -> Result<(), String> {
         let floor = if has_named { "ana_version_vector()" } else { "NULL" };
@@ -246,10 +310,7 @@ impl<'a> Site<'a> {
 
     /// Its name, as it would say it now.
     pub(super) fn name(&self) -> Result<SiteId, String> {
-        match query(self.app, "SELECT crsql_site_id()", &[])?.pop().and_then(|mut row| row.pop()) {
-            Some(Value::Blob(name)) => SiteId::new(&name).ok_or("no site id".to_string()),
-            other => Err(format!("a site id {other:?}")),
-        }
+        name_of(self.app)
     }
 
     fn chain(&self, site: SiteId, version: u64) -> Result<Chain, String> {
@@ -264,13 +325,18 @@ impl<'a> Site<'a> {
 
     /// Looks at what it holds and shows, and compares with the book; whether that has changed.
     pub(super) fn observe(&mut self, book: &mut Book) -> Result<bool, String> {
+        let n_changes = self.drive.disk.n_changes();
+        if self.seen_at.replace(n_changes) == Some(n_changes) {
+            self.doubted = self.draft.take().or(self.doubted.take());
+            return Ok(false);
+        }
         let vector = self.vector()?;
         if vector == self.seen {
-            self.draft = None;
+            self.doubted = self.draft.take().or(self.doubted.take());
             return Ok(false);
         }
         let name = self.name()?;
-        let mut draft = self.draft.take();
+        let mut draft = self.draft.take().or(self.doubted.take());
         let chain_at = |site, version| self.chain(site, version);
         let author = Author { name, draft: &mut draft, chain_at: &chain_at };
         self.held = book.observe(&self.held, &vector, Some(author))?;
@@ -320,6 +386,25 @@ impl<'a> Site<'a> {
     }
 }
 
+/// What a database is called on its disk.
+const FILE: &str = "site.db";
+
+/// Makes a database on a disk that holds nothing else, as an application would.
+fn make_blank(drive: &Drive, outfit: Outfit, shapes: &[&Shape]) -> Result<Blank, String> {
+    drive.wipe();
+    anabranch_store::random::set_seed(Some(u64::from(outfit.0)));
+    let habits = Habits { journal: outfit.1, has_two: false, is_careless: false };
+    let db = connect(drive, habits, &Rc::new(Cell::new(super::START_MS)))?;
+    for (name, ddl) in TABLES.into_iter().chain(shapes.iter().map(|s| (s.name, s.ddl))) {
+        db.execute_batch(ddl).map_err(|error| format!("{ddl}: {error}"))?;
+        query(&db, "SELECT crsql_as_crr(?1)", &[text(name)])?;
+    }
+    let site = name_of(&db)?;
+    drop(db);
+    let bytes = drive.disk.read(FILE).ok_or("the database is not on its disk")?;
+    Ok(Blank::new(bytes, site))
+}
+
 fn open<'a>(
     drive: &Drive,
     arena: &'a Arena,
@@ -327,10 +412,24 @@ fn open<'a>(
     wall: &Rc<Cell<u64>>,
     place: Place,
 ) -> Result<&'a Embedded, String> {
+    let connection = connect(drive, habits, wall)?;
+    let mut name = vec![0; 32];
+    name[..8].copy_from_slice(&(place.0 as u64).to_le_bytes());
+    name[8..16].copy_from_slice(&(place.1 + 1).to_le_bytes());
+    query(&connection, "SELECT ana_internal_place(?1)", &[Value::Blob(name)])?;
+    arena.keep(connection)
+}
+
+/// A connection of which nobody says where its file lies.
+fn connect(drive: &Drive, habits: Habits, wall: &Rc<Cell<u64>>) -> Result<Embedded, String> {
     let fail = |error: rusqlite::Error| format!("open: {error}");
-    let flags = OpenFlags::default();
+    // One thread has it: no locks of SQLite's.
+    let flags = OpenFlags::default() | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let vfs = drive.vfs.as_str();
-    let connection = Connection::open_with_flags_and_vfs("site.db", flags, vfs).map_err(fail)?;
+    let connection = Connection::open_with_flags_and_vfs(FILE, flags, vfs).map_err(fail)?;
+    connection.set_prepared_statement_cache_capacity(N_STATEMENTS);
+    // Nor is a statement compiled anew whenever it is bound to another value.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(fail)?;
     let setup = format!(
         "PRAGMA journal_mode = {}; PRAGMA synchronous = {}; PRAGMA cache_size = 200",
         habits.journal,
@@ -341,9 +440,12 @@ fn open<'a>(
     let wall = Rc::clone(wall);
     anabranch_store::install_with_clock(connection.db(), Rc::new(move || wall.get()))
         .map_err(|error| format!("open: {error}"))?;
-    let mut name = vec![0; 32];
-    name[..8].copy_from_slice(&(place.0 as u64).to_le_bytes());
-    name[8..16].copy_from_slice(&(place.1 + 1).to_le_bytes());
-    query(&connection, "SELECT ana_internal_place(?1)", &[Value::Blob(name)])?;
-    arena.keep(connection)
+    Ok(connection)
+}
+
+fn name_of(db: &Connection) -> Result<SiteId, String> {
+    match query(db, "SELECT crsql_site_id()", &[])?.pop().and_then(|mut row| row.pop()) {
+        Some(Value::Blob(name)) => SiteId::new(&name).ok_or("no site id".to_string()),
+        other => Err(format!("a site id {other:?}")),
+    }
 }

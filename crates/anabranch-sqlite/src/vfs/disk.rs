@@ -129,6 +129,8 @@ pub(super) struct Disk {
     generation: u64,
     fault: Option<(u64, Fault)>,
     n_operations: u64,
+    /// Changes of files since the beginning, whoever made them; never goes back.
+    n_changes: u64,
     has_failed: bool,
     is_dead: bool,
     pub(super) random: Random,
@@ -144,6 +146,7 @@ impl Disk {
             generation: 0,
             fault: None,
             n_operations: 0,
+            n_changes: 0,
             has_failed: false,
             is_dead: false,
             random: Random(seed),
@@ -158,6 +161,10 @@ impl Disk {
 
     pub(super) fn count(&self) -> u64 {
         self.n_operations
+    }
+
+    pub(super) fn n_changes(&self) -> u64 {
+        self.n_changes
     }
 
     pub(super) fn has_failed(&self) -> bool {
@@ -176,6 +183,7 @@ impl Disk {
     /// Counts an operation that changes something.
     pub(super) fn admit(&mut self) -> Verdict {
         self.n_operations += 1;
+        self.n_changes += 1;
         match self.fault {
             Some((k, fault)) if k == self.n_operations => {
                 self.has_failed = true;
@@ -267,8 +275,10 @@ impl Disk {
     /// Makes a file durable; the first time, as SQLite does it, its folder too.
     pub(super) fn sync(&mut self, id: FileId) {
         let file = self.file(id);
-        file.durable = file.live.clone();
-        file.pending.clear();
+        // Written where something changed only: what a sync costs does not grow with the file.
+        let File { durable, pending, .. } = &mut *file;
+        pending.drain(..).for_each(|operation| operation.apply(durable));
+        debug_assert!(file.durable == file.live, "live is durable with all that is pending");
         if !std::mem::replace(&mut file.is_entry_durable, true) {
             self.sync_folder();
         }
@@ -331,6 +341,7 @@ impl Disk {
     /// Turns handles away, without a fault to come.
     fn begin_again(&mut self) {
         self.generation += 1;
+        self.n_changes += 1;
         self.is_dead = false;
         let (n_operations, has_failed) = (self.n_operations, self.has_failed);
         self.set_fault(None);
@@ -373,6 +384,7 @@ impl Disk {
     }
 
     pub(super) fn put(&mut self, name: &str, bytes: &[u8]) {
+        self.n_changes += 1;
         let id = self.add(File::synced(bytes.to_vec()));
         self.names.insert(name.into(), id);
         self.forget_unused();

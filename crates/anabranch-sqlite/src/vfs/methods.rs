@@ -63,6 +63,14 @@ pub(super) fn register(state: State) -> Result<String> {
         code => Err(SqlError { code, message: "SQLite takes no VFS".into() }),
     }
 }
+
+/// See [`super::count_no_memory`].
+pub(super) fn count_no_memory() {
+    // SAFETY: the option takes an int; SQLite refuses it once it is initialised, and nothing
+    // of ours depends on which of the two it is.
+    let _ = unsafe { ffi::sqlite3_config(ffi::SQLITE_CONFIG_MEMSTATUS, 0 as c_int) };
+}
+
 /// Runs a callback's work; a panic is an I/O error.
 pub(super) fn caught(f: impl FnOnce() -> c_int) -> c_int {
     catch_unwind(AssertUnwindSafe(f)).unwrap_or(ffi::SQLITE_IOERR)

@@ -35,6 +35,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::storage::StorageError;
@@ -96,10 +97,13 @@ pub(crate) struct Place {
 
 impl Place {
     fn open(&self, flags: OpenFlags) -> Result<Connection, StorageError> {
-        Ok(match &self.vfs {
+        let db = match &self.vfs {
             Some(vfs) => Connection::open_with_flags_and_vfs(&self.path, flags, vfs.as_str())?,
             None => Connection::open_with_flags(&self.path, flags)?,
-        })
+        };
+        // Without it a statement is compiled anew whenever it is bound to another version.
+        db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+        Ok(db)
     }
 }
 
