@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use anabranch_core::forest::Reading;
 use anabranch_core::vector::{Dot, VersionVector};
 use anabranch_core::wire::peek;
 use anabranch_sync::frame::{Chunk, Delta, DeltaName, ErrorCode, Partial, Receipt, Retry};
@@ -23,6 +24,8 @@ pub(super) struct Answers<'a> {
     replica: Replica<'a>,
     /// What the session was told is here.
     told: VersionVector,
+    /// What was here when the peer's vector was last read: by the names of then.
+    read_at: VersionVector,
     /// Changes that it was told are held and not shown.
     held: BTreeSet<Dot>,
     /// The last delta of several parts that was exported.
@@ -78,6 +81,7 @@ impl<'a> Answers<'a> {
         Answers {
             replica,
             told: VersionVector::new(),
+            read_at: VersionVector::new(),
             held: BTreeSet::new(),
             kept: None,
             prover: Prover::default(),
@@ -122,7 +126,7 @@ impl<'a> Answers<'a> {
                 let chains = asked.into_iter().map(chain).collect::<Result<_, _>>()?;
                 StoreEvent::Chains { question, chains }.into()
             }
-            Request::Read { theirs, .. } => StoreEvent::Read(self.replica.read(&theirs)?).into(),
+            Request::Read { theirs, .. } => StoreEvent::Read(self.read(&theirs)?).into(),
             Request::ReadChunk { blob, index, .. } => {
                 let chunk = self.prover.chunk(self.replica, blob, index)?;
                 StoreEvent::Chunk { blob, chunk }.into()
@@ -144,6 +148,18 @@ impl<'a> Answers<'a> {
             }
             Request::Verify { .. } | Request::Close { .. } => Answer { event: None, took: None },
         })
+    }
+
+    /// The peer's vector by the names that are used here, which another connection may change
+    /// before the session has heard of them: then the news say so.
+    fn read(&mut self, theirs: &VersionVector) -> Result<Reading, StoreError> {
+        loop {
+            self.read_at = self.replica.vector()?;
+            let reading = self.replica.read(theirs)?;
+            if self.replica.vector()? == self.read_at {
+                return Ok(reading);
+            }
+        }
     }
 
     fn open(&mut self) -> Result<StoreEvent, StoreError> {
@@ -347,7 +363,10 @@ impl<'a> Answers<'a> {
 
     fn committed(&mut self, vector: VersionVector) -> Result<Option<StoreEvent>, StoreError> {
         let before = std::mem::replace(&mut self.told, vector);
-        if !before.is_at_or_below(&self.told) {
+        let is_renamed = !self.read_at.is_at_or_below(&self.told);
+        if is_renamed || !before.is_at_or_below(&self.told) {
+            // What the peer holds is read anew.
+            self.read_at = VersionVector::new();
             let vector = Arc::new(self.told.clone());
             return Ok(Some(StoreEvent::Replaced { vector }));
         }

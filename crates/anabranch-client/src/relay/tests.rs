@@ -316,3 +316,61 @@ fn reading_only_is_no_convergence() {
     assert!(why.contains("no writing") && why.ends_with('1'), "{why}");
     assert_ne!(digest(&a), digest(&b));
 }
+
+/// While the peer's vector is read, a change is here that another connection took and the session
+/// has not heard of; before it hears, its name changes too. Read by names that nobody has
+/// any more, the peer would seem to hold what never comes.
+#[test]
+fn names_that_change_behind_a_reading_are_read_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let open = |name: &str| {
+        let connection = Embedded::new(rusqlite::Connection::open(path(name)).unwrap()).unwrap();
+        anabranch_store::install(connection.db()).unwrap();
+        connection
+    };
+    let nothing = anabranch_core::vector::VersionVector::new();
+    let give = |from: &Embedded, to: &Embedded| {
+        let parts = Replica::new(from).export(&nothing).unwrap();
+        Replica::new(to).apply(&parts.concat()).unwrap();
+    };
+    let (a, b, one) = (copy(), copy(), open("one"));
+    let table = "CREATE TABLE note(id TEXT PRIMARY KEY NOT NULL, body TEXT);
+                 SELECT crsql_as_crr('note');";
+    one.execute_batch(table).unwrap();
+    write(&one, "x", "before");
+    give(&one, &a);
+    std::fs::copy(path("one"), path("other")).unwrap();
+    let other = open("other");
+    write(&one, "x", "one");
+    write(&other, "x", "other");
+    give(&one, &b);
+    give(&other, &b);
+
+    let now = Time(0);
+    let (mut client, mut relay) = (channel(&a), channel(&b));
+    let opened = client.open(Bytes::new()).unwrap();
+    let peer = |config, channel| {
+        let session = Session::new(now, config);
+        Peer { session, channel, told: VecDeque::new(), scopes: Scopes::ALL }
+    };
+    let mut client = peer(Config::client(), &mut client);
+    let mut relay = peer(Config::relay(), &mut relay);
+    client.session.open(now, opened).unwrap();
+    client.drain(now);
+    let hello = client.session.poll_transmit().expect("who opens begins").into_bytes();
+    relay.session.handle_frame(now, hello.into());
+    relay.drain(now);
+    // Another connection of this copy takes one half of the fork, and after the reading all.
+    give(&one, &a);
+    while let Some(frame) = relay.session.poll_transmit() {
+        client.session.handle_frame(now, frame.into_bytes().into());
+        client.drain(now);
+    }
+    give(&b, &a);
+    client.hear_news(now);
+    exchange(&mut client, &mut relay);
+    assert_eq!(client.channel.state(), &State::Converged);
+    let is_refused = |told: &Told| matches!(told.event, Event::Skipped(_));
+    assert!(!client.told.iter().any(is_refused), "{:?}", client.told);
+}

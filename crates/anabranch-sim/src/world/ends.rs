@@ -122,6 +122,9 @@ impl World<'_> {
         let taken = client.take(now, frame);
         self.after_client(number, taken)?;
         self.pump(number);
+        // As the loop does that ships, it looks at the store before it waits again.
+        let at_ms = self.now_ms + self.rng.random_range(1..=20);
+        self.turn_at(number, at_ms);
         Ok(())
     }
 

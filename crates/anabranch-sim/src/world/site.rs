@@ -179,6 +179,7 @@ impl<'a> Site<'a> {
 
     /// Opens the file anew, after its process died.
     pub(super) fn reopen(&mut self) -> Result<(), String> {
+        self.draft = self.draft.take().or(self.doubted.take());
         let open = || open(self.drive, self.arena, self.habits, &self.wall, self.place);
         self.app = open()?;
         self.sync = match self.habits.has_two {
@@ -336,7 +337,9 @@ impl<'a> Site<'a> {
             return Ok(false);
         }
         let name = self.name()?;
-        let mut draft = self.draft.take().or(self.doubted.take());
+        let mut draft = self.draft.take();
+        // What comes after it takes its place in the file.
+        self.doubted = None;
         let chain_at = |site, version| self.chain(site, version);
         let author = Author { name, draft: &mut draft, chain_at: &chain_at };
         self.held = book.observe(&self.held, &vector, Some(author))?;
