@@ -9,8 +9,11 @@ pub(crate) const MAX_FILE_NAME_BYTES: usize = 255;
 /// would leave more files to read for a newcomer.
 pub(crate) const MIN_JOINED_FILES: usize = 8;
 /// Encoded bytes of all files that are joined at a time: joining holds them decoded in
-/// memory. Larger files stay as they are.
-pub(crate) const MAX_JOINED_BYTES: u64 = 16 << 20;
+/// memory, ten to thirty times as large. Larger files stay as they are.
+pub(crate) const MAX_JOINED_BYTES: u64 = 4 << 20;
+/// Changes of all files that are joined at a time: their headers take a few bytes encoded, and
+/// some 200 decoded.
+pub(crate) const MAX_JOINED_CHANGES: u64 = 1 << 16;
 /// A file joins with newer ones as long as it is at most so many times as large as they are
 /// together: each change is then written again once for each factor by which the directory
 /// has grown, not once for each file.

@@ -23,9 +23,11 @@ use crate::vector::{Held, VersionVector};
 
 mod plan;
 mod reading;
+mod track;
 
 pub use plan::{Arrival, Line, Plan, PlanError, Split, plan};
 pub use reading::{Difference, Reading, read};
+pub use track::Track;
 
 /// Looks up the chain of a site of ours at a version that is held: what the store says.
 pub type ChainAt<'a, E> = dyn FnMut(SiteId, u64) -> Result<Option<Chain>, E> + 'a;

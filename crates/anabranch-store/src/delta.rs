@@ -9,6 +9,7 @@ mod complete;
 mod conflicts;
 mod error;
 mod export;
+mod headers;
 mod held;
 mod holding;
 mod intake;
@@ -18,6 +19,7 @@ mod quarantine;
 mod report;
 mod show;
 mod stage;
+mod start;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;

@@ -45,6 +45,7 @@ mod merge;
 
 mod listing;
 mod snapshot;
+mod spool;
 
 mod check;
 mod digest;

@@ -40,6 +40,13 @@ pub(crate) const MAX_NOTED_SPELLINGS: usize = 64;
 /// Bytes of a delta being made that stay in memory, eight parts; what is beyond them waits in a
 /// temporary file for the last part, which says what stands in the heads of all.
 pub(crate) const MAX_PART_BYTES_IN_MEMORY: usize = 32 << 20;
+/// Bytes of headers that stay in memory while a delta is made or taken, some 100,000 of them.
+/// What is beyond waits in a temporary file: all headers come before the first row.
+pub(crate) const MAX_SPOOL_BYTES_IN_MEMORY: usize = 2 << 20;
+/// Bytes of one stream of headers that are written and read at a time.
+pub(crate) const MAX_SPOOL_PIECE_BYTES: usize = 8 << 10;
+/// The same for all streams together: with many sites, pieces are smaller.
+pub(crate) const MAX_SPOOL_PIECES_BYTES: usize = 4 << 20;
 /// Largest blob that `ana_export` makes: SQLite's own default bound on a blob is 10^9, and
 /// a host holds it twice while it reads it.
 pub(crate) const MAX_EXPORT_BYTES: usize = 256 << 20;
@@ -87,8 +94,10 @@ pub(crate) const MAX_BLOCK_GROUPS: usize = 1 << 16;
 /// for its last key.
 pub(crate) const MAX_ENTRY_KEY_BYTES: usize = 1 << 20;
 /// Records of log entries that are kept decoded: what a walk over rows in key order, written
-/// in another order, comes back to. About 40 bytes each.
-pub(crate) const MAX_KEPT_RECORDS: usize = 1 << 20;
+/// in another order, comes back to. About 40 bytes each, 20 MiB.
+pub(crate) const MAX_KEPT_RECORDS: usize = 1 << 19;
+/// As how many records an entry counts beyond its own: what keeping the smallest one takes.
+pub(crate) const KEPT_ENTRY_RECORDS: usize = 12;
 /// Largest column version or causal length that a clock may hold; the core refuses what is
 /// above it at every door.
 ///

@@ -74,7 +74,7 @@ use blocks::Blocks;
 use cursor::Ascending;
 use entry::Entry;
 use floor::Restarts;
-pub(crate) use header::StoredHeader;
+pub(crate) use header::{StoredDep, StoredHeader, decode as decode_header, put as put_header};
 use headers::Headers;
 use log::Log;
 pub(crate) use log::LogRow;
@@ -444,8 +444,11 @@ impl Metadata {
         })
     }
 
-    /// Appends headers of foreign changes, in order, and moves the vector to them.
-    pub(crate) fn append_headers(&mut self, headers: &[ChangeHeader]) -> Result<()> {
+    /// Appends headers of foreign changes, each site's in order, and moves the vector to them.
+    pub(crate) fn append_headers(
+        &mut self,
+        headers: impl IntoIterator<Item = Result<ChangeHeader>>,
+    ) -> Result<()> {
         self.ensure()?;
         self.or_stale(|this| this.add_headers(headers))
     }

@@ -2,7 +2,8 @@
 //!
 //! A change's header stands at its position; its records follow, together with those of
 //! the other changes that came in the same delta: a run of heads, then a run of bodies,
-//! up to the next head. So rows come out a run at a time, and a position is a seek.
+//! up to the next head. So rows come out a run at a time, and a position is a seek. Beside it
+//! the authors alone, for who wants nothing else of a long log.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -16,8 +17,8 @@ use std::hash::BuildHasher;
 
 use crate::context::Context;
 use crate::error::Result;
-use crate::ids::{EntryId, LocalDot, TableId};
-use crate::listing::{Arguments, Listing, Rows};
+use crate::ids::{AuthorId, EntryId, LocalDot, TableId};
+use crate::listing::{Arguments, Listing, Rows, all};
 use crate::metadata::{self, StoredHeader};
 
 const POSITION: i32 = 0;
@@ -33,7 +34,27 @@ pub(crate) fn register(cx: &Rc<Context>) -> std::result::Result<(), SqlError> {
         ordered_by: Some(POSITION),
         start: move |arguments| rows(&at, &arguments),
     };
-    cx.db.create_table("ana_log", false, log)
+    cx.db.create_table("ana_log", false, log)?;
+    let at = cx.clone();
+    let authors = Listing {
+        declaration: "CREATE TABLE x(site BLOB, author TEXT)",
+        arguments: &[],
+        ordered_by: None,
+        start: move |_: Arguments| Ok(all(authors(&at)?)),
+    };
+    cx.db.create_table("ana_internal_authors", false, authors)
+}
+
+/// The author that each site named last, of those that named one.
+fn authors(cx: &Rc<Context>) -> Result<Vec<Vec<Value>>> {
+    cx.refresh()?;
+    let mut metadata = cx.metadata.borrow_mut();
+    let named = metadata.last_authors()?;
+    let row = |(author, name): (AuthorId, String)| {
+        let site = metadata.author_site(author)?;
+        Ok(vec![Value::Blob(site.as_bytes().to_vec()), Value::Text(name.into_bytes())])
+    };
+    named.into_iter().map(row).collect()
 }
 
 fn rows(cx: &Rc<Context>, arguments: &Arguments) -> Result<Rows> {

@@ -1,5 +1,7 @@
 //! What a store says of itself: its log, its state, its findings.
 
+use std::collections::BTreeMap;
+
 use anabranch_client::Peer;
 use anabranch_core::site::SiteId;
 use anabranch_core::vector::{Held, VersionVector};
@@ -100,6 +102,17 @@ impl Store {
             records.push(log_record(row)?);
         }
         Ok(records)
+    }
+
+    /// Who writes under which site id, as the log tells: the last author named.
+    pub fn authors(&self) -> Result<BTreeMap<SiteId, String>> {
+        let mut statement = self.sql().prepare("SELECT site, author FROM ana_internal_authors")?;
+        let mut rows = statement.query([])?;
+        let mut authors = BTreeMap::new();
+        while let Some(row) = rows.next()? {
+            authors.insert(site_id(row.get_ref(0)?)?, row.get(1)?);
+        }
+        Ok(authors)
     }
 
     /// What this store says of itself. Reads all rows of the conflict-free tables.

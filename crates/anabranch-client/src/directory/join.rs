@@ -15,7 +15,8 @@ use super::name::CHANGES;
 use super::read::read_whole;
 use super::shelf::{DeltaFile, Shelf};
 use crate::limits::{
-    MAX_JOINED_BYTES, MAX_JOINED_RATIO, MIN_FILE_COST_BYTES, MIN_JOINED_FILES, REPLACED_AFTER_MS,
+    MAX_JOINED_BYTES, MAX_JOINED_CHANGES, MAX_JOINED_RATIO, MIN_FILE_COST_BYTES, MIN_JOINED_FILES,
+    REPLACED_AFTER_MS,
 };
 use crate::storage::{Storage, StorageError};
 
@@ -31,6 +32,9 @@ pub(super) fn join_old(
         .filter(|file| file.is_verified() && !shelf.files().any(|other| spans(other, file)))
         .collect();
     let run = &files[files.len() - newest_run(&files)..];
+    if run.len() < MIN_JOINED_FILES {
+        return Ok(());
+    }
     let Some(joined) = joined(storage, run) else { return Ok(()) };
     let parts = wire::encode(&joined);
     let Ok(file) = DeltaFile::of_parts(&parts, now_ms) else { return Ok(()) };
@@ -46,14 +50,15 @@ pub(super) fn join_old(
 /// How many of the newest files are to be joined.
 fn newest_run(files: &[&DeltaFile]) -> usize {
     let mut n = 0;
-    let (mut n_bytes, mut cost) = (0, MIN_FILE_COST_BYTES);
+    let (mut n_bytes, mut n_changes, mut cost) = (0, 0, MIN_FILE_COST_BYTES);
     for file in files.iter().rev() {
         let file_cost = file.n_bytes.max(MIN_FILE_COST_BYTES);
-        if n_bytes + file.n_bytes > MAX_JOINED_BYTES || file_cost > cost * MAX_JOINED_RATIO {
+        (n_bytes, n_changes) = (n_bytes + file.n_bytes, n_changes + file.n_changes());
+        let is_too_much = n_bytes > MAX_JOINED_BYTES || n_changes > MAX_JOINED_CHANGES;
+        if is_too_much || file_cost > cost * MAX_JOINED_RATIO {
             break;
         }
         n += 1;
-        n_bytes += file.n_bytes;
         cost += file_cost;
     }
     n

@@ -76,6 +76,11 @@ impl DeltaFile {
         self.here.as_ref().map_or(&self.to, |[.., to]| to)
     }
 
+    /// How many changes it brings.
+    pub(super) fn n_changes(&self) -> u64 {
+        n_changes_above(&self.start, &self.to)
+    }
+
     /// Sorts a file behind those it needs: where one vector is below another, so is the
     /// number of changes in it. Names would do if all clocks were right.
     fn order(&self) -> (u64, u64, String) {

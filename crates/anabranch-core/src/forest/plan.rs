@@ -2,22 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use super::{Branch, Chain, ChainAt, Held, Point, SiteId, VersionVector, branch_site};
+use super::{Branch, Chain, ChainAt, Held, Point, SiteId, Track, VersionVector, branch_site};
 use crate::limits::{MAX_BRANCHES, MAX_SITES};
 
-/// One site of a delta: from where, and the chains that follow from its salts.
+/// One site of a delta.
 #[derive(Clone, Debug)]
 pub struct Arrival {
     /// As the delta calls it.
     pub site: SiteId,
-    /// What it branched from, as the delta says.
-    pub origin: Branch,
-    /// Up to where the receiver must hold it.
-    pub from: u64,
-    /// The chain there.
-    pub from_chain: Chain,
-    /// The chains of the versions after `from`, computed from the salts.
-    pub chains: Vec<Chain>,
+    /// From where the receiver must hold it, and the chains that follow from its salts.
+    pub track: Track,
 }
 
 /// An edge of ours that must be parted: what is after `at` gets another name.
@@ -106,20 +100,22 @@ pub enum PlanError<E> {
 impl Arrival {
     /// The last version, as the root counts.
     fn last(&self) -> u64 {
-        self.origin.base + self.from + self.chains.len() as u64
+        self.base() + self.track.last()
+    }
+
+    /// How many versions of the root lie before those of this site.
+    fn base(&self) -> u64 {
+        self.track.origin().base
     }
 
     fn start(&self) -> Point {
-        let (root, version) = (self.origin.root, self.origin.base + self.from);
-        Point { root, version, chain: self.from_chain }
+        let version = self.base() + self.track.from();
+        Point { root: self.track.origin().root, version, chain: self.chain(version) }
     }
 
     /// The chain at a version as the root counts; within `start` and `last`.
     fn chain(&self, version: u64) -> Chain {
-        match version - self.origin.base - self.from {
-            0 => self.from_chain,
-            n => self.chains[n as usize - 1],
-        }
+        self.track.chain(version - self.base()).expect("a version that the delta spans")
     }
 }
 
@@ -154,16 +150,16 @@ pub fn plan<E>(
     let mut by_root = BTreeMap::<SiteId, Vec<&Arrival>>::new();
     for arrival in arrivals {
         let is_known = ours.get(arrival.site).is_some();
-        if is_known && ours.origin(arrival.site) != arrival.origin {
+        if is_known && ours.origin(arrival.site) != arrival.track.origin() {
             return Err(PlanError::Name { site: arrival.site });
         }
-        by_root.entry(arrival.origin.root).or_default().push(arrival);
+        by_root.entry(arrival.track.origin().root).or_default().push(arrival);
     }
     let mut plan = Plan { to: ours.clone(), ..Plan::default() };
     let branches = super::Families::of(ours);
     for (root, mut arrivals) in by_root {
         // What others go on from comes first.
-        arrivals.sort_by_key(|arrival| (arrival.start().version, arrival.origin.base));
+        arrivals.sort_by_key(|arrival| (arrival.start().version, arrival.base()));
         let sites = branches.family(root).sites;
         let mut tree = Tree::of(root, ours, &sites, &arrivals);
         let held: Vec<u64> =
@@ -301,7 +297,7 @@ impl<'a> Tree<'a> {
         }
         let end = Point { root: self.root, version: last, chain: arrives.chain(last) };
         let is_closed = self.edges.iter().any(|edge| edge.is_branch && edge.origin.start() == at);
-        let goes_on = on.filter(|_| !is_closed && arrives.origin.base < held);
+        let goes_on = on.filter(|_| !is_closed && arrives.base() < held);
         match goes_on {
             Some(n) if self.edges[n].end == at => {
                 self.edges[n].end = end;
@@ -423,7 +419,7 @@ impl<'a> Tree<'a> {
         let is_first = at.version == 0 && arrives.site == self.root && !is_closed;
         let origin = Branch { root: self.root, base: at.version, chain: at.chain };
         let name = branch_site(self.root, at.version + 1, arrives.chain(at.version + 1));
-        let is_own_start = arrives.from == 0 && arrives.origin.base == at.version;
+        let is_own_start = arrives.track.from() == 0 && arrives.base() == at.version;
         if is_own_start && !is_first && arrives.site != name && arrives.site != self.root {
             return Err(PlanError::Name { site: arrives.site });
         }
@@ -443,15 +439,15 @@ impl<'a> Tree<'a> {
         for edge in &self.edges {
             if edge.origin.base < start.version && start.version <= edge.end.version {
                 let ours = self.chain(edge, start.version, chain_at)?.unwrap_or_default();
-                let (site, version, theirs) = (arrives.site, arrives.from, start.chain);
+                let (site, version, theirs) = (arrives.site, arrives.track.from(), start.chain);
                 return Ok(PlanError::Forked { site, version, ours, theirs });
             }
         }
-        if start.version == 0 || arrives.from == 0 {
+        if start.version == 0 || arrives.track.from() == 0 {
             return Ok(PlanError::Name { site: arrives.site });
         }
         let longest = self.edges.iter().map(|edge| edge.end.version).max().unwrap_or(0);
-        let from = (longest + 1).saturating_sub(arrives.origin.base).max(1);
+        let from = (longest + 1).saturating_sub(arrives.base()).max(1);
         Ok(PlanError::Missing { site: arrives.site, from })
     }
 
@@ -462,7 +458,7 @@ impl<'a> Tree<'a> {
         held: u64,
         chain_at: &mut ChainAt<'_, E>,
     ) -> Result<Line, PlanError<E>> {
-        let base = arrives.origin.base;
+        let base = arrives.base();
         let last = arrives.last();
         let end = Point { root: self.root, version: last, chain: arrives.chain(last) };
         let mut on = if last > 0 { self.place(end, chain_at)? } else { None };
@@ -480,7 +476,7 @@ impl<'a> Tree<'a> {
             on = self.edges.iter().position(|edge| edge.end == start);
         }
         spans.reverse();
-        Ok(Line { held: held.saturating_sub(base).max(arrives.from), spans })
+        Ok(Line { held: held.saturating_sub(base).max(arrives.track.from()), spans })
     }
 
     fn finish(self, plan: &mut Plan) {

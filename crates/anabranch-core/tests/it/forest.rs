@@ -6,7 +6,9 @@ use std::convert::Infallible;
 
 use anabranch_core::branch::{Branch, branch_site};
 use anabranch_core::clock::Chain;
-use anabranch_core::forest::{Arrival, Plan, PlanError, Reading, is_closed, is_tidy, plan, read};
+use anabranch_core::forest::{
+    Arrival, Plan, PlanError, Reading, Track, is_closed, is_tidy, plan, read,
+};
 use anabranch_core::site::SiteId;
 use anabranch_core::vector::{Held, VersionVector};
 use rand::rngs::StdRng;
@@ -18,16 +20,19 @@ struct Copy {
     own: SiteId,
     vector: VersionVector,
     chains: BTreeMap<(SiteId, u64), Chain>,
+    /// The salts from which the chains follow.
+    salts: BTreeMap<Chain, u64>,
 }
 
 /// What one copy gives another.
 struct Given {
     arrivals: Vec<Arrival>,
+    salts: BTreeMap<Chain, u64>,
 }
 
 impl Copy {
     fn new(own: SiteId) -> Copy {
-        Copy { own, vector: VersionVector::new(), chains: BTreeMap::new() }
+        Copy { own, vector: VersionVector::new(), chains: BTreeMap::new(), salts: BTreeMap::new() }
     }
 
     fn write(&mut self, rng: &mut StdRng) {
@@ -37,7 +42,9 @@ impl Copy {
         let origin = self.vector.origin(self.own);
         let held = self.vector.get(self.own);
         let (version, chain) = held.map_or((0, origin.chain), |held| (held.version, held.chain));
-        let chain = origin.next(chain, version + 1, rng.random());
+        let salt = rng.random();
+        let chain = origin.next(chain, version + 1, salt);
+        self.salts.insert(chain, salt);
         self.vector.set(self.own, Held { version: version + 1, chain });
         self.chains.insert((self.own, version + 1), chain);
     }
@@ -56,10 +63,13 @@ impl Copy {
             let origin = self.vector.origin(site);
             let from = reading.vector.version(site).min(held.version);
             let from_chain = self.chains.get(&(site, from)).copied().unwrap_or(origin.chain);
-            let chains = (from + 1..=held.version).map(|v| self.chains[&(site, v)]).collect();
-            Arrival { site, origin, from, from_chain, chains }
+            let mut track = Track::new(origin, from, from_chain);
+            let chains = (from + 1..=held.version).map(|version| self.chains[&(site, version)]);
+            chains.for_each(|chain| track.push(self.salts[&chain]));
+            Arrival { site, track }
         };
-        Given { arrivals: self.vector.iter().map(arrival).collect() }
+        let arrivals = self.vector.iter().map(arrival).collect();
+        Given { arrivals, salts: self.salts.clone() }
     }
 
     fn plan(&self, given: &Given) -> Result<Plan, PlanError<Infallible>> {
@@ -86,14 +96,16 @@ impl Copy {
         }
         for arrival in &given.arrivals {
             let line = &plan.lines[&arrival.site];
-            for (version, chain) in (arrival.from + 1..).zip(&arrival.chains) {
+            for version in arrival.track.from() + 1..=arrival.track.last() {
+                let chain = arrival.track.chain(version).unwrap();
                 let (site, here, branch) = line.place(version);
-                let known = self.chains.insert((site, here), *chain);
+                let known = self.chains.insert((site, here), chain);
                 assert_eq!(known.is_some(), version <= line.held, "held is what was known");
-                assert!(known.is_none_or(|known| known == *chain));
+                assert!(known.is_none_or(|known| known == chain));
                 assert_eq!(plan.to.branch(site), branch);
             }
         }
+        self.salts.extend(&given.salts);
         self.vector = plan.to;
         self.check();
         Ok(())

@@ -12,20 +12,15 @@
 
 use std::rc::Rc;
 
-use anabranch_core::change::ChangeHeader;
-use anabranch_core::delta::{Delta, SaltRun};
-use anabranch_core::site::SiteId;
 use anabranch_core::value::ValueRef;
-use anabranch_core::vector::VersionVector;
-use anabranch_core::wire::{self, Bounds, Decoder, PartHead, WireError};
+use anabranch_core::wire::{self, Decoder, PartHead, WireError};
 use anabranch_sqlite::SqlError;
 use anabranch_sqlite::vtab::{Constraint, Cursor, Nothing, OrderTerm, Plan, Table};
 
-use super::error::ChangeName;
 use super::holding::Reason;
 use super::intake::Intake;
-use super::names::Names;
-use super::{Applied, DeltaError, complete, held, names, show, stage};
+use super::start::Start;
+use super::{DeltaError, held, show, stage};
 use crate::atomic::{Bracket, atomically};
 use crate::context::Context;
 use crate::error::{Result, StoreError};
@@ -194,110 +189,29 @@ type Parts<'a> = dyn FnMut(u32, &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<(
 /// Decodes the parts one by one and merges what they bring.
 fn join(cx: &Context, of: u32, parts: &mut Parts<'_>) -> Result<u64> {
     let mut decoder = Decoder::new();
-    let mut start = Start::default();
-    let mut intake: Option<Intake<'_>> = None;
+    // Until the first row, and from there on.
+    let (mut start, mut intake): (Option<Start>, Option<Intake<'_>>) = (None, None);
     for n in 0..of {
         parts(n, &mut |part| {
             let piece = decoder.push(part).map_err(DeltaError::from)?;
             if let Some(bounds) = piece.bounds {
-                start.bounds = bounds;
+                start = Some(Start::new(bounds));
             }
-            start.salts.extend(piece.salts);
-            start.headers.extend(piece.headers);
-            if piece.tables.is_empty() {
-                return Ok(());
+            if let Some(start) = &mut start {
+                start.take(piece.salts, piece.headers)?;
             }
-            let intake = match &mut intake {
-                Some(intake) => intake,
-                None => intake.insert(start.finish(cx)?),
-            };
+            if let Some(start) = start.take_if(|_| !piece.tables.is_empty()) {
+                intake = Some(start.finish(cx)?);
+            }
+            let Some(intake) = &mut intake else { return Ok(()) };
             piece.tables.iter().try_for_each(|table| intake.table(table))
         })?;
     }
     decoder.finish().map_err(DeltaError::from)?;
-    let intake = match intake {
-        Some(intake) => intake,
-        None => start.finish(cx)?,
+    let intake = match (intake, start) {
+        (Some(intake), _) => intake,
+        (None, Some(start)) => start.finish(cx)?,
+        (None, None) => return Err(DeltaError::from(WireError::NotAPart).into()),
     };
     intake.finish()
-}
-
-/// What a delta says before its rows.
-#[derive(Default)]
-struct Start {
-    bounds: Bounds,
-    salts: Vec<SaltRun>,
-    headers: Vec<ChangeHeader>,
-}
-
-impl Start {
-    /// Checks the headers, writes those that are new, and moves the vector.
-    fn finish<'a>(&mut self, cx: &'a Context) -> Result<Intake<'a>> {
-        let Bounds { from, to, seen, sites, complete } = std::mem::take(&mut self.bounds);
-        let headers = std::mem::take(&mut self.headers);
-        let salts = std::mem::take(&mut self.salts);
-        let delta = Delta { from, to, seen, sites, complete, salts, headers, tables: Vec::new() };
-        delta.verify_chains().map_err(|error| DeltaError::from(WireError::from(error)))?;
-        let ours = cx.metadata.borrow().vector();
-        let names = names::of(cx, &delta, &ours)?;
-        let is_new = |header: &&ChangeHeader| !names.is_held(header.site, header.version);
-        let headers: Vec<ChangeHeader> =
-            delta.headers.iter().filter(is_new).map(|header| names.header(header)).collect();
-        refuse_future(&headers, (cx.clock)())?;
-        names.heal(cx)?;
-        let headers = by_time(in_order(headers));
-        names.begin_branches(cx, &ours)?;
-        let mut intake = Intake::new(cx, &delta.sites, &headers, &names)?;
-        let after = super::log_position(cx)?;
-        cx.delta.applied.replace(Applied { after, tables: Vec::new() });
-        let doubts = has_unseen(&cx.metadata.borrow_mut().floor()?, &delta, &names);
-        let lacking = complete::begin(cx, &delta, &names)?;
-        if !headers.is_empty() {
-            cx.metadata.borrow_mut().append_headers(&headers)?;
-        }
-        intake.doubts = doubts;
-        intake.lacking = lacking;
-        Ok(intake)
-    }
-}
-
-/// Whether a maker of the delta had not seen all that was forgotten here, and may not have known
-/// that a row is dead. What is above `from` the delta tells itself.
-fn has_unseen(floor: &VersionVector, delta: &Delta, names: &Names) -> bool {
-    let is_unseen = |seen: &VersionVector| {
-        let (seen, from) = (names.vector(seen), names.vector(&delta.from));
-        let told = |site, version: u64| version.min(from.version(site));
-        floor.iter().any(|(site, low)| seen.version(site) < told(site, low.version))
-    };
-    !floor.is_at_or_below(&names.vector(&delta.to)) || delta.seen.as_ref().is_some_and(is_unseen)
-}
-
-/// Headers by the names that they have here.
-fn in_order(mut headers: Vec<ChangeHeader>) -> Vec<ChangeHeader> {
-    headers.sort_by_key(|header| (header.site, header.version));
-    headers
-}
-
-fn refuse_future(headers: &[ChangeHeader], now_ms: u64) -> Result<()> {
-    for ChangeHeader { site, version, time, .. } in headers {
-        let change = ChangeName { site: *site, version: *version };
-        time.check_ahead(now_ms).map_err(|source| DeltaError::ClockAhead { change, source })?;
-    }
-    Ok(())
-}
-
-/// Orders headers as they may have happened, each site's by version: the log of a copy
-/// reads as a story, and what a change depends on stands before it where clocks are honest.
-fn by_time(headers: Vec<ChangeHeader>) -> Vec<ChangeHeader> {
-    let mut latest: Option<(SiteId, u64)> = None;
-    let mut timed: Vec<(u64, ChangeHeader)> = Vec::with_capacity(headers.len());
-    for header in headers {
-        // A site's times never fall; where they do, a later change counts as that late.
-        let floor = latest.filter(|(site, _)| *site == header.site).map_or(0, |(_, time)| time);
-        let time = header.time.0.max(floor);
-        latest = Some((header.site, time));
-        timed.push((time, header));
-    }
-    timed.sort_by_key(|(time, header)| (*time, header.site, header.version));
-    timed.into_iter().map(|(_, header)| header).collect()
 }

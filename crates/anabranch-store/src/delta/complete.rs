@@ -9,10 +9,11 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use anabranch_core::delta::{Delta, TableDelta};
+use anabranch_core::delta::{SaltRun, TableDelta};
 use anabranch_core::key;
 use anabranch_core::value::{Value, ValueRef};
 use anabranch_core::vector::{Dot, VersionVector};
+use anabranch_core::wire::Bounds;
 use smallvec::SmallVec;
 
 use super::held;
@@ -39,8 +40,13 @@ pub(super) struct Lacking {
 
 /// Takes over what a complete delta says of its floor, before its headers. `None` if it is
 /// none, or one whose floor is held here: then nothing that it lacks is alive here.
-pub(super) fn begin(cx: &Context, delta: &Delta, names: &Names) -> Result<Option<Lacking>> {
-    let Some(complete) = &delta.complete else { return Ok(None) };
+pub(super) fn begin(
+    cx: &Context,
+    bounds: &Bounds,
+    salts: &[SaltRun],
+    names: &Names,
+) -> Result<Option<Lacking>> {
+    let Some(complete) = &bounds.complete else { return Ok(None) };
     let is_held = complete.floor.iter().all(|(site, low)| names.is_held(site, low.version));
     let floor = names.vector(&complete.floor);
     let mut tables = Vec::new();
@@ -55,9 +61,8 @@ pub(super) fn begin(cx: &Context, delta: &Delta, names: &Names) -> Result<Option
                 tables.push(info);
             }
         }
-        cx.metadata
-            .borrow_mut()
-            .adopt_salts(&floor, &names.salts(&delta.salts, &complete.floor))?;
+        let salts = names.salts(salts, &complete.floor);
+        cx.metadata.borrow_mut().adopt_salts(&floor, &salts)?;
     }
     let restarts: BTreeMap<String, u64> =
         complete.tables.iter().map(|table| (table.name.clone(), table.restart_length)).collect();
@@ -67,7 +72,7 @@ pub(super) fn begin(cx: &Context, delta: &Delta, names: &Names) -> Result<Option
     }
     let adopted = complete.floor.iter();
     let n_adopted = adopted.map(|(site, low)| low.version.saturating_sub(names.held(site))).sum();
-    Ok(Some(Lacking { to: names.vector(&delta.to), n_adopted, tables }))
+    Ok(Some(Lacking { to: names.vector(&bounds.to), n_adopted, tables }))
 }
 
 /// What becomes of a row that the delta lacks.

@@ -202,7 +202,7 @@ impl<'a> Cut<'a> {
             from = VersionVector::new();
         }
         let start = complete.as_ref().map_or(&from, |complete| &complete.floor);
-        let headers = cx.metadata.borrow_mut().headers_above(start)?;
+        let mut headers = cx.metadata.borrow_mut().headers_above(start)?;
         let has_rows = !headers.is_empty() || complete.is_some();
         let has_held = has_rows && super::held::is_any(cx)?;
         let mut sites: Vec<SiteId> = headers.sites().collect();
@@ -215,17 +215,13 @@ impl<'a> Cut<'a> {
         }
         sites.sort_unstable();
         sites.dedup();
-        let mut encoder = match &complete {
+        let encoder = match &complete {
             None => Encoder::new(&from, &to, &sites).map_err(damaged)?,
             Some(complete) => begin_complete(cx, complete, &to, &sites)?,
         };
-        for index in 0..headers.len() {
-            let header = cx.metadata.borrow_mut().header(&headers, index)?;
-            encoder.header(&header).map_err(damaged)?;
-        }
         let site_list = sites;
         let sites = site_list.iter().copied().zip((0..).map(SiteIdx)).collect();
-        Ok(Cut {
+        let mut cut = Cut {
             cx,
             from,
             sites,
@@ -238,7 +234,12 @@ impl<'a> Cut<'a> {
             parts: Parts::new(MAX_PART_BYTES_IN_MEMORY),
             n_bytes: 0,
             max_bytes,
-        })
+        };
+        while let Some(header) = cx.metadata.borrow_mut().next_header(&mut headers)? {
+            cut.encoder.header(&header).map_err(damaged)?;
+            cut.keep_parts()?;
+        }
+        Ok(cut)
     }
 
     fn run(mut self) -> Result<SealedParts> {
@@ -350,6 +351,10 @@ impl<'a> Cut<'a> {
 
     fn write_row(&mut self, row: RowDelta) -> Result<()> {
         self.encoder.row(&row).map_err(damaged)?;
+        self.keep_parts()
+    }
+
+    fn keep_parts(&mut self) -> Result<()> {
         while let Some(part) = self.encoder.take_part() {
             self.n_bytes += part.len();
             refuse_too_large(self.n_bytes, self.max_bytes)?;

@@ -2,7 +2,6 @@
 
 use std::rc::Rc;
 
-use anabranch_core::change::ChangeHeader;
 use anabranch_core::delta::{Birth, DeltaDot, RowDelta, SiteIdx, TableDelta};
 use anabranch_core::key;
 use anabranch_core::site::SiteId;
@@ -13,6 +12,7 @@ use smallvec::{SmallVec, smallvec};
 use super::DeltaError;
 use super::complete::Lacking;
 use super::error::ChangeName;
+use super::headers::Headers;
 use super::names::Names;
 use crate::base::quote_text;
 use crate::context::Context;
@@ -98,11 +98,11 @@ struct Target {
 }
 
 impl<'a> Intake<'a> {
-    /// `headers`: the changes that are new here, by the names that they have here.
+    /// `headers`: those of the delta, of changes that are held here too.
     pub(super) fn new(
         cx: &'a Context,
         sites: &[SiteId],
-        headers: &[ChangeHeader],
+        headers: &Headers,
         names: &Names,
     ) -> Result<Intake<'a>> {
         let mut named = Vec::with_capacity(sites.len());
@@ -114,8 +114,8 @@ impl<'a> Intake<'a> {
             }
             named.push(Named { site: *site, authors, held: names.held(*site) });
         }
-        mark_held(cx, headers)?;
-        let n_changes = headers.len() as u64;
+        mark_held(cx, headers, names)?;
+        let n_changes = headers.n_new(names);
         Intake::start(cx, named, n_changes, false)
     }
 

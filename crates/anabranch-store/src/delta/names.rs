@@ -7,10 +7,9 @@
 
 use std::collections::BTreeMap;
 
-use anabranch_core::branch::Branch;
 use anabranch_core::change::{ChangeHeader, Dep};
 use anabranch_core::clock::Chain;
-use anabranch_core::delta::{Delta, SaltRun};
+use anabranch_core::delta::SaltRun;
 use anabranch_core::forest::{self, Arrival, Plan, PlanError, Reading};
 use anabranch_core::site::SiteId;
 use anabranch_core::vector::{Dot, Held, VersionVector};
@@ -25,13 +24,12 @@ pub(super) struct Names {
     plan: Plan,
 }
 
-/// Plans to take a delta, of which headers and bounds are known and checked.
+/// Plans to take a delta, of which headers and bounds are known and checked: its sites.
 ///
 /// # Errors
 /// [`DeltaError::Missing`], [`DeltaError::SiteReused`], [`DeltaError::Branch`].
-pub(super) fn of(cx: &Context, delta: &Delta, ours: &VersionVector) -> Result<Names> {
-    let arrivals = arrivals(delta);
-    let planned = forest::plan(ours, &arrivals, &mut |site, version| chain(cx, site, version));
+pub(super) fn of(cx: &Context, arrivals: &[Arrival], ours: &VersionVector) -> Result<Names> {
+    let planned = forest::plan(ours, arrivals, &mut |site, version| chain(cx, site, version));
     let plan = planned.map_err(|error| match error {
         PlanError::Missing { site, from } => DeltaError::Missing { site, from }.into(),
         PlanError::Forked { site, version, ours, theirs } => {
@@ -53,41 +51,6 @@ pub(super) fn read(cx: &Context, ours: &VersionVector, theirs: &VersionVector) -
 
 fn chain(cx: &Context, site: SiteId, version: u64) -> Result<Option<Chain>> {
     cx.metadata.borrow_mut().chain_at(site, version)
-}
-
-/// The sites of a delta, with the chains that follow from its salts.
-fn arrivals(delta: &Delta) -> Vec<Arrival> {
-    let mut arrivals: BTreeMap<SiteId, Arrival> = BTreeMap::new();
-    for (site, _) in delta.to.iter() {
-        let (origin, from) = (delta.to.origin(site), delta.from.get(site));
-        let from_chain = from.map_or(origin.chain, |held| held.chain);
-        let from = from.map_or(0, |held| held.version);
-        let chains = forgotten(delta, site, origin);
-        arrivals.insert(site, Arrival { site, origin, from, from_chain, chains });
-    }
-    for ChangeHeader { site, version, salt, .. } in &delta.headers {
-        if let Some(arrival) = arrivals.get_mut(site) {
-            let before = arrival.chains.last().copied().unwrap_or(arrival.from_chain);
-            arrival.chains.push(arrival.origin.next(before, *version, *salt));
-        }
-    }
-    arrivals.into_values().collect()
-}
-
-/// The chains of a site up to the floor of a complete delta.
-fn forgotten(delta: &Delta, site: SiteId, origin: Branch) -> Vec<Chain> {
-    let floor = delta.complete.as_ref().map_or(0, |complete| complete.floor.version(site));
-    let first = delta.salts.partition_point(|run| run.site < site);
-    let mut runs = delta.salts[first..].iter().take_while(|run| run.site == site).peekable();
-    let (mut chains, mut chain) = (Vec::new(), origin.chain);
-    while let Some(run) = runs.next() {
-        let end = runs.peek().map_or(floor, |next| floor.min(next.version - 1));
-        for version in run.version..=end {
-            chain = origin.next(chain, version, run.salt);
-            chains.push(chain);
-        }
-    }
-    chains
 }
 
 impl Names {
@@ -196,9 +159,11 @@ impl Names {
     }
 
     /// A header as it is kept here.
-    pub(super) fn header(&self, header: &ChangeHeader) -> ChangeHeader {
-        let mut header = header.clone();
+    pub(super) fn header(&self, mut header: ChangeHeader) -> ChangeHeader {
         (header.site, header.version) = self.place(header.site, header.version);
+        if header.deps.is_empty() {
+            return header;
+        }
         let mut deps = BTreeMap::<SiteId, Dep>::new();
         for Dep { site, version, chain } in header.deps {
             let (site, version) = self.place(site, version);

@@ -10,7 +10,7 @@
 use anabranch_core::change::ChangeKind;
 use anabranch_core::clock::{Chain, Hlc};
 
-use super::varint::{Corrupt, Decoded, Reader, put, put_bytes};
+use super::varint::{self, Corrupt, Decoded, Reader, put_bytes};
 use crate::ids::AuthorId;
 
 const FOREIGN: u8 = 4;
@@ -58,6 +58,13 @@ fn short_time(header: &StoredHeader, dbv: u64) -> Option<[u8; 8]> {
 
 /// The bytes of a head. `dbv`: that of the row it is written to, where it is known.
 pub(crate) fn encode(header: &StoredHeader, dbv: Option<u64>) -> Vec<u8> {
+    let mut out = Vec::with_capacity(16);
+    put(&mut out, header, dbv);
+    out
+}
+
+/// Appends what [`encode`] gives.
+pub(crate) fn put(out: &mut Vec<u8>, header: &StoredHeader, dbv: Option<u64>) {
     let short = dbv.and_then(|dbv| short_time(header, dbv));
     let kind = match header.kind {
         ChangeKind::Edit => 0,
@@ -76,36 +83,34 @@ pub(crate) fn encode(header: &StoredHeader, dbv: Option<u64>) -> Vec<u8> {
     ] {
         flags |= if is_there { bit } else { 0 };
     }
-    let mut out = Vec::with_capacity(16);
     out.push(flags);
     if let Some(time) = short {
         out.extend_from_slice(&time[..SHORT_TIME_BYTES]);
     } else {
-        put(&mut out, header.version);
-        put(&mut out, header.time.0 >> 16);
+        varint::put(out, header.version);
+        varint::put(out, header.time.0 >> 16);
     }
     if header.time.0 & 0xffff != 0 {
-        put(&mut out, header.time.0 & 0xffff);
+        varint::put(out, header.time.0 & 0xffff);
     }
     if header.author != AuthorId(0) {
-        put(&mut out, u64::from(header.author.0));
+        varint::put(out, u64::from(header.author.0));
     }
     for text in [&header.author_text, &header.message].into_iter().flatten() {
-        put_bytes(&mut out, text.as_bytes());
+        put_bytes(out, text.as_bytes());
     }
     if !header.deps.is_empty() {
-        put(&mut out, header.deps.len() as u64);
+        varint::put(out, header.deps.len() as u64);
         for dep in &header.deps {
-            put(&mut out, u64::from(dep.author.0));
-            put(&mut out, dep.version);
+            varint::put(out, u64::from(dep.author.0));
+            varint::put(out, dep.version);
             out.extend_from_slice(&dep.chain.0);
         }
     }
     if !header.blobs.is_empty() {
-        put(&mut out, header.blobs.len() as u64);
+        varint::put(out, header.blobs.len() as u64);
         header.blobs.iter().for_each(|blob| out.extend_from_slice(blob));
     }
-    out
 }
 
 /// Author and version only: what most readers of a head want to know. `dbv`: the row's.

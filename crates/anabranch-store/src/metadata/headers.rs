@@ -1,9 +1,12 @@
-//! Headers of the changes above a vector, in the order of a delta: by site, then by version.
+//! Headers of many changes, as an export writes them: by site, then by version.
 //!
-//! A year of one-row transactions is hundreds of thousands of headers, so they wait as the
-//! bytes of a log row's head, some 14 each, and are decoded one at a time.
+//! A year of small changes has hundreds of thousands of headers. The log has them as they came,
+//! each author's in the order of his versions: so each author's heads are a stream of a
+//! [`Spool`], and are decoded one at a time.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
+
+use hashbrown::HashMap;
 
 use anabranch_core::change::{ChangeHeader, Dep};
 use anabranch_core::site::SiteId;
@@ -13,79 +16,91 @@ use super::Metadata;
 use super::header::{self, StoredDep, StoredHeader};
 use super::sql::damaged;
 use crate::error::Result;
-use crate::ids::AuthorId;
+use crate::ids::{AuthorId, EntryId};
+use crate::spool::{Cursor, Spool};
 
-/// Headers to be decoded by [`Metadata::header`].
+/// Headers, taken one by one by [`Metadata::next_header`].
 pub(crate) struct Headers {
-    /// By site, then by version.
-    places: Vec<Place>,
-    /// Their heads, each with its version, one after another as the log has them.
-    heads: Vec<u8>,
-    sites: HashMap<AuthorId, SiteId>,
-}
-
-/// Where the head of one change stands in [`Headers::heads`].
-struct Place {
-    author: AuthorId,
-    version: u64,
-    start: usize,
-    end: usize,
+    /// Who wrote them, in order: a stream each.
+    sites: Vec<SiteId>,
+    heads: Spool,
+    /// Where the next one is, and in which stream.
+    at: Option<Cursor>,
+    stream: usize,
 }
 
 impl Headers {
-    pub(crate) fn len(&self) -> usize {
-        self.places.len()
-    }
-
     pub(crate) fn is_empty(&self) -> bool {
-        self.places.is_empty()
+        self.heads.len() == 0
     }
 
-    /// Who wrote them, in no order.
+    /// Who wrote them, in order.
     pub(crate) fn sites(&self) -> impl Iterator<Item = SiteId> {
-        self.sites.values().copied()
+        let has_some = |(n, _): &(usize, &SiteId)| self.heads.n_records(*n) > 0;
+        self.sites.iter().enumerate().filter(has_some).map(|(_, site)| *site)
     }
 
-    fn push(&mut self, head: &StoredHeader) {
-        let (author, version, start) = (head.author, head.version, self.heads.len());
-        self.heads.extend_from_slice(&header::encode(head, None));
-        self.places.push(Place { author, version, start, end: self.heads.len() });
+    fn next(&mut self) -> Result<Option<StoredHeader>> {
+        while self.stream < self.sites.len() {
+            let cursor = match &mut self.at {
+                Some(cursor) => cursor,
+                none => none.insert(self.heads.read(self.stream, 0)?),
+            };
+            if let Some(head) = self.heads.next(cursor)? {
+                let head = header::decode(head, 0);
+                return head.map(Some).map_err(|what| damaged("the head of a change", what));
+            }
+            self.at = None;
+            self.stream += 1;
+        }
+        Ok(None)
     }
 }
 
 impl Metadata {
     pub(super) fn collect_headers(&mut self, from: &VersionVector) -> Result<Headers> {
-        let (places, heads, sites) = (Vec::new(), Vec::new(), HashMap::new());
-        let mut headers = Headers { places, heads, sites };
-        let Some(start) = self.start_above(from)? else { return Ok(headers) };
-        // What the log has of each author above `from`.
-        let mut wanted: HashMap<AuthorId, (u64, u64)> = HashMap::new();
-        for (author, site, held) in self.held_authors() {
-            wanted.insert(author, (from.version(site), held.version));
-            headers.sites.insert(author, site);
+        let mut authors: Vec<(SiteId, AuthorId, u64)> =
+            self.held_authors().map(|(author, site, held)| (site, author, held.version)).collect();
+        authors.retain(|(site, _, held)| from.version(*site) < *held);
+        authors.sort_unstable();
+        let sites: Vec<SiteId> = authors.iter().map(|(site, ..)| *site).collect();
+        let mut heads = Spool::new(sites.len());
+        // The stream of each author, and what the log has of him above `from`.
+        let wanted: HashMap<AuthorId, (usize, u64, u64)> = (0..)
+            .zip(authors)
+            .map(|(n, (site, author, held))| (author, (n, from.version(site), held)))
+            .collect();
+        if let Some(start) = self.start_above(from)? {
+            self.log.heads(start, |head| {
+                let head = head.header()?;
+                if let Some((stream, covered, held)) = wanted.get(&head.author).copied()
+                    && covered < head.version
+                    && head.version <= held
+                {
+                    heads.push(stream, |to| header::put(to, &head, None))?;
+                }
+                Ok(true)
+            })?;
         }
-        self.log.heads(start, |head| {
-            let head = head.header()?;
-            let (covered, held) = wanted.get(&head.author).copied().unwrap_or_default();
-            if covered < head.version && head.version <= held {
-                headers.push(&head);
-            }
-            Ok(true)
-        })?;
-        let Headers { places, sites, .. } = &mut headers;
-        places.sort_unstable_by_key(|place| (sites.get(&place.author), place.version));
-        let mut authors: Vec<AuthorId> = places.iter().map(|place| place.author).collect();
-        authors.dedup();
-        sites.retain(|author, _| authors.contains(author));
-        Ok(headers)
+        Ok(Headers { sites, heads, at: None, stream: 0 })
     }
 
-    /// The header at `index`, below [`Headers::len`].
-    pub(crate) fn header(&mut self, headers: &Headers, index: usize) -> Result<ChangeHeader> {
-        let Place { start, end, .. } = headers.places[index];
-        let head = header::decode(&headers.heads[start..end], 0)
-            .map_err(|what| damaged("the head of a change", what))?;
-        self.present(head)
+    /// The next header; `None` at the end.
+    pub(crate) fn next_header(&mut self, headers: &mut Headers) -> Result<Option<ChangeHeader>> {
+        let head = headers.next()?;
+        head.map(|head| self.present(head)).transpose()
+    }
+
+    /// The author text that each author's last change with one has.
+    pub(crate) fn last_authors(&mut self) -> Result<BTreeMap<AuthorId, String>> {
+        self.ensure()?;
+        let mut named = BTreeMap::new();
+        self.log.heads(EntryId(1), |head| {
+            let StoredHeader { author, author_text, .. } = head.header()?;
+            author_text.map(|name| named.insert(author, name));
+            Ok(true)
+        })?;
+        Ok(named)
     }
 
     /// A stored header with sites for local ids, and its salt.

@@ -20,7 +20,7 @@ use super::varint::Corrupt;
 use crate::buffer::Superseded;
 use crate::error::Result;
 use crate::ids::{Address, AuthorId, ColumnId, EntryId, Key, LocalDot, Ordinal, TableId};
-use crate::limits::MAX_KEPT_RECORDS;
+use crate::limits::{KEPT_ENTRY_RECORDS, MAX_KEPT_RECORDS};
 
 /// What still stands of one record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,6 +120,8 @@ impl Scan {
                 }
                 Mode::Walk { tables, from, covered } => {
                     let Some(table) = tables.last().copied() else {
+                        // All of the log was looked into: hardly anything is asked for again.
+                        metadata.forget_entries();
                         self.mode = Mode::End;
                         continue;
                     };
@@ -559,14 +561,21 @@ impl Metadata {
         };
         let entry = Rc::new(entry);
         if id <= self.committed.last {
-            self.n_kept += entry.len() as usize;
+            let n_records = entry.len() as usize + KEPT_ENTRY_RECORDS;
+            self.n_kept += n_records;
             if self.n_kept > MAX_KEPT_RECORDS {
                 self.entries.clear();
-                self.n_kept = entry.len() as usize;
+                self.n_kept = n_records;
             }
             self.entries.insert(id, entry.clone());
         }
         Ok(Some(entry))
+    }
+
+    /// Keeps no entry any more.
+    pub(super) fn forget_entries(&mut self) {
+        self.entries = hashbrown::HashMap::new();
+        self.n_kept = 0;
     }
 
     /// Cells written concurrently which do not stand, as the first log row after `position`

@@ -64,8 +64,8 @@ fn transact(db: &Db, metadata: &mut Metadata, ops: &LocalBuffer) {
 
 /// The headers of all changes, in the order of a delta.
 fn all_headers(metadata: &mut Metadata) -> Vec<ChangeHeader> {
-    let headers = metadata.headers_above(&VersionVector::new()).unwrap();
-    (0..headers.len()).map(|index| metadata.header(&headers, index).unwrap()).collect()
+    let mut headers = metadata.headers_above(&VersionVector::new()).unwrap();
+    std::iter::from_fn(|| metadata.next_header(&mut headers).unwrap()).collect()
 }
 
 /// All that a scan yields, sorted as `crsql_changes` shows it, and checks that batches are

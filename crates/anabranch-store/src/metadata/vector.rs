@@ -142,12 +142,15 @@ impl Metadata {
         Ok(id)
     }
 
-    pub(super) fn add_headers(&mut self, headers: &[ChangeHeader]) -> Result<()> {
+    pub(super) fn add_headers(
+        &mut self,
+        headers: impl IntoIterator<Item = Result<ChangeHeader>>,
+    ) -> Result<()> {
         self.fold_tail()?;
         let start = EntryId(self.committed.last.0 + 1);
         let mut moved = BTreeMap::new();
         for header in headers {
-            if let Some((author, held)) = self.add_header(header, start)? {
+            if let Some((author, held)) = self.add_header(header?, start)? {
                 moved.insert(author, held);
             }
         }
@@ -160,7 +163,7 @@ impl Metadata {
 
     fn add_header(
         &mut self,
-        header: &ChangeHeader,
+        header: ChangeHeader,
         start: EntryId,
     ) -> Result<Option<(AuthorId, Held)>> {
         let author = self.author_of(header.site)?;
@@ -199,9 +202,9 @@ impl Metadata {
             kind: header.kind,
             time: header.time,
             deps,
-            author_text: header.author.clone(),
-            message: header.message.clone(),
-            blobs: header.blobs.clone(),
+            author_text: header.author,
+            message: header.message,
+            blobs: header.blobs,
         };
         let id = EntryId(self.state.last.0 + 1);
         self.log.insert(id, None, self.state.dbv, Some(&header::encode(&stored, None)), None)?;

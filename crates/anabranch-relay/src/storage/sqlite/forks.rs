@@ -6,8 +6,7 @@
 //! of the vector, the salts, and what each delta brought.
 
 use anabranch_core::branch::Branch;
-use anabranch_core::clock::Chain;
-use anabranch_core::forest::{self, Arrival, Plan, PlanError, Reading, Split};
+use anabranch_core::forest::{self, Arrival, Plan, PlanError, Reading, Split, Track};
 use anabranch_core::vector::VersionVector;
 use rusqlite::Connection;
 
@@ -62,12 +61,9 @@ fn arrival(outline: &Outline, site: anabranch_core::site::SiteId) -> Arrival {
     let (origin, from) = (outline.to.origin(site), outline.from.get(site));
     let from_chain = from.map_or(origin.chain, |held| held.chain);
     let from = from.map_or(0, |held| held.version);
-    let next = |chain: &mut Chain, (version, salt): (u64, &u64)| {
-        *chain = origin.next(*chain, version, *salt);
-        Some(*chain)
-    };
-    let chains = (from + 1..).zip(outline.salts(site)).scan(from_chain, next).collect();
-    Arrival { site, origin, from, from_chain, chains }
+    let mut track = Track::new(origin, from, from_chain);
+    outline.salts(site).iter().for_each(|salt| track.push(*salt));
+    Arrival { site, track }
 }
 
 /// What of a delta is new, in the order in which it must be taken.

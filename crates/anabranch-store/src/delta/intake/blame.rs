@@ -8,8 +8,10 @@ use super::{Decoded, Intake, Target};
 use crate::context::Context;
 use crate::delta::DeltaError;
 use crate::delta::error::ChangeName;
+use crate::delta::headers::Headers;
 use crate::delta::held::{self, HeldRow};
 use crate::delta::holding::Reason;
+use crate::delta::names::Names;
 use crate::error::{Result, StoreError};
 use crate::merge::{IncomingRow, merge_row_delta};
 use crate::metadata::row_clock::RowClock;
@@ -17,14 +19,15 @@ use crate::registry::TableInfo;
 use crate::transaction;
 
 /// Notes of the changes that are new which of them are left out.
-pub(super) fn mark_held(cx: &Context, headers: &[ChangeHeader]) -> Result<()> {
+pub(super) fn mark_held(cx: &Context, headers: &Headers, names: &Names) -> Result<()> {
     let holding = cx.delta.holding.borrow();
     if holding.is_empty() {
         return Ok(());
     }
     let now_ms = (cx.clock)();
-    for ChangeHeader { site, version, .. } in headers {
-        let change = ChangeName { site: *site, version: *version };
+    for header in headers.as_given(names) {
+        let ChangeHeader { site, version, .. } = header?;
+        let change = ChangeName { site, version };
         if let Some(reason) = holding.reason(change) {
             held::mark(cx, change, reason, now_ms)?;
         }

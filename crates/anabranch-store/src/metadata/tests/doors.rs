@@ -71,7 +71,7 @@ fn foreign_changes_move_the_vector_and_are_nobody_elses() {
     let mut metadata = Metadata::open(&db).unwrap();
     db.execute_batch("BEGIN").unwrap();
     let headers: Vec<_> = (1..=130).map(|version| header(site(7), version, Vec::new())).collect();
-    metadata.append_headers(&headers).unwrap();
+    metadata.append_headers(headers.iter().cloned().map(Ok)).unwrap();
     let author = metadata.author_of(site(7)).unwrap();
     let dot = LocalDot { author, version: 130 };
     let buffer = merged(&mut metadata, b"a long key of a row", Some(dot), 0);
@@ -108,11 +108,12 @@ fn contexts_grow_with_what_was_seen() {
     let (_conn, db) = fresh();
     let mut metadata = Metadata::open(&db).unwrap();
     let seen = |of: u8, version| Dep { site: site(of), version, chain: Chain::default() };
-    metadata.append_headers(&[header(site(8), 1, vec![]), header(site(8), 2, vec![])]).unwrap();
+    let others = [header(site(8), 1, vec![]), header(site(8), 2, vec![])];
+    metadata.append_headers(others.map(Ok)).unwrap();
     let mut headers = vec![header(site(7), 1, vec![]), header(site(7), 2, vec![seen(8, 1)])];
     headers.extend((3..=100).map(|version| header(site(7), version, vec![])));
     headers.push(header(site(7), 101, vec![seen(8, 2)]));
-    metadata.append_headers(&headers).unwrap();
+    metadata.append_headers(headers.iter().cloned().map(Ok)).unwrap();
     metadata.committed();
     let author = metadata.author_of(site(7)).unwrap();
     let other = metadata.author_of(site(8)).unwrap();
