@@ -154,6 +154,7 @@ fn relay_once(relay: &mut Relay<'_>, tell: &mut dyn FnMut(Event)) -> Result<Repo
             match &told.event {
                 Event::Skipped(skipped) => report.skip(skipped.clone()),
                 Event::Offline { why, .. } | Event::Refused(why) => last_word.clone_from(why),
+                Event::Forked(forked) => report.forked.extend_from_slice(forked),
                 Event::HeldThere(held) => report.held_there.clone_from(held),
                 Event::Receipts(receipts) => report.receipts.extend_from_slice(receipts),
                 _ => {}

@@ -22,7 +22,7 @@ use anabranch_sync::frame::BlobId;
 use crate::limits::SEEN_MS;
 use crate::peer::{self, PeerRole};
 use crate::replica::{Replica, StoreError, n_changes_above};
-use crate::report::{End, Event, Moved, Progress, Report, Skipped};
+use crate::report::{End, Event, ForkedBranch, Moved, Progress, Report, Skipped};
 use crate::storage::{Storage, StorageError};
 use name::CHANGES;
 use read::{ReadError, read_whole};
@@ -107,11 +107,13 @@ impl Directory {
         self.memory.load(replica, &self.url)?;
         let mut shelf = Shelf::list(&*self.storage, &self.memory)?;
         (round.tell)(Event::Connected);
+        let before = replica.vector()?;
         self.take(replica, &mut shelf, round)?;
         // What waits may have come after the listing; each time somebody wrote a file.
         while shelf.is_waiting(&replica.vector()?) && shelf.look_again(&*self.storage)? {
             self.take(replica, &mut shelf, round)?;
         }
+        round.forked(ForkedBranch::new_in(&replica.vector()?, &before));
         self.verify_others(&mut shelf)?;
         for (name, why) in shelf.unreadable(&replica.vector()?) {
             round.skip(Skipped { name, why, is_refused: false });
@@ -328,6 +330,13 @@ impl Round<'_> {
         self.report.gave.add(moved);
         self.progress.gave.add(moved);
         (self.tell)(Event::Gave(moved));
+    }
+
+    fn forked(&mut self, forked: Vec<ForkedBranch>) {
+        if !forked.is_empty() {
+            self.report.forked.clone_from(&forked);
+            (self.tell)(Event::Forked(forked));
+        }
     }
 
     fn skip(&mut self, skipped: Skipped) {

@@ -31,6 +31,8 @@ pub use client::{ClientError, Options, forget_peer, once, peers};
 pub use peer::{Peer, PeerRole};
 pub use receipt::Receipts;
 pub use replica::StoreError;
-pub use report::{End, Event, Moved, Place, Progress, Reached, Report, Skipped, Told};
+pub use report::{
+    End, Event, ForkedBranch, Moved, Place, Progress, Reached, Report, Skipped, Told,
+};
 pub use storage::StorageError;
 pub use watch::Watch;

@@ -1,7 +1,8 @@
 //! What a sync tells: events while it runs, and a report at its end.
 
+use anabranch_core::branch::Branch;
 use anabranch_core::site::SiteId;
-use anabranch_core::vector::Dot;
+use anabranch_core::vector::{Dot, VersionVector};
 use anabranch_sync::frame::{self, Reach, Receipt, Role};
 
 use crate::limits::MAX_SKIPPED_LISTED;
@@ -18,6 +19,8 @@ pub enum Event {
     Took(Moved),
     /// Changes went and are on the peer's disk.
     Gave(Moved),
+    /// Copies had gone on under one site id: what each wrote is kept, and has these names now.
+    Forked(Vec<ForkedBranch>),
     /// A blob that was asked for has moved, in either direction, and is whole.
     Blob {
         /// BLAKE3 of its bytes.
@@ -54,6 +57,27 @@ pub enum Event {
         /// `None`: there will be none.
         retry_in_ms: Option<u64>,
     },
+}
+
+/// What one of several copies wrote under a name that they shared: a copied file, or an old
+/// backup that was written on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ForkedBranch {
+    /// What it is called from then on.
+    pub site: SiteId,
+    /// The name that was shared.
+    pub root: SiteId,
+    /// How many changes of that name are common to all who share it.
+    pub base: u64,
+}
+
+impl ForkedBranch {
+    /// The branches of a vector that another one does not know.
+    pub fn new_in(after: &VersionVector, before: &VersionVector) -> Vec<ForkedBranch> {
+        let is_new = |(site, _): &(SiteId, Branch)| before.branch(*site).is_none();
+        let branch = |(site, Branch { root, base, .. })| ForkedBranch { site, root, base };
+        after.branches().filter(is_new).map(branch).collect()
+    }
 }
 
 /// How far a change is known to have got.
@@ -162,6 +186,8 @@ pub struct Report {
     pub gave: Moved,
     /// How it ended.
     pub end: End,
+    /// Histories that had forked, and were given names of their own.
+    pub forked: Vec<ForkedBranch>,
     /// What was left out, the first [some](Report::n_skipped).
     pub skipped: Vec<Skipped>,
     /// How many were left out.
@@ -178,6 +204,7 @@ impl Report {
             took: Moved::default(),
             gave: Moved::default(),
             end: End::Converged,
+            forked: Vec::new(),
             skipped: Vec::new(),
             n_skipped: 0,
             held_there: Vec::new(),

@@ -37,8 +37,8 @@ mod sync;
 mod transaction;
 
 pub use anabranch_client::{
-    AddressError, End, Event, Moved, Peer, PeerRole, Place, Progress, Reached, Receipts, Report,
-    Skipped, Told,
+    AddressError, End, Event, ForkedBranch, Moved, Peer, PeerRole, Place, Progress, Reached,
+    Receipts, Report, Skipped, Told,
 };
 pub use anabranch_core::branch::Branch;
 pub use anabranch_core::site::SiteId;
@@ -47,7 +47,7 @@ pub use anabranch_core::vector::{Held, VersionVector};
 pub use anabranch_core::wire::{HEAD_BYTES as PART_HEAD_BYTES, PartHead, WireError, part_head};
 pub use compact::Compaction;
 pub use error::{Error, Result};
-pub use merge::{ConcurrentCell, ForkedBranch, MergeReport, MergeSide, merge};
+pub use merge::{ConcurrentCell, MergeReport, MergeSide, merge};
 pub use rusqlite;
 pub use status::{Finding, LogRecord, Status};
 pub use store::Store;

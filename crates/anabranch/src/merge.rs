@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use anabranch_core::branch::Branch;
+use anabranch_client::ForkedBranch;
 use anabranch_core::clock::Chain;
 use anabranch_core::site::SiteId;
 use anabranch_core::vector::{Held, VersionVector};
@@ -44,27 +44,6 @@ pub struct ConcurrentCell {
     pub lost: String,
     /// Who wrote that.
     pub lost_site: SiteId,
-}
-
-/// What one of several copies wrote under a name that they shared: a copied file, or an old
-/// backup that was written on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ForkedBranch {
-    /// What it is called from then on.
-    pub site: SiteId,
-    /// The name that was shared.
-    pub root: SiteId,
-    /// How many changes of that name are common to all who share it.
-    pub base: u64,
-}
-
-impl ForkedBranch {
-    /// The branches of a vector that another one does not know.
-    pub fn new_in(after: &VersionVector, before: &VersionVector) -> Vec<ForkedBranch> {
-        let is_new = |(site, _): &(SiteId, Branch)| before.branch(*site).is_none();
-        let branch = |(site, Branch { root, base, .. })| ForkedBranch { site, root, base };
-        after.branches().filter(is_new).map(branch).collect()
-    }
 }
 
 /// What a merge did.

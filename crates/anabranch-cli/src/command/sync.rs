@@ -5,7 +5,7 @@ mod watch;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anabranch::{End, Event, ForkedBranch, Moved, Place, Reached, Report, Sync};
+use anabranch::{End, Event, Moved, Place, Reached, Report, Sync};
 use serde_json::{Value, json};
 
 use crate::console::Console;
@@ -77,7 +77,6 @@ pub(crate) fn run(args: &Args, console: &mut Console) -> Result<Exit> {
     }
     let progress = Progress::new("looking");
     let start = Instant::now();
-    let before = store.version_vector()?;
     let report = sync.run(&store, &mut |event| {
         if let Event::Progress(at) = event {
             progress.step(line(&at, start));
@@ -85,12 +84,11 @@ pub(crate) fn run(args: &Args, console: &mut Console) -> Result<Exit> {
     });
     progress.done();
     let report = report?;
-    let forked = ForkedBranch::new_in(&store.version_vector()?, &before);
     if console.is_json() {
-        console.json(&as_json(&report, &sync.peer(), &forked))?;
+        console.json(&as_json(&report, &sync.peer()))?;
     } else {
-        if !forked.is_empty() {
-            console.line(super::merge::forked(&forked))?;
+        if !report.forked.is_empty() {
+            console.line(super::merge::forked(&report.forked))?;
         }
         print(&report, args, &sync.peer(), console)?;
     }
@@ -179,7 +177,7 @@ fn refused(why: &str) -> Failure {
         .known_hint_or("nothing that was refused is lost; both sides are as they were")
 }
 
-fn as_json(report: &Report, peer: &str, forked: &[ForkedBranch]) -> Value {
+fn as_json(report: &Report, peer: &str) -> Value {
     let (end, why) = match &report.end {
         End::Converged => ("converged", None),
         End::Offline(why) => ("offline", Some(why)),
@@ -196,7 +194,7 @@ fn as_json(report: &Report, peer: &str, forked: &[ForkedBranch]) -> Value {
     json!({
         "peer": peer, "end": end, "why": why,
         "took": moved_json(report.took), "gave": moved_json(report.gave),
-        "forked": super::status::forked_json(forked),
+        "forked": super::status::forked_json(&report.forked),
         "skipped": skipped, "n_skipped": report.n_skipped,
         "held_there": report.held_there.iter().map(reached_json).collect::<Vec<_>>(),
     })

@@ -5,8 +5,11 @@ use anabranch::Store;
 use anabranch::rusqlite::Connection;
 use serde_json::Value;
 
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+
 use crate::ana::Ana;
-use crate::relay::Relay;
+use crate::relay::{Relay, wait_for};
 
 /// Runs SQL as the bare extension would.
 fn bare(ana: &Ana, db: &str, sql: &str) {
@@ -88,4 +91,41 @@ fn forks_are_healed_through_a_relay() {
         }
         assert_eq!(ana.one("a.db", "SELECT count(*) FROM note"), "7");
     }
+}
+
+/// Who stays in sync is told too, whatever lies between: at a relay and in a folder.
+#[test]
+fn a_watch_tells_of_forks() {
+    let ana = copies(&["b.db", "c.db", "d.db"]);
+    bare(&ana, "a.db", "INSERT INTO note VALUES('n3', 'from a')");
+    bare(&ana, "b.db", "INSERT INTO note VALUES('n4', 'from b')");
+    bare(&ana, "c.db", "INSERT INTO note VALUES('n5', 'from c')");
+    bare(&ana, "d.db", "INSERT INTO note VALUES('n6', 'from d')");
+    let relay = Relay::start(&ana);
+    std::fs::create_dir(ana.path("stick")).unwrap();
+    for (url, db) in [(relay.store("notes"), "b.db"), ("dir:stick".to_string(), "c.db")] {
+        ana.ok(&["sync", "a.db", &url, "--token", &relay.token]);
+        let args = ["sync", db, &url, "--token", &relay.token, "--watch", "--json"];
+        let mut watch = ana.command(&args).stdout(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(watch.stdout.take().unwrap());
+        let told = wait_for(&mut lines, "forked");
+        let branches = told["branches"].as_array().unwrap();
+        assert!(branches.iter().any(|branch| branch["base"] == 2), "{told}");
+        assert!(branches.len() >= 2, "{told}");
+        wait_for(&mut lines, "converged");
+        watch.kill().unwrap();
+        watch.wait().unwrap();
+        let status = json(&ana.ok(&["status", db, "--json"]));
+        assert_eq!(status["forked"], told["branches"]);
+    }
+    // In words.
+    let url = relay.store("words");
+    ana.ok(&["sync", "a.db", &url, "--token", &relay.token]);
+    let args = ["sync", "d.db", &url, "--token", &relay.token, "--watch"];
+    let mut watch = ana.command(&args).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines();
+    let is_forked = |line: std::io::Result<String>| line.unwrap().contains("under one site id");
+    assert!(lines.any(is_forked), "the watch ended");
+    watch.kill().unwrap();
+    watch.wait().unwrap();
 }

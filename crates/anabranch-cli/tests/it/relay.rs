@@ -57,7 +57,7 @@ fn json(text: &str) -> Value {
 }
 
 /// Waits for a line of a watch that tells an event.
-fn wait_for(lines: &mut BufReader<ChildStdout>, event: &str) -> Value {
+pub(crate) fn wait_for(lines: &mut BufReader<ChildStdout>, event: &str) -> Value {
     loop {
         let mut line = String::new();
         assert!(lines.read_line(&mut line).unwrap() > 0, "the watch ended before {event}");

@@ -16,6 +16,7 @@ use bytes::Bytes;
 use crate::blob::{self, Prover};
 use crate::limits::MAX_PARTIALS;
 use crate::replica::{Replica, StoreError};
+use crate::report::ForkedBranch;
 use crate::spool::Spool;
 use crate::storage::Pieces;
 
@@ -26,6 +27,10 @@ pub(super) struct Answers<'a> {
     told: VersionVector,
     /// What was here when the peer's vector was last read: by the names of then.
     read_at: VersionVector,
+    /// All names as they were when forks were last told; `None` before it was opened.
+    named: Option<VersionVector>,
+    /// Forks that were not told yet.
+    forked: Vec<ForkedBranch>,
     /// Changes that it was told are held and not shown.
     held: BTreeSet<Dot>,
     /// The last delta of several parts that was exported.
@@ -82,6 +87,8 @@ impl<'a> Answers<'a> {
             replica,
             told: VersionVector::new(),
             read_at: VersionVector::new(),
+            named: None,
+            forked: Vec::new(),
             held: BTreeSet::new(),
             kept: None,
             prover: Prover::default(),
@@ -165,6 +172,7 @@ impl<'a> Answers<'a> {
     fn open(&mut self) -> Result<StoreEvent, StoreError> {
         self.replica.make_durable()?;
         self.told = self.replica.vector()?;
+        self.note_forks(&self.told.clone());
         Ok(StoreEvent::Opened {
             site: self.replica.site()?,
             vector: Arc::new(self.told.clone()),
@@ -278,6 +286,7 @@ impl<'a> Answers<'a> {
     /// had been told of it before. Where names changed for it, the next news say so.
     fn took(&mut self, to: VersionVector) -> Result<(VersionVector, VersionVector), StoreError> {
         let vector = self.replica.vector()?;
+        self.note_forks(&vector);
         let to = match vector.has_branches() || to.has_branches() {
             true => self.replica.read(&to)?.vector,
             false => to,
@@ -295,6 +304,24 @@ impl<'a> Answers<'a> {
             true => Ok(self.replica.read(&theirs)?.vector),
             false => Ok(theirs),
         }
+    }
+
+    /// Notes the forks of a vector of this copy that were not known before.
+    fn note_forks(&mut self, vector: &VersionVector) {
+        let Some(before) = &self.named else {
+            self.named = Some(vector.clone());
+            return;
+        };
+        let forked = ForkedBranch::new_in(vector, before);
+        if !forked.is_empty() {
+            self.forked.extend(forked);
+            self.named = Some(vector.clone());
+        }
+    }
+
+    /// Forks that were found since this was asked last, by whomever.
+    pub(super) fn forked(&mut self) -> Vec<ForkedBranch> {
+        std::mem::take(&mut self.forked)
     }
 
     /// What the session was told is here, of this.
@@ -350,6 +377,7 @@ impl<'a> Answers<'a> {
             news.push(StoreEvent::Shown(shown));
         }
         if vector != self.told {
+            self.note_forks(&vector);
             self.replica.make_durable()?;
             news.extend(self.committed(vector)?);
         }

@@ -274,6 +274,14 @@ impl<'a> Channel<'a> {
         self.answers.news()
     }
 
+    /// Tells forks that were found.
+    pub(super) fn tell_forks(&mut self, told: &mut VecDeque<Told>) {
+        let forked = self.answers.forked();
+        if !forked.is_empty() {
+            told.push_back(self.told(Event::Forked(forked)));
+        }
+    }
+
     /// Commits, and what has become durable, if anything was taken.
     pub(super) fn news_if_owed(&mut self) -> Result<Vec<StoreEvent>, StoreError> {
         if self.answers.owes_durable() { self.answers.news() } else { Ok(Vec::new()) }

@@ -62,6 +62,7 @@ impl Talk {
             for event in channels[*place].news()? {
                 self.session.handle_store_event(now, *id, event);
             }
+            channels[*place].tell_forks(told);
         }
         self.session.handle_timer(now);
         self.drain(now, channels, told)
@@ -103,6 +104,7 @@ impl Talk {
                     is_idle = false;
                     self.session.handle_store_event(now, *id, event);
                 }
+                channels[*place].tell_forks(told);
             }
             for (id, place) in &self.places {
                 let Some(question) = channels[*place].next_question() else { continue };

@@ -50,6 +50,7 @@ fn sentence(event: &Event, peer: &str, console: &Console) -> String {
         Event::Connected => format!("connected to {peer}"),
         Event::Took(moved) => format!("took {}", amount(*moved)),
         Event::Gave(moved) => format!("gave {}", amount(*moved)),
+        Event::Forked(forked) => crate::command::merge::forked(forked),
         Event::Blob { hash, bytes: n } => format!("blob {} ({})", hex(hash), bytes(*n)),
         Event::Skipped(skipped) => format!("left out {}: {}", skipped.name, skipped.why),
         Event::Converged => console.paint(Style::Good, "in sync"),
@@ -75,6 +76,9 @@ fn as_json(event: &Event, now: &str, peer: &str) -> Value {
             json!({ "name": skipped.name, "why": skipped.why, "refused": skipped.is_refused }),
         ),
         Event::Blob { hash, bytes } => ("blob", json!({ "hash": hex(hash), "bytes": bytes })),
+        Event::Forked(forked) => {
+            ("forked", json!({ "branches": crate::command::status::forked_json(forked) }))
+        }
         Event::Converged => ("converged", json!({})),
         Event::HeldThere(held) => {
             let changes: Vec<_> = held.iter().map(reached_json).collect();
