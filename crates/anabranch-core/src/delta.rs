@@ -10,12 +10,15 @@ use crate::vector::VersionVector;
 
 mod check;
 mod complete;
+mod gather;
 mod join;
+mod words;
 
 pub use check::DeltaError;
 pub(crate) use check::{HeaderSequence, Scope, check_seen, check_table};
 pub(crate) use complete::SaltSequence;
 pub use complete::{Complete, SaltRun, TableFloor};
+pub use gather::Gather;
 pub use join::{JoinError, join, join_owned};
 
 /// Index into [`Delta::sites`].

@@ -8,6 +8,7 @@
 
 use crate::delta::{Delta, DeltaError};
 
+pub mod aside;
 mod bounds;
 mod columns;
 mod complete;

@@ -11,7 +11,8 @@
 
 use std::collections::BTreeMap;
 
-use super::{Birth, CellDelta, Delta, DeltaDot, RowDelta, SiteIdx, TableDelta};
+use super::words::Words;
+use super::{CellDelta, Delta, RowDelta, SiteIdx, TableDelta};
 use crate::change::ChangeHeader;
 use crate::forest;
 use crate::merge::{CellState, Ties, cell_wins};
@@ -62,18 +63,9 @@ pub fn join_owned(earlier: Delta, later: Delta) -> Result<Delta, JoinError> {
         // One knows of a fork that the other does not: they have two names for one change.
         return Err(JoinError::NotChained { site });
     }
-    let mut sites = earlier.sites;
-    let mut known: BTreeMap<SiteId, u32> = (0..).zip(&sites).map(|(i, site)| (*site, i)).collect();
-    let site_map: Vec<SiteIdx> = later
-        .sites
-        .iter()
-        .map(|site| {
-            SiteIdx(*known.entry(*site).or_insert_with(|| {
-                sites.push(*site);
-                sites.len() as u32 - 1
-            }))
-        })
-        .collect();
+    let mut words = Words::new(earlier.sites);
+    let site_map = words.places(later.sites);
+    let sites = words.into_list();
     let mut tables: BTreeMap<String, TableDelta> =
         earlier.tables.into_iter().map(|table| (table.name.clone(), table)).collect();
     for table in later.tables {
@@ -106,13 +98,8 @@ impl Delta {
     /// Leaves out what whoever holds `from` has already: a complete delta told it too.
     fn drop_covered(&mut self) {
         let covered: Vec<u64> = self.sites.iter().map(|site| self.from.version(*site)).collect();
-        let is_new = |dot: DeltaDot| dot.version > covered[dot.site.0 as usize];
         for table in &mut self.tables {
-            for row in &mut table.rows {
-                row.births.retain(|birth| is_new(birth.dot));
-                row.cells.retain(|cell| is_new(cell.dot));
-            }
-            table.rows.retain(|row| !row.births.is_empty() || !row.cells.is_empty());
+            table.rows.retain_mut(|row| row.keep_above(&covered));
         }
     }
 }
@@ -170,18 +157,12 @@ fn join_headers(
     Ok(headers)
 }
 
-fn join_table(joined: &mut TableDelta, later: TableDelta, sites: &[SiteId], site_map: &[SiteIdx]) {
-    let mut known: BTreeMap<String, u32> =
-        (0..).zip(&joined.columns).map(|(i, name)| (name.clone(), i)).collect();
-    let mut column_map = Vec::with_capacity(later.columns.len());
-    for name in later.columns {
-        column_map.push(*known.entry(name).or_insert_with_key(|name| {
-            joined.columns.push(name.clone());
-            joined.columns.len() as u32 - 1
-        }));
-    }
+fn join_table(joined: &mut TableDelta, later: TableDelta, sites: &[SiteId], site_map: &[u32]) {
+    let mut columns = Words::new(std::mem::take(&mut joined.columns));
+    let column_map = columns.places(later.columns);
+    joined.columns = columns.into_list();
     let mut rows = std::mem::take(&mut joined.rows);
-    rows.extend(later.rows.into_iter().map(|row| translated(row, site_map, &column_map)));
+    rows.extend(later.rows.into_iter().map(|row| row.translated(site_map, &column_map)));
     // Stable, and fast for two runs that are in order.
     rows.sort_by(|a, b| a.key.cmp(&b.key));
     joined.rows.reserve(rows.len());
@@ -191,23 +172,6 @@ fn join_table(joined: &mut TableDelta, later: TableDelta, sites: &[SiteId], site
             None => joined.rows.push(row),
         }
     }
-}
-
-/// A row in the words of the joined dictionaries.
-fn translated(mut row: RowDelta, site_map: &[SiteIdx], column_map: &[u32]) -> RowDelta {
-    let site = |idx: SiteIdx| site_map[idx.0 as usize];
-    let dot = |dot: DeltaDot| DeltaDot { site: site(dot.site), version: dot.version };
-    for birth in &mut row.births {
-        *birth = Birth { dot: dot(birth.dot), origin: site(birth.origin) };
-    }
-    row.births.sort_by_key(|birth| birth.dot);
-    for cell in &mut row.cells {
-        cell.column = column_map[cell.column as usize];
-        cell.dot = dot(cell.dot);
-        cell.origin = site(cell.origin);
-    }
-    row.cells.sort_by_key(|cell| cell.column);
-    row
 }
 
 impl RowDelta {

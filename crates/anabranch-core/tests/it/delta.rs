@@ -3,13 +3,14 @@
 use anabranch_core::change::{ChangeHeader, ChangeKind, Dep};
 use anabranch_core::clock::{Chain, Hlc};
 use anabranch_core::delta::{
-    Birth, CellDelta, Complete, Delta, DeltaDot, DeltaError, JoinError, RowDelta, SaltRun, SiteIdx,
-    TableDelta, TableFloor, join,
+    Birth, CellDelta, Complete, Delta, DeltaDot, DeltaError, Gather, JoinError, RowDelta, SaltRun,
+    SiteIdx, TableDelta, TableFloor, join,
 };
 use anabranch_core::limits::MAX_COLUMN_VERSION;
 use anabranch_core::site::SiteId;
 use anabranch_core::value::Value;
 use anabranch_core::vector::Held;
+use anabranch_core::wire::Bounds;
 
 use rand::RngExt;
 use std::collections::BTreeMap;
@@ -348,6 +349,50 @@ fn chained_cuts_join_into_the_cut_over_both() {
         joined.verify_chains().unwrap();
         assert_eq!(joined, history.cut(from, to), "case {case}: {moments:?}");
         assert_eq!(join(&earlier, &earlier).unwrap(), earlier, "case {case}");
+    }
+}
+
+/// What is gathered piece by piece is what the whole join is, whatever overlaps.
+#[test]
+fn a_chain_is_gathered_into_the_cut_over_all() {
+    let mut rng = random::rng(23);
+    for case in 0..300 {
+        let history = History::random(&mut rng, 12);
+        let from = rng.random_range(0..4);
+        let mut gather = Gather::new(history.vectors[from].clone());
+        let (mut to, mut headers) = (from, Vec::new());
+        let mut rows = BTreeMap::<Vec<u8>, RowDelta>::new();
+        while to < 12 {
+            let cut_from = rng.random_range(0..=to);
+            to = rng.random_range(to + 1..=12);
+            let cut = history.cut(cut_from, to);
+            let bounds = Bounds { from: cut.from, to: cut.to, sites: cut.sites, complete: None };
+            gather.open(&bounds).unwrap();
+            headers.extend(cut.headers.into_iter().filter(|header| gather.is_new(header)));
+            let tables = cut.tables.into_iter();
+            let new: Vec<RowDelta> = tables.flat_map(|table| gather.rows(table).rows).collect();
+            for row in new {
+                match rows.get_mut(&row.key) {
+                    Some(known) => known.join(row, gather.sites()),
+                    None => drop(rows.insert(row.key.clone(), row)),
+                }
+            }
+        }
+        headers.sort_by_key(|header| (header.site, header.version));
+        let columns = gather.columns("t").to_vec();
+        let rows = rows.into_values().collect();
+        let gathered = Delta {
+            from: history.vectors[from].clone(),
+            to: gather.to().clone(),
+            sites: gather.sites().to_vec(),
+            headers,
+            tables: vec![TableDelta { name: "t".to_owned(), columns, rows }],
+            ..Delta::default()
+        };
+        assert_eq!(gathered, history.cut(from, 12), "case {case}");
+        let gap = Bounds { from: history.vectors[12].clone(), ..Bounds::default() };
+        let mut begun = Gather::new(history.vectors[11].clone());
+        assert!(matches!(begun.open(&gap), Err(JoinError::NotChained { .. })), "case {case}");
     }
 }
 

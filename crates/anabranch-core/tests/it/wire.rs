@@ -8,8 +8,10 @@ use anabranch_core::limits::{MAX_MESSAGE_BYTES, MAX_PART_BYTES, MAX_PART_HEADERS
 use anabranch_core::value::{Value, ValueRef};
 use anabranch_core::vector::Held;
 use anabranch_core::wire::{
-    Decoder, Encoder, PartHead, WireError, decode, encode, part_head, seal, split,
+    Decoder, Encoder, PartHead, WireError, aside, decode, encode, part_head, seal, split,
 };
+
+use rand::RngExt;
 
 use crate::random;
 
@@ -217,4 +219,29 @@ fn one_change_is_small() {
     let many = of_rows(10_000, |_| Value::Text(b"hello".to_vec()));
     let n_bytes: usize = encode(&many).iter().map(Vec::len).sum();
     assert!(n_bytes < 2_000, "{n_bytes}");
+}
+
+/// Rows and headers that are put aside come back as they were; damage is found, or harmless.
+#[test]
+fn what_is_put_aside_comes_back() {
+    let mut rng = random::rng(24);
+    for case in 0..200 {
+        let mut delta = random::delta(&mut rng);
+        let bytes = aside::put_headers(&delta.headers, &delta.to);
+        let again = aside::take_headers(&bytes, &delta.to).unwrap();
+        assert_eq!(again, delta.headers, "case {case}");
+        for table in &mut delta.tables {
+            if case % 4 == 0
+                && let Some(cell) = table.rows.iter_mut().find_map(|row| row.cells.first_mut())
+            {
+                cell.value = Value::Blob(random::noise(case, 100_000));
+            }
+            let bytes = aside::put_rows(table);
+            let again = aside::take_rows(&bytes).unwrap();
+            assert_eq!(again.rows, table.rows, "case {case}");
+            assert!(table.rows.is_empty() || again.columns == table.columns, "case {case}");
+            let n = rng.random_range(0..=bytes.len());
+            let _ = aside::take_rows(&bytes[..n]);
+        }
+    }
 }

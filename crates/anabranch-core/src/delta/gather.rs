@@ -1,0 +1,96 @@
+//! Joining a chain of deltas that are too many to be held at once.
+//!
+//! Each is read once, piece by piece ([`Gather::open`], [`Gather::rows`], [`Gather::is_new`]):
+//! its rows come out in the words of dictionaries that all of them share, without what the
+//! deltas before it told. Rows of one key are then joined in order ([`RowDelta::join`]), by
+//! whoever has the room to sort them. What comes of it is what [`join()`](super::join()) makes
+//! of two deltas at a time.
+
+use std::collections::BTreeMap;
+
+use super::words::Words;
+use super::{JoinError, TableDelta};
+use crate::change::ChangeHeader;
+use crate::site::SiteId;
+use crate::vector::{Held, VersionVector};
+use crate::wire::Bounds;
+
+/// What the deltas read so far have in common.
+#[derive(Clone, Debug)]
+pub struct Gather {
+    sites: Words<SiteId>,
+    tables: BTreeMap<String, Words<String>>,
+    /// What whoever took all of them holds.
+    held: VersionVector,
+    /// What is held before the delta under way.
+    before: VersionVector,
+    /// Of each place of its dictionary of sites: ours, and the version held before it.
+    places: Vec<u32>,
+    covered: Vec<u64>,
+}
+
+impl Gather {
+    /// Begins with deltas that follow `from`.
+    pub fn new(from: VersionVector) -> Gather {
+        Gather {
+            sites: Words::new(Vec::new()),
+            tables: BTreeMap::new(),
+            before: from.clone(),
+            held: from,
+            places: Vec::new(),
+            covered: Vec::new(),
+        }
+    }
+
+    /// Begins the next delta of the chain.
+    ///
+    /// # Errors
+    /// [`JoinError::NotChained`] if it begins above what was gathered, or is complete and its
+    /// floor lies there: such a delta stands in the place of others, not behind them.
+    pub fn open(&mut self, bounds: &Bounds) -> Result<(), JoinError> {
+        let is_gap = |(site, low): &(SiteId, Held)| self.held.version(*site) < low.version;
+        if let Some((site, _)) = bounds.start().iter().find(is_gap) {
+            return Err(JoinError::NotChained { site });
+        }
+        self.before.clone_from(&self.held);
+        self.held.join(&bounds.to);
+        self.places = self.sites.places(bounds.sites.iter().copied());
+        self.covered = bounds.sites.iter().map(|site| self.before.version(*site)).collect();
+        Ok(())
+    }
+
+    /// Whether a header of the delta under way was in none before it.
+    pub fn is_new(&self, header: &ChangeHeader) -> bool {
+        header.version > self.before.version(header.site)
+    }
+
+    /// Rows of the delta under way, in the words of all, without what those before it told.
+    /// `columns` of the result are those known of the table so far; more may follow them.
+    pub fn rows(&mut self, table: TableDelta) -> TableDelta {
+        let TableDelta { name, columns, mut rows } = table;
+        let words = match self.tables.get_mut(&name) {
+            Some(words) => words,
+            None => self.tables.entry(name.clone()).or_default(),
+        };
+        let column_map = words.places(columns);
+        rows.retain_mut(|row| row.keep_above(&self.covered));
+        let translate = |row: super::RowDelta| row.translated(&self.places, &column_map);
+        let rows = rows.into_iter().map(translate).collect();
+        TableDelta { name, columns: words.list().to_vec(), rows }
+    }
+
+    /// What whoever took all of them holds.
+    pub fn to(&self) -> &VersionVector {
+        &self.held
+    }
+
+    /// The dictionary of sites.
+    pub fn sites(&self) -> &[SiteId] {
+        self.sites.list()
+    }
+
+    /// The columns of a table, by place; none of one that no delta names.
+    pub fn columns(&self, table: &str) -> &[String] {
+        self.tables.get(table).map_or(&[], |words| words.list())
+    }
+}
