@@ -87,6 +87,14 @@ impl BlobDir {
         Ok(hash)
     }
 
+    /// A file without a name on the disk of the blobs, gone with its owner.
+    ///
+    /// # Errors
+    /// Of the file system.
+    pub(crate) fn scratch(&self) -> io::Result<File> {
+        tempfile::tempfile_in(self.root.join("staging"))
+    }
+
     /// Reads a blob; `None` if there is none, or if it is not what its name says.
     ///
     /// # Errors

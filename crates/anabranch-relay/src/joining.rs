@@ -19,12 +19,14 @@
 //! comes of it is large enough to be left alone. What was joined before is joined again only with
 //! some times as much, so that a change is put together a few times in all.
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::Arc;
 
 use anabranch_core::delta::{Complete, Delta, DeltaDot, JoinError, join_owned};
 use anabranch_core::vector::VersionVector;
-use anabranch_core::wire::{WireError, decode, encode};
+use anabranch_core::wire::{WireError, decode, encode, part_head};
 use bytes::Bytes;
 
 use crate::blobs::BlobDir;
@@ -35,6 +37,12 @@ use crate::limits::{
 use crate::relay::Relay;
 use crate::storage::{Body, Listed, Span, StorageError, StoredDelta, Wanted, to};
 use crate::store_id::StoreId;
+
+mod checkpoint;
+mod scratch;
+mod sort;
+
+pub(crate) use checkpoint::{Terms, make_checkpoints};
 
 /// Joins a store's small deltas; how many went.
 ///
@@ -60,6 +68,7 @@ async fn join_runs(relay: &Relay, store: &StoreId, min_deltas: usize) -> Result<
 }
 
 /// Neighbours that are joined, and what is held before the first of them.
+#[derive(Default)]
 struct Run {
     from: VersionVector,
     deltas: Vec<Listed>,
@@ -234,16 +243,24 @@ impl Line {
 
 /// Encodes a delta, and writes its parts unless it is small.
 fn stored(delta: &Delta, blobs: &BlobDir) -> Result<([u8; 16], Body), StorageError> {
-    let parts = encode(delta);
+    put(encode(delta).iter().map(Ok), blobs)
+}
+
+/// Stores the parts of a delta; its name, and where they are.
+fn put<P: Borrow<Vec<u8>>>(
+    parts: impl ExactSizeIterator<Item = io::Result<P>>,
+    blobs: &BlobDir,
+) -> Result<([u8; 16], Body), StorageError> {
+    let is_alone = parts.len() == 1;
     let mut name = [0; 16];
-    name.copy_from_slice(&parts[0][8..24]);
-    if let [part] = parts.as_slice()
-        && part.len() <= MAX_INLINE_BYTES
-    {
-        return Ok((name, Body::Inline(Bytes::copy_from_slice(part))));
-    }
     let mut files = Vec::with_capacity(parts.len());
-    for part in &parts {
+    for part in parts {
+        let part = part?;
+        let part = part.borrow();
+        name = part_head(part)?.0.delta;
+        if is_alone && part.len() <= MAX_INLINE_BYTES {
+            return Ok((name, Body::Inline(Bytes::copy_from_slice(part))));
+        }
         files.push((blobs.put(part)?, part.len() as u32));
     }
     Ok((name, Body::Blobs(files.into())))

@@ -40,6 +40,8 @@ mod tasks;
 mod connection;
 mod http;
 mod server;
+#[cfg(test)]
+mod test_relay;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod tls;

@@ -156,6 +156,23 @@ pub(crate) const MIN_JOIN_RATIO: u64 = 4;
 pub(crate) const MAX_JOIN_BYTES: u64 = 4 << 20;
 /// Most cells of deltas that are joined at once: a hundred bytes each in memory.
 pub(crate) const MAX_JOINED_CELLS: usize = 1 << 20;
+/// What came so long ago becomes part of a checkpoint: whoever was away for less is sent only
+/// what he lacks.
+pub(crate) const CHECKPOINT_AGE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// Checkpoints are made of at least so much: less is a matter of one round trip.
+pub(crate) const MIN_CHECKPOINT_BYTES: u64 = 4 << 20;
+/// And of at most so much, some ten times that on the disk while it is sorted; larger stores
+/// have several.
+pub(crate) const MAX_CHECKPOINT_BYTES: u64 = 1 << 30;
+/// A checkpoint is kept if it is smaller by so many parts of a whole: its small neighbours serve
+/// those better who hold some of them.
+pub(crate) const MIN_CHECKPOINT_GAIN: u64 = 4;
+/// Bytes of rows that are sorted in memory at a time.
+pub(crate) const MAX_SORTED_BYTES: usize = 32 << 20;
+/// Bytes of sorted rows that are read at a time of each run: a GiB makes some hundreds of runs.
+pub(crate) const SORTED_CHUNK_BYTES: usize = 64 << 10;
+/// Headers that are kept in memory before they are put aside: two hundred bytes each.
+pub(crate) const HEADERS_ASIDE: usize = 1 << 16;
 /// Neighbours that are worth joining.
 pub(crate) const MIN_JOIN_DELTAS: usize = 256;
 /// How long a request's body, or the reader of an answer, may stall.

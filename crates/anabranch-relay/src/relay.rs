@@ -54,6 +54,8 @@ pub(crate) struct Relay {
     /// Deltas that came since a store's were joined.
     unjoined: Mutex<HashMap<StoreId, u64>>,
     must_join: Notify,
+    /// Of stores whose checkpoint was not worth it what it would have been made of.
+    no_gain: Mutex<HashMap<(StoreId, u64), u64>>,
     site: SiteId,
     started: Instant,
     n_instances: AtomicU64,
@@ -145,6 +147,7 @@ impl Relay {
             metrics: Metrics::default(),
             unjoined: Mutex::default(),
             must_join: Notify::new(),
+            no_gain: Mutex::default(),
             stopping: watch::Sender::new(false),
             tasks: Tasks::default(),
             is_stepped,

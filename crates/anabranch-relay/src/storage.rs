@@ -408,6 +408,8 @@ pub(crate) struct Listed {
     pub(crate) n_bytes: u64,
     /// How many parts.
     pub(crate) n_parts: u32,
+    /// When the last of it came, in Unix milliseconds.
+    pub(crate) received_ms: u64,
 }
 
 /// What became of a delta that was not refused.

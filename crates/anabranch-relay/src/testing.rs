@@ -14,6 +14,7 @@ use futures_util::FutureExt;
 
 use crate::config::{Config, Settings};
 use crate::connection::stepped::Stepped;
+use crate::joining::{Terms, join_store, make_checkpoints};
 use crate::store_id::StoreId;
 
 /// A relay that runs when it is told to.
@@ -66,13 +67,18 @@ impl Relay {
         store.map(|store| store.receipts(&self.0, changes)).unwrap_or_default()
     }
 
-    /// Joins old deltas, as a relay does now and then.
+    /// Joins small deltas, and makes a checkpoint of all that is there, where enough has come
+    /// since the last one; a relay does so now and then.
     ///
     /// # Errors
     /// The storage's, in words.
     pub fn join(&self, store: &str) -> Result<(), String> {
         let store = StoreId::new(store).ok_or("no name of a store")?;
-        let mut joining = std::pin::pin!(crate::joining::join_store(&self.0, &store));
+        let terms = Terms { before_ms: u64::MAX, min_bytes: 0, min_gain: u64::MAX };
+        let mut joining = std::pin::pin!(async {
+            join_store(&self.0, &store).await?;
+            make_checkpoints(&self.0, &store, terms).await
+        });
         loop {
             match joining.as_mut().now_or_never() {
                 Some(joined) => return joined.map(drop).map_err(|error| error.to_string()),

@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 
 use super::words::Words;
-use super::{JoinError, TableDelta};
+use super::{Complete, JoinError, TableDelta};
 use crate::change::ChangeHeader;
 use crate::site::SiteId;
 use crate::vector::{Held, VersionVector};
@@ -20,8 +20,14 @@ use crate::wire::Bounds;
 pub struct Gather {
     sites: Words<SiteId>,
     tables: BTreeMap<String, Words<String>>,
+    from: VersionVector,
     /// What whoever took all of them holds.
     held: VersionVector,
+    /// Of a chain that begins with a complete delta what that one's maker forgot.
+    complete: Option<Complete>,
+    /// As [`super::Delta::seen`].
+    seen: Option<VersionVector>,
+    is_begun: bool,
     /// What is held before the delta under way.
     before: VersionVector,
     /// Of each place of its dictionary of sites: ours, and the version held before it.
@@ -35,24 +41,46 @@ impl Gather {
         Gather {
             sites: Words::new(Vec::new()),
             tables: BTreeMap::new(),
+            held: from.clone(),
             before: from.clone(),
-            held: from,
+            from,
+            complete: None,
+            seen: None,
+            is_begun: false,
             places: Vec::new(),
             covered: Vec::new(),
         }
     }
 
-    /// Begins the next delta of the chain.
+    /// Begins the next delta of the chain. One that is complete and whose floor is not held
+    /// stands in the place of all before it, not behind them: it can be the first only, and must
+    /// lead to all that was before it.
     ///
     /// # Errors
-    /// [`JoinError::NotChained`] if it begins above what was gathered, or is complete and its
-    /// floor lies there: such a delta stands in the place of others, not behind them.
+    /// [`JoinError::NotChained`] if it begins above what was gathered, or its makers had not seen
+    /// all that the first one forgot.
     pub fn open(&mut self, bounds: &Bounds) -> Result<(), JoinError> {
         let is_gap = |(site, low): &(SiteId, Held)| self.held.version(*site) < low.version;
-        if let Some((site, _)) = bounds.start().iter().find(is_gap) {
-            return Err(JoinError::NotChained { site });
-        }
         self.before.clone_from(&self.held);
+        let seen = bounds.seen.as_ref().unwrap_or_else(|| bounds.start());
+        if let Some((site, _)) = bounds.start().iter().find(is_gap) {
+            let begins_anew = !self.is_begun && self.held.is_at_or_below(&bounds.to);
+            self.complete = bounds.complete.clone().filter(|_| begins_anew);
+            if self.complete.is_none() {
+                return Err(JoinError::NotChained { site });
+            }
+            self.from = VersionVector::new();
+            self.before = VersionVector::new();
+        } else if let Some(complete) = &self.complete {
+            let mut floor = complete.floor.iter();
+            if let Some((site, _)) = floor.find(|(site, low)| seen.version(*site) < low.version) {
+                return Err(JoinError::NotChained { site });
+            }
+        } else if !self.from.is_at_or_below(seen) {
+            let all = self.seen.as_ref().unwrap_or(&self.from);
+            self.seen = Some(all.meet(seen));
+        }
+        self.is_begun = true;
         self.held.join(&bounds.to);
         self.places = self.sites.places(bounds.sites.iter().copied());
         self.covered = bounds.sites.iter().map(|site| self.before.version(*site)).collect();
@@ -77,6 +105,21 @@ impl Gather {
         let translate = |row: super::RowDelta| row.translated(&self.places, &column_map);
         let rows = rows.into_iter().map(translate).collect();
         TableDelta { name, columns: words.list().to_vec(), rows }
+    }
+
+    /// What whoever takes what comes of them must hold; nothing where they are complete.
+    pub fn from(&self) -> &VersionVector {
+        &self.from
+    }
+
+    /// What the makers of all had seen of `from` at least; `None`: all of it.
+    pub fn seen(&self) -> Option<&VersionVector> {
+        self.seen.as_ref()
+    }
+
+    /// Of deltas that begin with a complete one what its maker forgot; so did who made all.
+    pub fn complete(&self) -> Option<&Complete> {
+        self.complete.as_ref()
     }
 
     /// What whoever took all of them holds.

@@ -362,11 +362,14 @@ fn a_chain_is_gathered_into_the_cut_over_all() {
         let mut gather = Gather::new(history.vectors[from].clone());
         let (mut to, mut headers) = (from, Vec::new());
         let mut rows = BTreeMap::<Vec<u8>, RowDelta>::new();
+        let mut lowest = from;
         while to < 12 {
             let cut_from = rng.random_range(0..=to);
+            lowest = lowest.min(cut_from);
             to = rng.random_range(to + 1..=12);
             let cut = history.cut(cut_from, to);
-            let bounds = Bounds { from: cut.from, to: cut.to, sites: cut.sites, complete: None };
+            let Delta { from, to, sites, .. } = cut.clone();
+            let bounds = Bounds { from, to, sites, ..Bounds::default() };
             gather.open(&bounds).unwrap();
             headers.extend(cut.headers.into_iter().filter(|header| gather.is_new(header)));
             let tables = cut.tables.into_iter();
@@ -379,6 +382,8 @@ fn a_chain_is_gathered_into_the_cut_over_all() {
             }
         }
         headers.sort_by_key(|header| (header.site, header.version));
+        let seen = (lowest < from).then(|| history.vectors[lowest].clone());
+        assert_eq!(gather.seen(), seen.as_ref(), "case {case}");
         let columns = gather.columns("t").to_vec();
         let rows = rows.into_values().collect();
         let gathered = Delta {

@@ -5,8 +5,9 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use super::Relay;
-use crate::limits::{BLOB_GRACE, MAX_WARM_STORES, MIN_JOIN_DELTAS};
-use crate::storage::{BlobNames, DeltaLog, StorageError};
+use crate::joining::{Terms, make_checkpoints};
+use crate::limits::{BLOB_GRACE, MAX_LISTED_STORES, MAX_WARM_STORES, MIN_JOIN_DELTAS};
+use crate::storage::{BlobNames, Catalog, DeltaLog, StorageError};
 use crate::store_id::StoreId;
 use anabranch_clock as clock;
 
@@ -71,6 +72,36 @@ impl Relay {
         }
     }
 
+    /// Makes the checkpoints that are due, in all stores; how many deltas went.
+    pub(crate) async fn make_checkpoints(&self, terms: Terms) -> Result<u64, StorageError> {
+        let (mut n_joined, mut after) = (0, None);
+        loop {
+            let some = self.storage.stores(after.take(), MAX_LISTED_STORES).await?;
+            let Some(last) = some.last() else { return Ok(n_joined) };
+            after = Some(last.store.clone());
+            for facts in some.iter().filter(|facts| facts.n_bytes >= terms.min_bytes) {
+                n_joined += make_checkpoints(self, &facts.store, terms).await?;
+            }
+        }
+    }
+
+    /// Whether a checkpoint that begins with delta `first` was not worth it, and little came
+    /// since.
+    pub(crate) fn has_no_gain(&self, store: &StoreId, first: u64, n_bytes: u64) -> bool {
+        let no_gain = self.no_gain.lock().unwrap_or_else(PoisonError::into_inner);
+        no_gain.get(&(store.clone(), first)).is_some_and(|then| n_bytes < 2 * then)
+    }
+
+    /// A checkpoint of so many bytes of deltas was not worth it.
+    pub(crate) fn note_no_gain(&self, store: &StoreId, first: u64, n_bytes: u64) {
+        let mut no_gain = self.no_gain.lock().unwrap_or_else(PoisonError::into_inner);
+        if no_gain.len() > MAX_WARM_STORES {
+            // Some are tried once more.
+            no_gain.clear();
+        }
+        no_gain.insert((store.clone(), first), n_bytes);
+    }
+
     /// What a relay does now and then.
     pub(crate) async fn tend(&self) {
         let grace_ms = BLOB_GRACE.as_millis() as u64;
@@ -81,6 +112,9 @@ impl Relay {
             Ok(0) => {}
             Ok(n) => tracing::info!(n, "blobs that nothing names any more"),
             Err(error) => tracing::warn!(%error, "blobs not looked through"),
+        }
+        if let Err(error) = self.make_checkpoints(Terms::at(clock::now_ms())).await {
+            tracing::warn!(%error, "no checkpoints made");
         }
         match self.collect_blobs(BLOB_GRACE).await {
             Ok(0) => {}

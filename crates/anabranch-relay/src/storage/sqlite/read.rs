@@ -81,7 +81,7 @@ pub(super) fn deltas(
 pub(super) fn list(db: &Connection, store: &StoreId) -> Result<Vec<Listed>> {
     let Some(store) = store_row(db, store)? else { return Ok(Vec::new()) };
     let mut statement = db.prepare_cached(
-        "SELECT id, spans, n_bytes, \
+        "SELECT id, spans, n_bytes, received_ms, \
          CASE WHEN part IS NULL THEN (SELECT count(*) FROM blob WHERE delta = id) ELSE 1 END \
          FROM delta WHERE store = ?1 ORDER BY id",
     )?;
@@ -90,7 +90,8 @@ pub(super) fn list(db: &Connection, store: &StoreId) -> Result<Vec<Listed>> {
     while let Some(row) = rows.next()? {
         let spans = rows::spans(row.get_ref(1)?.as_blob().unwrap_or_default())?;
         let (id, n_bytes) = (row.get::<_, i64>(0)? as u64, row.get::<_, i64>(2)? as u64);
-        listed.push(Listed { id, spans, n_bytes, n_parts: row.get(3)? });
+        let received_ms = row.get::<_, i64>(3)? as u64;
+        listed.push(Listed { id, spans, n_bytes, n_parts: row.get(4)?, received_ms });
     }
     Ok(listed)
 }
