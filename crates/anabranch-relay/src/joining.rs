@@ -39,6 +39,7 @@ use crate::storage::{Body, Listed, Span, StorageError, StoredDelta, Wanted, to};
 use crate::store_id::StoreId;
 
 mod checkpoint;
+mod maker;
 mod scratch;
 mod sort;
 

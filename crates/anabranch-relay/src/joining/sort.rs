@@ -13,7 +13,7 @@ use anabranch_core::site::SiteId;
 use anabranch_core::value::Value;
 use anabranch_core::wire::aside;
 
-use super::checkpoint::Room;
+use super::maker::Room;
 use super::scratch::{Place, Scratch};
 use crate::storage::StorageError;
 
