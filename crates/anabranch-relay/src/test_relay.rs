@@ -1,8 +1,13 @@
-//! A relay with a folder of its own, for tests of what it does with stored deltas.
+//! A relay with a folder of its own, and what deltas are made of, for tests of what it does with
+//! stored ones.
 
 use std::sync::Arc;
 
+use anabranch_core::change::{ChangeHeader, ChangeKind};
+use anabranch_core::clock::{Chain, Hlc};
 use anabranch_core::delta::Delta;
+use anabranch_core::site::SiteId;
+use anabranch_core::vector::Held;
 use anabranch_core::wire::encode;
 use anabranch_sync::scope::Scopes;
 
@@ -12,6 +17,32 @@ use crate::relay::Relay;
 use crate::storage::awaited;
 use crate::store_id::StoreId;
 use crate::token::Grant;
+
+/// A site of this name.
+pub(crate) fn site(name: u8) -> SiteId {
+    SiteId::new(&[name; 16]).unwrap()
+}
+
+/// A site's first versions: of all of them the salt is 3.
+pub(crate) fn held(name: u8, version: u64) -> Held {
+    let chain = (1..=version).fold(Chain::default(), |c, v| c.next(site(name), v, 3));
+    Held { version, chain }
+}
+
+/// The header of one of them.
+pub(crate) fn header(name: u8, version: u64) -> ChangeHeader {
+    ChangeHeader {
+        site: site(name),
+        version,
+        salt: 3,
+        time: Hlc(1),
+        deps: Vec::new(),
+        author: None,
+        message: None,
+        kind: ChangeKind::Edit,
+        blobs: Vec::new(),
+    }
+}
 
 /// A relay without connections.
 pub(crate) struct TestRelay {

@@ -2,33 +2,23 @@
 
 use std::sync::Arc;
 
-use anabranch_core::change::{ChangeHeader, ChangeKind};
-use anabranch_core::clock::{Chain, Hlc};
+use anabranch_core::change::ChangeHeader;
 use anabranch_core::delta::{Birth, CellDelta, Delta, RowDelta, SaltRun, SiteIdx, TableFloor};
 use anabranch_core::key::pack;
 use anabranch_core::value::Value;
-use anabranch_core::vector::{Held, VersionVector};
-use anabranch_core::wire::encode;
+use anabranch_core::vector::VersionVector;
 
 use super::*;
-use crate::config::{Config, Settings};
-use crate::intake::{Intake, Taken};
 use crate::limits::BLOB_GRACE;
-use crate::storage::awaited;
-use crate::token::Grant;
-use anabranch_sync::scope::Scopes;
+use crate::test_relay::{self, TestRelay, site};
 
 const HOUR_MS: u64 = 60 * 60 * 1000;
 
-fn site() -> SiteId {
-    SiteId::new(&[1; 16]).unwrap()
-}
-
+/// The first versions of the only site.
 fn held(version: u64) -> VersionVector {
-    let chain = (1..=version).fold(Chain::default(), |c, v| c.next(site(), v, 3));
     let mut held = VersionVector::new();
     if version > 0 {
-        held.set(site(), Held { version, chain });
+        held.set(site(1), test_relay::held(1, version));
     }
     held
 }
@@ -40,16 +30,9 @@ fn delta(
     named: &[(u64, BlobHash)],
     rows: &[(i64, u64, Value)],
 ) -> Delta {
-    let header = |version| ChangeHeader {
-        site: site(),
-        version,
-        salt: 3,
-        time: Hlc(1),
-        deps: Vec::new(),
-        author: None,
-        message: None,
-        kind: ChangeKind::Edit,
-        blobs: named.iter().filter(|(at, _)| *at == version).map(|(_, blob)| blob.0).collect(),
+    let header = |version| {
+        let blobs = named.iter().filter(|(at, _)| *at == version).map(|(_, blob)| blob.0);
+        ChangeHeader { blobs: blobs.collect(), ..test_relay::header(1, version) }
     };
     let row = |(key, version, value): &(i64, u64, Value)| {
         let (dot, origin) = (DeltaDot { site: SiteIdx(0), version: *version }, SiteIdx(0));
@@ -62,7 +45,7 @@ fn delta(
     Delta {
         from: held(first - 1),
         to: held(last),
-        sites: vec![site()],
+        sites: vec![site(1)],
         headers: (first..=last).map(header).collect(),
         tables: vec![TableDelta { name, columns, rows }],
         ..Delta::default()
@@ -73,7 +56,7 @@ fn delta(
 fn complete(floor: u64, last: u64, named: &[(u64, BlobHash)], rows: &[(i64, u64, Value)]) -> Delta {
     let mut delta = delta((1, last), named, rows);
     delta.headers.retain(|header| header.version > floor);
-    delta.salts = vec![SaltRun { site: site(), version: 1, salt: 3 }];
+    delta.salts = vec![SaltRun { site: site(1), version: 1, salt: 3 }];
     let tables = vec![TableFloor { name: "t".to_string(), restart_length: 3, is_whole: true }];
     delta.complete = Some(Complete { floor: held(floor), tables });
     delta.check_invariants().unwrap();
@@ -81,18 +64,16 @@ fn complete(floor: u64, last: u64, named: &[(u64, BlobHash)], rows: &[(i64, u64,
 }
 
 struct World {
+    inner: TestRelay,
     relay: Arc<Relay>,
     began_ms: u64,
-    _folder: tempfile::TempDir,
 }
 
 impl World {
     fn new() -> World {
-        let folder = tempfile::tempdir().unwrap();
-        let data = Some(folder.path().to_path_buf());
-        let config = Config::new(Settings { data, ..Settings::default() }).unwrap();
-        let relay = Arc::new(Relay::open(config).unwrap().0);
-        World { relay, began_ms: anabranch_clock::now_ms(), _folder: folder }
+        let inner = TestRelay::new();
+        let relay = Arc::clone(&inner.relay);
+        World { inner, relay, began_ms: anabranch_clock::now_ms() }
     }
 
     /// So much later than the beginning.
@@ -101,22 +82,7 @@ impl World {
     }
 
     async fn take(&self, delta: &Delta) {
-        let grant = Grant {
-            subject: "ann".into(),
-            token_id: None,
-            audience: Vec::new(),
-            scopes: Scopes::ALL,
-            expires_s: u64::MAX,
-        };
-        let mut intake = Intake::new(&self.relay, StoreId::new("s").unwrap(), &grant);
-        for part in encode(delta) {
-            let (answer, answered) = awaited();
-            if let Taken::Delta { .. } =
-                intake.take(&self.relay, part.into(), answer).await.unwrap()
-            {
-                answered.await.unwrap();
-            }
-        }
+        self.inner.take(&StoreId::new("s").unwrap(), delta).await;
     }
 
     fn put(&self, bytes: &[u8]) -> BlobHash {

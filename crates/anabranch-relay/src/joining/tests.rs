@@ -1,42 +1,24 @@
 //! Restricting changes nothing for who holds what it was restricted to.
 
-use anabranch_core::change::{ChangeHeader, ChangeKind};
-use anabranch_core::clock::{Chain, Hlc};
 use anabranch_core::delta::{
     Birth, CellDelta, Complete, RowDelta, SaltRun, SiteIdx, TableDelta, TableFloor,
 };
 use anabranch_core::key::pack;
-use anabranch_core::site::SiteId;
 use anabranch_core::value::{Value, ValueRef};
 use anabranch_core::vector::Held;
 
 use anabranch_core::delta::join;
 
 use super::*;
-
-fn site(name: u8) -> SiteId {
-    SiteId::new(&[name; 16]).unwrap()
-}
+use crate::test_relay::{header, held, site};
 
 /// A delta of one site's versions `first..=last`, one row each, from a vector that holds what
 /// is before them.
 fn delta(name: u8, first: u64, last: u64) -> Delta {
-    let chain = |upto| (1..=upto).fold(Chain::default(), |c, v| c.next(site(name), v, 3));
     let mut from = VersionVector::new();
-    from.set(site(name), Held { version: first - 1, chain: chain(first - 1) });
+    from.set(site(name), held(name, first - 1));
     let mut to = from.clone();
-    to.set(site(name), Held { version: last, chain: chain(last) });
-    let header = |version| ChangeHeader {
-        site: site(name),
-        version,
-        salt: 3,
-        time: Hlc(1),
-        deps: Vec::new(),
-        author: None,
-        message: None,
-        kind: ChangeKind::Edit,
-        blobs: Vec::new(),
-    };
+    to.set(site(name), held(name, last));
     let row = |version: u64| {
         let (dot, origin) = (DeltaDot { site: SiteIdx(0), version }, SiteIdx(0));
         let key = pack(&[ValueRef::Integer(i64::from(name) * 1000 + version as i64)]).unwrap();
@@ -50,7 +32,7 @@ fn delta(name: u8, first: u64, last: u64) -> Delta {
         from,
         to,
         sites: vec![site(name)],
-        headers: (first..=last).map(header).collect(),
+        headers: (first..=last).map(|version| header(name, version)).collect(),
         tables: vec![TableDelta { name: "t".to_string(), columns, rows }],
         ..Delta::default()
     }

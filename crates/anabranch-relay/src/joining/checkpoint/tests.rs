@@ -8,9 +8,9 @@ use anabranch_core::value::{Value, ValueRef};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use super::super::maker::tests::{header, held, read, site};
+use super::super::maker::tests::read;
 use super::*;
-use crate::test_relay::TestRelay;
+use crate::test_relay::{TestRelay, header, held, site};
 
 #[tokio::test]
 async fn old_deltas_become_one_where_that_saves_something() {

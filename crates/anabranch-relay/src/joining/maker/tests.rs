@@ -1,7 +1,5 @@
 //! What is made is the join of all in memory, whatever the room.
 
-use anabranch_core::change::ChangeKind;
-use anabranch_core::clock::{Chain, Hlc};
 use anabranch_core::delta::{
     Birth, CellDelta, Complete, Delta, DeltaDot, RowDelta, SiteIdx, TableDelta, TableFloor,
 };
@@ -15,6 +13,7 @@ use rand::{RngExt, SeedableRng};
 use super::super::{Line, join_chain};
 use super::*;
 use crate::storage::{Span, to};
+use crate::test_relay::{header, held, site};
 
 /// What comes of stored deltas, if they join: `Some(None)` if it is larger than it may be.
 fn make(
@@ -33,30 +32,6 @@ fn make(
     }
     let made = maker.finish(max_bytes, blobs).unwrap();
     Some(made.map(|(_, body)| read(&body, blobs)))
-}
-
-pub(in crate::joining) fn site(name: u8) -> SiteId {
-    SiteId::new(&[name; 16]).unwrap()
-}
-
-/// The vector of a site's first versions.
-pub(in crate::joining) fn held(name: u8, version: u64) -> Held {
-    let chain = (1..=version).fold(Chain::default(), |c, v| c.next(site(name), v, 3));
-    Held { version, chain }
-}
-
-pub(in crate::joining) fn header(name: u8, version: u64) -> ChangeHeader {
-    ChangeHeader {
-        site: site(name),
-        version,
-        salt: 3,
-        time: Hlc(1),
-        deps: Vec::new(),
-        author: None,
-        message: None,
-        kind: ChangeKind::Edit,
-        blobs: Vec::new(),
-    }
 }
 
 /// What a random site adds to what is held, on rows that others write too; with what it told
