@@ -83,6 +83,11 @@ impl VersionVector {
         }
     }
 
+    /// Says of all sites that have an entry what they branched from, as `of` has it.
+    pub fn take_branches(&mut self, of: &VersionVector) {
+        of.branches().for_each(|(site, branch)| self.set_branch(site, branch));
+    }
+
     /// What a site branched from; `None` if it is no branch, as far as this vector knows.
     pub fn branch(&self, site: SiteId) -> Option<Branch> {
         self.branches.get(&site).copied()

@@ -10,6 +10,7 @@
 
 use std::collections::HashSet;
 
+use anabranch_core::branch::Branch;
 use anabranch_core::delta::{Complete, DeltaDot, TableDelta};
 use anabranch_core::key::unpack;
 use anabranch_core::site::SiteId;
@@ -43,11 +44,9 @@ async fn still_named(
     relay: &Relay,
     store: &StoreId,
 ) -> Result<Option<HashSet<BlobHash>>, StorageError> {
-    if relay.storage().vector(store).await?.has_branches() {
-        // Deltas use the names of their makers, which are not those of one floor.
-        return Ok(None);
-    }
-    let mut naming = Naming { known: relay.storage().named(store).await?, ..Naming::default() };
+    let known = relay.storage().named(store).await?;
+    let forked = relay.storage().vector(store).await?.branches().flat_map(both_names).collect();
+    let mut naming = Naming { known, forked, ..Naming::default() };
     for is_first_pass in [true, false] {
         let mut after = 0;
         loop {
@@ -72,11 +71,19 @@ async fn still_named(
     Ok(Some(naming.found))
 }
 
+/// What a branch is called, and what was called so once.
+fn both_names((site, branch): (SiteId, Branch)) -> [SiteId; 2] {
+    [site, branch.root]
+}
+
 /// What is known while deltas are read.
 #[derive(Default)]
 struct Naming {
     /// What the complete deltas of the store forgot.
     floors: Vec<Complete>,
+    /// Sites whose history has forked: deltas use the names of their makers, and what one calls
+    /// so another's floor may not mean. Their changes are above all floors.
+    forked: HashSet<SiteId>,
     /// The blobs that are looked for.
     known: HashSet<BlobHash>,
     found: HashSet<BlobHash>,
@@ -122,7 +129,7 @@ impl Naming {
     fn take(&mut self, piece: &Piece, sites: &[SiteId], is_complete: bool) {
         for header in &piece.headers {
             let is_below = |floor: &Complete| floor.floor.version(header.site) >= header.version;
-            if !self.floors.iter().any(is_below) {
+            if self.forked.contains(&header.site) || !self.floors.iter().any(is_below) {
                 let named = header.blobs.iter().map(|blob| BlobHash(*blob));
                 self.found.extend(named.filter(|blob| self.known.contains(blob)));
             }
@@ -147,10 +154,11 @@ impl Naming {
     /// Whether a cell is in a complete delta too, or dead.
     fn is_forgotten(&self, table: &TableDelta, dot: DeltaDot, sites: &[SiteId]) -> bool {
         let Some(site) = sites.get(dot.site.0 as usize) else { return false };
-        self.floors.iter().any(|floor| {
-            floor.floor.version(*site) >= dot.version
-                && floor.tables.iter().any(|known| known.is_whole && known.name == table.name)
-        })
+        !self.forked.contains(site)
+            && self.floors.iter().any(|floor| {
+                floor.floor.version(*site) >= dot.version
+                    && floor.tables.iter().any(|known| known.is_whole && known.name == table.name)
+            })
     }
 }
 

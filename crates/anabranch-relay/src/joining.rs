@@ -15,6 +15,9 @@
 //! before it takes it instead, if it leads to all of that, else it stays alone. What comes of it
 //! has the floor, and has no place for deltas whose makers had not seen that.
 //!
+//! The bytes of deltas keep the names of their makers. Where histories have forked those are joined
+//! that use the names that the relay does; what was made in ignorance of a fork stays as it came.
+//!
 //! Runs of small neighbours are joined when there are enough of them, pair by pair, until what
 //! comes of it is large enough to be left alone. What was joined before is joined again only with
 //! some times as much, so that a change is put together a few times in all.
@@ -26,7 +29,7 @@ use std::sync::Arc;
 
 use anabranch_core::delta::{Complete, Delta, DeltaDot, JoinError, join_owned};
 use anabranch_core::vector::VersionVector;
-use anabranch_core::wire::{WireError, decode, encode, part_head};
+use anabranch_core::wire::{WireError, decode, encode, part_head, peek};
 use bytes::Bytes;
 
 use crate::blobs::BlobDir;
@@ -55,15 +58,11 @@ pub(crate) async fn join_store(relay: &Relay, store: &StoreId) -> Result<u64, St
 
 /// Joins runs of at least `min_deltas`.
 async fn join_runs(relay: &Relay, store: &StoreId, min_deltas: usize) -> Result<u64, StorageError> {
-    if relay.storage().vector(store).await?.has_branches() {
-        // The bytes of deltas use the names of their makers: they are not those of the vectors
-        // that are kept here, and what one of them covers cannot be told by them.
-        return Ok(0);
-    }
+    let vector = relay.storage().vector(store).await?;
     let listed = relay.storage().list(store).await?;
     let mut n_joined = 0;
-    for run in runs(listed, min_deltas) {
-        n_joined += join_run(relay, store, run).await?;
+    for run in runs(listed, min_deltas, &vector) {
+        n_joined += join_run(relay, store, run, &vector).await?;
     }
     Ok(n_joined)
 }
@@ -76,15 +75,15 @@ struct Run {
 }
 
 /// Maximal runs of small deltas that are worth it.
-fn runs(listed: Vec<Listed>, min_deltas: usize) -> Vec<Run> {
+fn runs(listed: Vec<Listed>, min_deltas: usize, vector: &VersionVector) -> Vec<Run> {
     let mut runs = Vec::new();
     let mut held = VersionVector::new();
-    let mut run = Run { from: VersionVector::new(), deltas: Vec::new() };
+    let mut run = Run::default();
     let mut n_bytes = 0;
     for delta in listed {
         let is_small = delta.n_bytes <= MAX_SMALL_DELTA_BYTES && delta.n_parts == 1;
         if !is_small || n_bytes + delta.n_bytes > MAX_JOIN_BYTES {
-            let next = Run { from: VersionVector::new(), deltas: Vec::new() };
+            let next = Run::default();
             runs.push(std::mem::replace(&mut run, next));
             n_bytes = 0;
         }
@@ -99,6 +98,7 @@ fn runs(listed: Vec<Listed>, min_deltas: usize) -> Vec<Run> {
     }
     runs.push(run);
     runs.iter_mut().for_each(Run::leave_heavy);
+    runs.iter_mut().for_each(|run| run.from.take_branches(vector));
     runs.retain(|run| run.deltas.len() >= min_deltas);
     runs
 }
@@ -121,7 +121,12 @@ impl Run {
     }
 }
 
-async fn join_run(relay: &Relay, store: &StoreId, run: Run) -> Result<u64, StorageError> {
+async fn join_run(
+    relay: &Relay,
+    store: &StoreId,
+    run: Run,
+    vector: &VersionVector,
+) -> Result<u64, StorageError> {
     let (first, last) = (run.deltas[0].id, run.deltas[run.deltas.len() - 1].id);
     let n_deltas = run.deltas.len();
     let wanted = Wanted {
@@ -136,17 +141,32 @@ async fn join_run(relay: &Relay, store: &StoreId, run: Run) -> Result<u64, Stora
     }
     let mut parts = Vec::with_capacity(n_deltas);
     for delta in &deltas {
-        parts.push(relay.read_part(delta, 0).await?);
+        let part = relay.read_part(delta, 0).await?;
+        let is_legible = !vector.has_branches() || has_our_names(relay, store, &part).await?;
+        parts.push((part, is_legible));
     }
-    let blobs = Arc::clone(relay.blobs());
+    let (blobs, vector) = (Arc::clone(relay.blobs()), vector.clone());
     let mut n_joined = 0;
-    for joined in relay.work(usize::MAX, move || make(run, &parts, &blobs)).await?? {
+    for joined in relay.work(usize::MAX, move || make(run, &parts, &vector, &blobs)).await?? {
         let Joined { first, n_deltas, delta } = joined;
         if relay.storage().replace(store, first, delta, n_deltas).await? {
             n_joined += n_deltas;
         }
     }
     Ok(n_joined)
+}
+
+/// Whether a delta uses the names that its sites have here. The bytes of deltas keep the names of
+/// their makers: those of one who did not know of a fork stay as they came.
+async fn has_our_names(relay: &Relay, store: &StoreId, first: &[u8]) -> Result<bool, StorageError> {
+    let Some((_, bounds)) = peek(first)? else { return Ok(false) };
+    for theirs in [bounds.to.clone(), bounds.start().clone()] {
+        let reading = relay.storage().read(store, Arc::new(theirs.clone())).await?;
+        if !reading.forks.is_empty() || reading.vector != theirs {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// A delta that stands for several.
@@ -158,13 +178,18 @@ struct Joined {
 }
 
 /// Decodes, restricts, joins, encodes and stores; slow. What cannot be read or joined stays as
-/// it came.
-fn make(run: Run, parts: &[Bytes], blobs: &BlobDir) -> Result<Vec<Joined>, StorageError> {
+/// it came. `vector`: all that is held, for what its sites branched from.
+fn make(
+    run: Run,
+    parts: &[(Bytes, bool)],
+    vector: &VersionVector,
+    blobs: &BlobDir,
+) -> Result<Vec<Joined>, StorageError> {
     let mut chains = vec![Line::default()];
     let (mut held, mut n_cells) = (run.from, 0);
-    for (listed, part) in run.deltas.into_iter().zip(parts) {
+    for (listed, (part, is_legible)) in run.deltas.into_iter().zip(parts) {
         let delta = match decode(&[part]) {
-            Ok(delta) => Some(delta),
+            Ok(delta) => Some(delta).filter(|_| *is_legible),
             Err(WireError::Unsupported { .. } | WireError::UnknownSection { .. }) => None,
             Err(error) => return Err(error.into()),
         };
@@ -176,6 +201,7 @@ fn make(run: Run, parts: &[Bytes], blobs: &BlobDir) -> Result<Vec<Joined>, Stora
         let after = to(&listed.spans);
         append(&mut chains, &held, delta, listed);
         held.join(&after);
+        held.take_branches(vector);
     }
     chains.retain(|chain| chain.listed.len() > 1);
     chains.into_iter().filter_map(|chain| chain.finish(blobs).transpose()).collect()

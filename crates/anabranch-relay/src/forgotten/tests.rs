@@ -163,3 +163,32 @@ async fn rows_of_other_tables_count() {
     }
     assert!(world.has(cell));
 }
+
+/// The first change of another site, with this salt, that names a blob.
+fn other(salt: u64, named: BlobHash) -> Delta {
+    let site = SiteId::new(&[2; 16]).unwrap();
+    let mut delta = delta((1, 1), &[(1, named)], &[]);
+    (delta.headers[0].site, delta.headers[0].salt) = (site, salt);
+    (delta.from, delta.to, delta.sites) = (held(0), held(0), vec![site]);
+    delta.to.set(site, Held { version: 1, chain: Chain::default().next(site, 1, salt) });
+    delta
+}
+
+/// Where histories have forked what others forgot goes as ever; what those named stays.
+#[tokio::test]
+async fn forks_keep_what_they_named() {
+    let world = World::new();
+    world.at(0);
+    let [dead, left, right] = [&b"dead"[..], b"left", b"right"].map(|bytes| world.put(bytes));
+    world.take(&delta((1, 3), &[(1, dead)], &[])).await;
+    world.take(&other(3, left)).await;
+    world.take(&other(4, right)).await;
+    let store = StoreId::new("s").unwrap();
+    assert!(world.relay.storage().vector(&store).await.unwrap().has_branches());
+    world.take(&complete(3, 5, &[], &[])).await;
+    for weeks in 1..4 {
+        world.at(weeks * BLOB_GRACE.as_millis() as u64 + HOUR_MS);
+        world.relay.tend().await;
+    }
+    assert_eq!([dead, left, right].map(|blob| world.has(blob)), [false, true, true]);
+}

@@ -23,6 +23,8 @@ const KEEPS: usize = 1;
 /// A database.
 struct Copy {
     path: PathBuf,
+    /// What it held when it was copied last: the relays do too.
+    common: VersionVector,
     db: Embedded,
 }
 
@@ -32,7 +34,7 @@ impl Copy {
         conn.execute_batch("PRAGMA journal_mode = MEMORY; PRAGMA synchronous = OFF").unwrap();
         let db = Embedded::new(conn).unwrap();
         anabranch_store::install(db.db()).unwrap();
-        Copy { path, db }
+        Copy { path, common: VersionVector::new(), db }
     }
 
     fn new(path: PathBuf) -> Copy {
@@ -61,8 +63,12 @@ impl Copy {
     }
 
     fn export(&self, above: &VersionVector) -> Vec<u8> {
-        let sql = "SELECT ana_export(?)";
-        self.db.query_row(sql, [above.to_json()], |row| row.get(0)).unwrap()
+        self.try_export(above).unwrap()
+    }
+
+    /// An error where histories differ.
+    fn try_export(&self, above: &VersionVector) -> rusqlite::Result<Vec<u8>> {
+        self.db.query_row("SELECT ana_export(?)", [above.to_json()], |row| row.get(0))
     }
 
     fn apply(&self, delta: &[u8]) {
@@ -118,20 +124,30 @@ impl World {
 
     /// A copy gives both relays what they lack; whether that was a complete delta.
     async fn push(&self, at: usize) -> bool {
-        let delta = self.copies[at].export(&self.held().await);
-        let parts = split(&delta).unwrap();
+        let copy = &self.copies[at];
+        if let Ok(delta) = copy.try_export(&self.held().await)
+            && self.deliver(&delta).await.is_ok()
+        {
+            return is_complete(&delta);
+        }
+        let delta = copy.export(&copy.common);
+        self.deliver(&delta).await.unwrap();
+        is_complete(&delta)
+    }
+
+    async fn deliver(&self, delta: &[u8]) -> Result<(), StorageError> {
+        let parts = split(delta).unwrap();
         for relay in &self.relays {
             let mut intake = Intake::new(relay, store(), &grant());
             for part in &parts {
                 let (answer, answered) = awaited();
                 let part = Bytes::copy_from_slice(part);
-                if let Taken::Delta { .. } = intake.take(relay, part, answer).await.unwrap() {
-                    answered.await.unwrap();
+                if let Taken::Delta { .. } = intake.take(relay, part, answer).await? {
+                    answered.await?;
                 }
             }
         }
-        let (_, bounds) = anabranch_core::wire::peek(parts[0]).unwrap().unwrap();
-        bounds.complete.is_some()
+        Ok(())
     }
 
     async fn write(&self, at: usize, sql: &str) {
@@ -139,15 +155,30 @@ impl World {
         self.push(at).await;
     }
 
+    /// One more copy of a file; both may write.
+    async fn clone_of(&mut self, at: usize) -> bool {
+        let is_complete = self.push(at).await;
+        let path = self.path();
+        let common = self.copies[at].vector();
+        let clone = self.copies[at].twin(path);
+        self.copies.push(Copy { common: common.clone(), ..clone });
+        self.copies[at].common = common;
+        is_complete
+    }
+
     /// A copy takes what a relay has.
     async fn pull(&self, copy: &Copy, which: usize) {
         let relay = &self.relays[which];
-        for round in 0.. {
-            assert!(round < 1000, "no end");
-            let held = Arc::new(copy.vector());
-            let wanted = Wanted { held, after: None, max_deltas: 1, max_bytes: 1 };
+        let mut after = 0;
+        loop {
+            let theirs = Arc::new(copy.vector());
+            // Where histories differ less than is held is known to be; it is taken once more.
+            let held = relay.storage().read(&store(), theirs).await.unwrap().vector;
+            let (held, after_it) = (Arc::new(held), Some(after));
+            let wanted = Wanted { held, after: after_it, max_deltas: 1, max_bytes: 1 };
             let found = relay.storage().deltas(&store(), wanted).await.unwrap();
             let Some(delta) = found.first() else { return };
+            after = delta.id;
             let mut bytes = Vec::new();
             for number in 0..delta.body.n_parts() {
                 bytes.extend_from_slice(&relay.read_part(delta, number).await.unwrap());
@@ -201,6 +232,11 @@ fn meet(group: &[Copy]) {
         copy.check();
         assert_eq!(copy.shown(), group[0].shown(), "{} differs", copy.path.display());
     }
+}
+
+fn is_complete(delta: &[u8]) -> bool {
+    let (_, bounds) = peek(delta).unwrap().unwrap();
+    bounds.complete.is_some()
 }
 
 fn store() -> StoreId {
@@ -300,15 +336,46 @@ async fn what_was_inserted_in_ignorance_is_not_lost() {
     assert_eq!(joined[0], ["1|late|0", "2|late|0", "3|a|8"]);
 }
 
-/// A history of 2 to 4 copies that write, give, take and forget as it comes.
-async fn history(seed: u64) {
+/// Copies of one file go on under one name. What all write once they know of it is joined; what
+/// was written before keeps its names, and is read by its chains as ever.
+#[tokio::test]
+async fn stores_with_branches_are_joined() {
+    let mut world = World::new(2);
+    world.write(ANN, "INSERT INTO t VALUES(1, 'a', 0)").await;
+    world.clone_of(ANN).await;
+    world.write(ANN, "INSERT INTO t VALUES(2, 'a', 0)").await;
+    world.write(2, "INSERT INTO t VALUES(3, 'clone', 0)").await;
+    assert!(world.held().await.has_branches());
+    let mut n_joined = 0;
+    for n in 0..12 {
+        let at = n % 3;
+        world.pull(&world.copies[at], JOINS).await;
+        world.write(at, &format!("UPDATE t SET c = {n} WHERE a = 1")).await;
+        world.write(at, &format!("INSERT INTO t VALUES({}, 'late', 0)", 10 + n)).await;
+        if n % 4 == 3 {
+            n_joined += world.join().await;
+        }
+    }
+    assert!(n_joined > 12, "{n_joined} were joined");
+    let [(newcomer, joined), (other, kept)] = world.ends().await;
+    assert_eq!((newcomer, joined), (other, kept.clone()));
+    assert_eq!(kept[0].len(), 15);
+    assert_eq!(kept[0][0], "1|a|11");
+}
+
+/// A history of some copies that write, give, take and forget as it comes, and are copied.
+async fn history(seed: u64, has_clones: bool) {
     let mut rng = StdRng::seed_from_u64(seed);
-    let n_copies = rng.random_range(2..=4);
-    let mut world = World::new(n_copies);
+    let mut world = World::new(rng.random_range(2..=4));
     let mut has_complete = false;
     let mut floors = vec![VersionVector::new()];
     let mut lasting = Vec::new();
     for n in 0..100 {
+        let n_copies = world.copies.len();
+        if has_clones && n_copies < 6 && rng.random_range(0..30) == 0 {
+            has_complete |= world.clone_of(rng.random_range(0..n_copies)).await;
+            continue;
+        }
         let at = rng.random_range(0..n_copies);
         match rng.random_range(0..20) {
             0..=9 => {
@@ -328,7 +395,13 @@ async fn history(seed: u64) {
                     has_complete |= world.push(at).await;
                 }
             }
-            10..=14 => world.pull(&world.copies[at], JOINS).await,
+            10..=14 => {
+                if has_clones {
+                    // Where histories differ what is common is searched first; here it is told.
+                    has_complete |= world.push(at).await;
+                }
+                world.pull(&world.copies[at], JOINS).await;
+            }
             15..=16 => {
                 let floor = match rng.random() {
                     true => world.copies[at].vector().to_json(),
@@ -341,7 +414,7 @@ async fn history(seed: u64) {
             _ => drop(world.join().await),
         }
     }
-    for at in 0..n_copies {
+    for at in 0..world.copies.len() {
         has_complete |= world.push(at).await;
     }
     world.join().await;
@@ -356,8 +429,7 @@ async fn history(seed: u64) {
     }
 }
 
-#[tokio::test]
-async fn joined_or_not_copies_become_equal() {
+async fn histories(has_clones: bool) {
     let (first, n) = match std::env::var("ANABRANCH_SEED") {
         Ok(seed) => (seed.parse().unwrap(), 1),
         // Without what was seen the twentieth fails.
@@ -365,6 +437,16 @@ async fn joined_or_not_copies_become_equal() {
     };
     for seed in first..first + n {
         println!("replay with ANABRANCH_SEED={seed}");
-        history(seed).await;
+        history(seed, has_clones).await;
     }
+}
+
+#[tokio::test]
+async fn joined_or_not_copies_become_equal() {
+    histories(false).await;
+}
+
+#[tokio::test]
+async fn so_do_copies_of_copies() {
+    histories(true).await;
 }

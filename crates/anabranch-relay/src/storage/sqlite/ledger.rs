@@ -316,7 +316,7 @@ impl Ledger {
             (store_id, first, id),
             |row| Ok((row.get(0)?, row.get(1)?)),
         )?;
-        if n_found as u64 != n_joined {
+        if n_found as u64 != n_joined || !self.brought(store_id, (first, id), &joined.spans)? {
             return Ok(false);
         }
         self.db.execute(
@@ -341,6 +341,25 @@ impl Ledger {
         )?;
         if let Some(store) = self.stores.get_mut(store) {
             store.n_bytes = store.n_bytes.saturating_add_signed(new_bytes - n_bytes);
+        }
+        Ok(true)
+    }
+
+    /// Whether the deltas of a range brought this: names may have changed since they were read.
+    fn brought(&self, store: i64, (first, last): (i64, i64), spans: &[Span]) -> Result<bool> {
+        let mut statement = self
+            .db
+            .prepare_cached("SELECT spans FROM delta WHERE store = ?1 AND id BETWEEN ?2 AND ?3")?;
+        let mut rows = statement.query((store, first, last))?;
+        while let Some(row) = rows.next()? {
+            let found = rows::spans(row.get_ref(0)?.as_blob().unwrap_or_default())?;
+            let is_within = |found: &Span| {
+                let mut of_it = spans.iter().filter(|span| span.site == found.site);
+                of_it.any(|span| span.first <= found.first && found.last <= span.last)
+            };
+            if !found.iter().all(is_within) {
+                return Ok(false);
+            }
         }
         Ok(true)
     }
