@@ -1,7 +1,12 @@
 //! `ana compact`: says what goes, asks, and leaves copies that still become equal.
 
+use std::io::BufReader;
+use std::process::Stdio;
+
+use serde_json::Value;
+
 use crate::ana::Ana;
-use crate::relay::Relay;
+use crate::relay::{Relay, wait_for};
 
 #[test]
 fn it_says_what_it_drops_and_does_not_do_it_unasked() {
@@ -106,4 +111,77 @@ fn a_copy_below_the_floor_meets_a_folder() {
         assert_eq!(run.status, 0, "{db}: {}{}", run.out, run.err);
     }
     are_equal(&ana, &["a.db", "b.db"], rows);
+}
+
+/// What docs/relay.md ("Forgetting") says to an operator: forget on a copy, give the relay what is
+/// left. One copy stays connected or comes later, one is below the floor and has written.
+#[test]
+fn an_operator_makes_a_relay_small() {
+    for is_connected in [false, true] {
+        let ana = Ana::with_notes();
+        let relay = Relay::start(&ana);
+        let url = relay.store("notes");
+        let args = |db: &'static str| ["sync", db, &url, "--token", &relay.token];
+        let sync = |db: &'static str| ana.ok(&args(db));
+        for n in 1..=9 {
+            ana.ok(&["sql", "a.db", &format!("INSERT INTO note VALUES('n{n}', 'a')")]);
+        }
+        sync("a.db");
+        for db in ["b.db", "c.db"] {
+            ana.ok(&["init", db]);
+            ana.ok(&["sql", db, "CREATE TABLE note(id TEXT PRIMARY KEY NOT NULL, body TEXT)"]);
+            ana.ok(&["crr", db, "note"]);
+            sync(db);
+        }
+        let mut watch = ana.command(&[&args("c.db")[..], &["--watch", "--json"]].concat());
+        let mut watch = is_connected.then(|| watch.stdout(Stdio::piped()).spawn().unwrap());
+        let mut lines = watch.as_mut().map(|watch| BufReader::new(watch.stdout.take().unwrap()));
+        if let Some(lines) = &mut lines {
+            wait_for(lines, "converged");
+        }
+        ana.ok(&["sql", "b.db", "UPDATE note SET body = 'b' WHERE id IN ('n1', 'n8')"]);
+        ana.ok(&["sql", "b.db", "INSERT INTO note VALUES('n10', 'b')"]);
+        for n in 1..=7 {
+            ana.ok(&["sql", "a.db", &format!("DELETE FROM note WHERE id = 'n{n}'")]);
+        }
+        let facts = |what: &str| -> u64 {
+            let (status, facts) = relay.http("GET", "/api/stores/notes", b"");
+            assert_eq!(status, 200);
+            serde_json::from_slice::<Value>(&facts).unwrap()[what].as_u64().unwrap()
+        };
+
+        sync("a.db");
+        let n_deltas = facts("deltas");
+        let bytes = facts("bytes");
+        ana.ok(&["compact", "a.db", "--yes"]);
+        ana.ok(&["export", "a.db", "-o", "left.ana"]);
+        let left = std::fs::read(ana.path("left.ana")).unwrap();
+        assert!(relay.http("DELETE", "/api/stores/notes", b"").0 < 300);
+        assert_eq!(relay.http("POST", "/api/stores/notes/import", &left).0, 200);
+
+        match &mut lines {
+            Some(lines) => {
+                wait_for(lines, "connected");
+                wait_for(lines, "converged");
+            }
+            None => {
+                assert_eq!((facts("deltas"), n_deltas > 1), (1, true));
+                assert!(facts("bytes") < bytes, "{} of {bytes}", facts("bytes"));
+            }
+        }
+        for db in ["a.db", "b.db", "a.db"] {
+            sync(db);
+        }
+        if let Some(mut watch) = watch.take() {
+            watch.kill().unwrap();
+            watch.wait().unwrap();
+        }
+        sync("c.db");
+        let rows = "SELECT group_concat(id || body) FROM (SELECT * FROM note ORDER BY id)";
+        for db in ["a.db", "b.db", "c.db"] {
+            assert_eq!(ana.one(db, rows), "\"n10b,n8b,n9a\"", "{db}, connected: {is_connected}");
+            assert_eq!(ana.words(db), ana.words("a.db"), "{db}");
+            assert_eq!(ana.ok(&["check", db]), format!("{db}: clean\n"));
+        }
+    }
 }

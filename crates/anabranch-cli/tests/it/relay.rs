@@ -1,7 +1,8 @@
 //! `sync` with a real relay on loopback: `ana serve` on a free port, clients killed and
 //! refused, a watch, a blob that is asked for.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::process::{Child, ChildStdout, Stdio};
 
 use serde_json::Value;
@@ -38,6 +39,23 @@ impl Relay {
             }
         }
         Relay { process, url: url.unwrap(), token: token.unwrap() }
+    }
+
+    /// Status and body of one request with the admin's token.
+    pub(crate) fn http(&self, method: &str, path: &str, body: &[u8]) -> (u16, Vec<u8>) {
+        let mut stream = TcpStream::connect(self.url.trim_start_matches("ws://")).unwrap();
+        let head = format!(
+            "{method} {path} HTTP/1.0\r\nAuthorization: Bearer {}\r\nContent-Length: {}\r\n\r\n",
+            self.token,
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        stream.write_all(body).unwrap();
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).unwrap();
+        let at = bytes.windows(4).position(|four| four == b"\r\n\r\n").unwrap();
+        let status = String::from_utf8_lossy(&bytes[9..12]).parse().unwrap();
+        (status, bytes.split_off(at + 4))
     }
 
     pub(crate) fn store(&self, name: &str) -> String {
