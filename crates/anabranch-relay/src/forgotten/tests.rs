@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use anabranch_core::change::ChangeHeader;
+use anabranch_core::clock::Chain;
 use anabranch_core::delta::{Birth, CellDelta, Delta, RowDelta, SaltRun, SiteIdx, TableFloor};
 use anabranch_core::key::pack;
 use anabranch_core::value::Value;
-use anabranch_core::vector::VersionVector;
+use anabranch_core::vector::{Held, VersionVector};
 
 use super::*;
 use crate::limits::BLOB_GRACE;
@@ -166,7 +167,7 @@ async fn rows_of_other_tables_count() {
 
 /// The first change of another site, with this salt, that names a blob.
 fn other(salt: u64, named: BlobHash) -> Delta {
-    let site = SiteId::new(&[2; 16]).unwrap();
+    let site = site(2);
     let mut delta = delta((1, 1), &[(1, named)], &[]);
     (delta.headers[0].site, delta.headers[0].salt) = (site, salt);
     (delta.from, delta.to, delta.sites) = (held(0), held(0), vec![site]);
