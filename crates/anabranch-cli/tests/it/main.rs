@@ -16,6 +16,8 @@ mod forked;
 mod hosts;
 mod json;
 mod kill;
+#[cfg(target_os = "linux")]
+mod memory;
 mod merging;
 mod relay;
 mod repair;

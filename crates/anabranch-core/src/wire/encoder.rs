@@ -23,6 +23,10 @@ use crate::vector::VersionVector;
 /// Bytes of a body at which a part is closed: what zstd adds to bytes that it cannot
 /// compress, and the head, still fit below [`MAX_PART_BYTES`].
 const FULL_BYTES: usize = MAX_PART_BYTES - (MAX_PART_BYTES >> 7);
+/// Headers at which a part is closed, below what readers take: a header takes a few bytes, and
+/// decoded, at whoever reads, some 200.
+const FULL_HEADERS: usize = 1 << 16;
+const _: () = assert!(FULL_HEADERS <= MAX_PART_HEADERS);
 /// Rows whose key, texts and blobs are larger travel as long rows.
 const LONG_ROW_BYTES: usize = 512 << 10;
 /// The smallest chunk worth a section while a part has room left.
@@ -199,7 +203,7 @@ impl Encoder {
         self.headers.push(header, &self.places);
         let n_bytes = self.body.len() + self.salts.len() + self.headers.len();
         let is_full = n_bytes + MAX_HEADER_BYTES > FULL_BYTES
-            || self.headers.n_headers() == MAX_PART_HEADERS
+            || self.headers.n_headers() == FULL_HEADERS
             || self.headers.n_text_bytes() > MAX_PART_DECODED_BYTES / 2;
         if is_full { self.close_part() } else { Ok(()) }
     }

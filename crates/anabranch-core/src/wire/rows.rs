@@ -29,6 +29,12 @@ const ROW_BYTES: usize = 64;
 const BIRTH_BYTES: usize = 40;
 const SHAPE_CELL_BYTES: usize = 3;
 
+/// Rows and cells at which a writer closes a part, below what readers take: small ones take
+/// ten times as much memory as bytes, and whoever reads holds a part decoded.
+const FULL_ROWS: usize = 1 << 16;
+const FULL_CELLS: usize = 1 << 18;
+const _: () = assert!(FULL_ROWS <= MAX_PART_ROWS && FULL_CELLS <= MAX_PART_CELLS);
+
 /// Most bytes that this row adds to a section.
 pub(super) fn row_bytes(row: &RowDelta) -> usize {
     let cells = row.cells.len() * (MAX_CELL_BYTES + SHAPE_CELL_BYTES);
@@ -114,11 +120,13 @@ impl RowWriter {
         self.keys.len() + births + rows + self.shapes.len() + self.column_bytes
     }
 
-    /// Whether rows, births and cells stay within a part's bounds with one row more.
+    /// Whether there is room in a part for one row more.
     pub(super) fn has_room(&self, row: &RowDelta, written: &Counts) -> bool {
-        written.n_rows + self.n_rows < MAX_PART_ROWS
+        let n_cells = written.n_cells + self.n_cells;
+        written.n_rows + self.n_rows < FULL_ROWS
             && written.n_births + self.n_births + row.births.len() <= MAX_PART_BIRTHS
-            && written.n_cells + self.n_cells + row.cells.len() <= MAX_PART_CELLS
+            && (n_cells < FULL_CELLS || n_cells == 0)
+            && n_cells + row.cells.len() <= MAX_PART_CELLS
     }
 
     /// Bytes that the keys grow to when they are read.
