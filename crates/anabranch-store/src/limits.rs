@@ -40,6 +40,9 @@ pub(crate) const MAX_NOTED_SPELLINGS: usize = 64;
 /// Bytes of a delta being made that stay in memory, eight parts; what is beyond them waits in a
 /// temporary file for the last part, which says what stands in the heads of all.
 pub(crate) const MAX_PART_BYTES_IN_MEMORY: usize = 32 << 20;
+/// Records of the log that are sorted at a time for an export of a small part of it, some 200
+/// bytes each; more go into a temporary file, run by run.
+pub(crate) const MAX_SORTED_RECORDS: usize = if cfg!(test) { 1 << 6 } else { 1 << 16 };
 /// Bytes of headers that stay in memory while a delta is made or taken, some 100,000 of them.
 /// What is beyond waits in a temporary file: all headers come before the first row.
 pub(crate) const MAX_SPOOL_BYTES_IN_MEMORY: usize = 2 << 20;

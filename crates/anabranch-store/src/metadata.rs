@@ -35,6 +35,7 @@ mod blocks;
 mod cursor;
 mod log;
 mod sites;
+mod sorted;
 mod sql;
 mod state;
 mod tail;

@@ -74,6 +74,17 @@ impl Spool {
         }
     }
 
+    /// One stream more; its number.
+    pub(crate) fn add_stream(&mut self) -> usize {
+        self.streams.push(Stream::default());
+        self.streams.len() - 1
+    }
+
+    /// How many streams there are.
+    pub(crate) fn n_streams(&self) -> usize {
+        self.streams.len()
+    }
+
     /// How many records a stream has.
     pub(crate) fn n_records(&self, stream: usize) -> u64 {
         self.streams[stream].n_records

@@ -14,13 +14,14 @@ use super::entry::{Entry, KeyOf, Stamp};
 use super::log::LogRow;
 use super::row_clock::RowClock;
 use super::rows::BlockRow;
+use super::sorted::Sorted;
 use super::sql::damaged;
 use super::state::Versions;
 use super::varint::Corrupt;
 use crate::buffer::Superseded;
 use crate::error::Result;
 use crate::ids::{Address, AuthorId, ColumnId, EntryId, Key, LocalDot, Ordinal, TableId};
-use crate::limits::{KEPT_ENTRY_RECORDS, MAX_KEPT_RECORDS};
+use crate::limits::{KEPT_ENTRY_RECORDS, MAX_KEPT_RECORDS, MAX_SORTED_RECORDS};
 
 /// What still stands of one record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +56,8 @@ enum Mode {
     Since(Box<Since>),
     /// Ready, in reverse.
     Ready(Vec<LiveRecord>),
+    /// Ready, in runs.
+    Sorted(Box<Sorted>),
     /// Along the blocks of all tables (in reverse), records that `covered` lacks.
     Walk {
         tables: Vec<TableId>,
@@ -113,6 +116,13 @@ impl Scan {
                     let rest = records.len().saturating_sub(BATCH);
                     let mut batch = records.split_off(rest);
                     batch.reverse();
+                    if batch.is_empty() {
+                        self.mode = Mode::End;
+                    }
+                    batch
+                }
+                Mode::Sorted(sorted) => {
+                    let batch = sorted.batch(BATCH)?;
                     if batch.is_empty() {
                         self.mode = Mode::End;
                     }
@@ -441,6 +451,7 @@ impl Metadata {
             tables.sort_unstable_by_key(|table| std::cmp::Reverse(place(*table)));
             return Ok(Scan { mode: Mode::Walk { tables, from: Key::new(), covered } });
         }
+        let mut sorted = Sorted::new(rank.clone());
         let mut records = Vec::new();
         let mut next = start;
         let is_missing = |stamp: &Stamp<'_>| {
@@ -450,11 +461,18 @@ impl Metadata {
             next = EntryId(row.id.0 + 1);
             let n_records = row.entry.as_ref().map_or(0, Entry::len);
             live_records(self, &row, 0..n_records, is_missing, &mut records)?;
+            if records.len() >= MAX_SORTED_RECORDS {
+                keep_uncovered(&mut records, &covered);
+                sorted.add_run(&mut records)?;
+            }
         }
         keep_uncovered(&mut records, &covered);
-        // Backwards, for batches are taken off the end.
-        records.sort_by(|a, b| (place(b.table), &b.key).cmp(&(place(a.table), &a.key)));
-        Ok(Scan { mode: Mode::Ready(records) })
+        if sorted.is_empty() {
+            sorted.sort_backwards(&mut records);
+            return Ok(Scan { mode: Mode::Ready(records) });
+        }
+        sorted.add_run(&mut records)?;
+        Ok(Scan { mode: Mode::Sorted(Box::new(sorted.merge()?)) })
     }
 
     /// The clocks of the block in which `from` is or would be, from there on, and of the
