@@ -108,7 +108,7 @@ fn foreign_changes_move_the_vector_and_are_nobody_elses() {
 fn what_is_new_comes_by_key() {
     let (_conn, db) = fresh();
     let mut metadata = Metadata::open(&db).unwrap();
-    let mut write = |metadata: &mut Metadata, kind, row: i64| {
+    let write = |metadata: &mut Metadata, kind, row: i64| {
         let mut ops = LocalBuffer::default();
         push(&mut ops, T, kind, columns(1), &int_key(row));
         transact(&db, metadata, &ops);
