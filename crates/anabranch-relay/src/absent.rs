@@ -32,6 +32,11 @@ impl Absent {
         absent.insert(blob, absence);
     }
 
+    /// How many did not come.
+    pub(crate) fn len(&self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     /// Why a blob did not come when it was asked for; a failure is told once.
     pub(crate) fn of(&self, blob: BlobHash) -> Option<Absence> {
         let mut absent = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use anabranch_core::vector::VersionVector;
 use anabranch_core::wire::{PartHead, WireError, part_head};
+use anabranch_sync::limits::MAX_WANTED_BLOBS;
 use anabranch_sync::scope::Scope;
 use bytes::Bytes;
 
 use crate::absent::{Absence, Absent};
 use crate::blobs::{BlobDir, BlobHash};
-use crate::limits::{MAX_INLINE_BYTES, MAX_QUICK_PART_BYTES};
+use crate::limits::{MAX_ASKED_BLOBS, MAX_INLINE_BYTES, MAX_QUICK_PART_BYTES};
 use crate::outline::{OutlineReader, outline_of};
 use crate::relay::Relay;
 use crate::storage::{
@@ -145,6 +146,38 @@ impl Intake {
         if first.is_empty() { Ok(named) } else { Err(StorageError::BlobsFirst { blobs: first }) }
     }
 
+    /// Blobs that are here and that a complete delta mentions: their headers may be forgotten.
+    ///
+    /// What is not here its sender is asked for before, up to a bound: whatever looks like the
+    /// name of a blob in a cell may be one.
+    async fn mentioned(
+        &self,
+        relay: &Arc<Relay>,
+        outline: &crate::outline::Outline,
+    ) -> Result<Vec<NamedBlob>, StorageError> {
+        let others = outline.mentioned.difference(&outline.blobs).copied();
+        let others: Vec<BlobHash> = others.collect();
+        if others.is_empty() {
+            return Ok(Vec::new());
+        }
+        let blobs = Arc::clone(relay.blobs());
+        let hold = move |blob| blobs.hold(blob).map(|n_bytes| NamedBlob { blob, n_bytes });
+        let hold_all =
+            move || others.into_iter().map(hold).collect::<std::io::Result<Vec<NamedBlob>>>();
+        let mut mentioned = relay.work(usize::MAX, hold_all).await??;
+        if let Some(absent) = self.absent.as_ref().filter(|absent| absent.len() < MAX_ASKED_BLOBS) {
+            let is_asked =
+                |named: &&NamedBlob| named.n_bytes.is_none() && absent.of(named.blob).is_none();
+            let asked = mentioned.iter().filter(is_asked).take(MAX_WANTED_BLOBS);
+            let blobs: Vec<BlobHash> = asked.map(|named| named.blob).collect();
+            if !blobs.is_empty() {
+                return Err(StorageError::BlobsFirst { blobs });
+            }
+        }
+        mentioned.retain(|named| named.n_bytes.is_some());
+        Ok(mentioned)
+    }
+
     /// The delta that a part goes on with: the one under way, or one that was staged when an
     /// earlier connection was cut. A first part begins anew, whatever was left unfinished.
     async fn unfinished(
@@ -181,7 +214,7 @@ impl Intake {
             tracing::warn!(%store, n, "a delta with sections of a later version, kept as it came");
         }
         let mut blobs = self.blobs(relay, &outline.blobs).await?;
-        blobs.extend(mentioned(relay, &outline).await?);
+        blobs.extend(self.mentioned(relay, &outline).await?);
         let to = Arc::new(outline.to.clone());
         let size = DeltaSize { n_changes: outline.n_changes(), n_bytes: body.n_bytes() };
         let incoming = Incoming {
@@ -232,24 +265,6 @@ impl OpenDelta {
         }
         Ok(open)
     }
-}
-
-/// Blobs that are here and that a complete delta mentions: their headers may be forgotten.
-async fn mentioned(
-    relay: &Arc<Relay>,
-    outline: &crate::outline::Outline,
-) -> Result<Vec<NamedBlob>, StorageError> {
-    let mentioned: Vec<BlobHash> = outline.mentioned.difference(&outline.blobs).copied().collect();
-    if mentioned.is_empty() {
-        return Ok(Vec::new());
-    }
-    let blobs = Arc::clone(relay.blobs());
-    let hold = move |blob| match blobs.hold(blob) {
-        Ok(n_bytes) => n_bytes.map(|_| Ok(NamedBlob { blob, n_bytes })),
-        Err(error) => Some(Err(error)),
-    };
-    let hold_all = move || mentioned.into_iter().filter_map(hold).collect::<std::io::Result<_>>();
-    Ok(relay.work(usize::MAX, hold_all).await??)
 }
 
 const _: () = assert!(MAX_QUICK_PART_BYTES <= MAX_INLINE_BYTES);

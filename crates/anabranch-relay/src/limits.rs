@@ -76,6 +76,10 @@ pub(crate) const MAX_DELTA_BLOBS: usize = 1 << 20;
 /// Values of a complete delta that are looked up as hashes of blobs: a file system answers so
 /// many in a second.
 pub(crate) const MAX_MENTIONED_BLOBS: usize = 1 << 16;
+/// Blobs that a channel did not bring from which on nobody is asked for what a complete delta's
+/// cells only mention: many values look like the name of a blob, and each 64 that are none cost
+/// that the delta is sent once more.
+pub(crate) const MAX_ASKED_BLOBS: usize = 256;
 /// Blobs that a channel is known not to bring: more are asked for again.
 pub(crate) const MAX_ABSENT_BLOBS: usize = 1 << 12;
 /// Bytes of what proves chunks of blobs that is kept in memory: of 64 GiB of blobs.

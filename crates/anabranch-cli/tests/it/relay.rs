@@ -197,6 +197,30 @@ fn a_peer_can_be_forgotten() {
     assert_eq!((status["peers"].as_array().unwrap().len(), &status["unsynced"]), (0, &1.into()));
 }
 
+/// The change that named a blob was forgotten before a relay heard of it: the row that holds the
+/// blob's name brings it all the same, and what only looks like one holds nothing up.
+#[test]
+fn blobs_of_what_is_left_go_too() {
+    let ana = Ana::with_notes();
+    ana.copy("a.db", "b.db");
+    let bytes: Vec<u8> = (0..200_000_u32).flat_map(u32::to_le_bytes).collect();
+    ana.write("photo", &bytes);
+    let hash = ana.ok(&["blob", "put", "a.db", "photo"]);
+    let hash = hash.trim();
+    let row = format!("INSERT INTO note VALUES('p', '{hash}'), ('x', '{}')", "1f".repeat(32));
+    ana.ok(&["sql", "a.db", &row]);
+    ana.ok(&["compact", "a.db", "--yes"]);
+    let relay = Relay::start(&ana);
+    let (url, token) = (relay.store("notes"), &relay.token.clone());
+    for db in ["a.db", "b.db"] {
+        ana.ok(&["sync", db, &url, "--token", token]);
+    }
+    let get = ["blob", "get", "b.db", hash, "--from", &url, "--token", token, "--output", "got"];
+    ana.ok(&get);
+    assert!(std::fs::read(ana.path("got")).unwrap() == bytes);
+    assert_eq!(ana.words("a.db"), ana.words("b.db"));
+}
+
 /// A blob goes to the relay with the change that put it, and comes from there when it is asked
 /// for.
 #[test]
