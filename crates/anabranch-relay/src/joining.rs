@@ -141,7 +141,8 @@ async fn join_run(
     }
     let mut parts = Vec::with_capacity(n_deltas);
     for delta in &deltas {
-        let part = relay.read_part(delta, 0).await?;
+        let (blobs, delta) = (Arc::clone(relay.blobs()), delta.clone());
+        let part = relay.work(usize::MAX, move || part(&delta, 0, &blobs)).await??;
         let is_legible = !vector.has_branches() || has_our_names(relay, store, &part).await?;
         parts.push((part, is_legible));
     }
@@ -266,6 +267,18 @@ impl Line {
         let delta = StoredDelta { id: last, name, spans, body, live: None };
         Ok(Some(Joined { first, n_deltas, delta }))
     }
+}
+
+/// A part of a delta that another is about to stand for. Its file is kept for as long as one that
+/// was just written: somebody may be in the middle of being sent it, or of copying the folder.
+fn part(delta: &StoredDelta, number: u32, blobs: &BlobDir) -> Result<Bytes, StorageError> {
+    let hash = match &delta.body {
+        Body::Inline(part) => return Ok(part.clone()),
+        Body::Blobs(parts) => parts[number as usize].0,
+    };
+    blobs.hold(hash)?;
+    let missing = StorageError::Damaged { what: "a file of a delta's part" };
+    blobs.get(hash)?.map(Bytes::from).ok_or(missing)
 }
 
 /// Encodes a delta, and writes its parts unless it is small.

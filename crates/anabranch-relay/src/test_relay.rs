@@ -1,7 +1,9 @@
 //! A relay with a folder of its own, and what deltas are made of, for tests of what it does with
 //! stored ones.
 
+use std::fs::File;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use anabranch_core::change::{ChangeHeader, ChangeKind};
 use anabranch_core::clock::{Chain, Hlc};
@@ -14,7 +16,7 @@ use anabranch_sync::scope::Scopes;
 use crate::config::{Config, Settings};
 use crate::intake::{Intake, Taken};
 use crate::relay::Relay;
-use crate::storage::awaited;
+use crate::storage::{Body, awaited};
 use crate::store_id::StoreId;
 use crate::token::Grant;
 
@@ -47,7 +49,7 @@ pub(crate) fn header(name: u8, version: u64) -> ChangeHeader {
 /// A relay without connections.
 pub(crate) struct TestRelay {
     pub(crate) relay: Arc<Relay>,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl TestRelay {
@@ -57,7 +59,18 @@ impl TestRelay {
         let data = Some(folder.path().to_path_buf());
         let config = Config::new(Settings { data, ..Settings::default() }).unwrap();
         let relay = Arc::new(Relay::open(config).unwrap().0);
-        TestRelay { relay, _folder: folder }
+        TestRelay { relay, folder }
+    }
+
+    /// Makes the files of a delta so old.
+    pub(crate) fn age(&self, body: &Body, age: Duration) {
+        let Body::Blobs(parts) = body else { return };
+        for (hash, _) in parts.iter() {
+            let name = hash.to_string();
+            let path = self.folder.path().join("blobs").join(&name[..2]).join(&name[2..4]);
+            let file = File::options().write(true).open(path.join(name)).unwrap();
+            file.set_modified(SystemTime::now() - age).unwrap();
+        }
     }
 
     /// Takes a delta as from somebody who may do anything; it is on disk then.

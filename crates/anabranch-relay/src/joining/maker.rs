@@ -9,11 +9,10 @@ use anabranch_core::limits::MAX_PART_HEADERS;
 use anabranch_core::site::SiteId;
 use anabranch_core::vector::VersionVector;
 use anabranch_core::wire::{Decoder, EncodeError, Encoder, Piece, WireError, aside, seal};
-use bytes::Bytes;
 
-use super::put;
 use super::scratch::{Place, Scratch};
 use super::sort::RowSort;
+use super::{part, put};
 use crate::blobs::BlobDir;
 use crate::limits::{HEADERS_ASIDE, MAX_SORTED_BYTES, SORTED_CHUNK_BYTES};
 use crate::storage::{Body, StorageError, StoredDelta};
@@ -242,15 +241,6 @@ impl Parts {
         self.n_bytes += part.len() as u64;
         self.places.push(scratch.put(part)?);
         Ok(())
-    }
-}
-
-/// A part of a stored delta.
-fn part(delta: &StoredDelta, number: u32, blobs: &BlobDir) -> Result<Bytes> {
-    let missing = StorageError::Damaged { what: "a file of a delta's part" };
-    match &delta.body {
-        Body::Inline(part) => Ok(part.clone()),
-        Body::Blobs(parts) => blobs.get(parts[number as usize].0)?.map(Bytes::from).ok_or(missing),
     }
 }
 

@@ -1,5 +1,7 @@
 //! When a checkpoint is made, and what stands in the log then.
 
+use std::time::Duration;
+
 use anabranch_core::delta::{
     Birth, CellDelta, Complete, Delta, DeltaDot, RowDelta, SaltRun, SiteIdx, TableDelta, TableFloor,
 };
@@ -10,6 +12,8 @@ use rand::{RngExt, SeedableRng};
 
 use super::super::maker::tests::read;
 use super::*;
+use crate::limits::BLOB_GRACE;
+use crate::storage::Body;
 use crate::test_relay::{TestRelay, header, held, site};
 
 #[tokio::test]
@@ -58,6 +62,35 @@ async fn old_deltas_become_one_where_that_saves_something() {
     let n_bytes = list().await.iter().map(|delta| delta.n_bytes).sum();
     assert!(world.relay.has_no_gain(&store, first, n_bytes), "it is not tried again at once");
     assert!(!world.relay.has_no_gain(&store, first, 2 * n_bytes));
+}
+
+/// Somebody may be in the middle of being sent what a checkpoint stands for, and files that are a
+/// week old would go at once.
+#[tokio::test]
+async fn files_that_it_stands_for_are_kept_for_a_week_more() {
+    let world = TestRelay::new();
+    let store = StoreId::new("s").unwrap();
+    for version in 1..=4 {
+        world.take(&store, &one_row(version, (1, version), 100_000)).await;
+    }
+    let wanted = Wanted { held: Arc::default(), after: Some(0), max_deltas: 9, max_bytes: 1 << 20 };
+    let deltas = world.relay.storage().deltas(&store, wanted).await.unwrap();
+    let now_ms = anabranch_clock::now_ms();
+    let day_ms = 24 * 60 * 60 * 1000;
+    for delta in &deltas {
+        world.age(&delta.body, Duration::from_millis(8 * day_ms));
+    }
+    let terms = Terms { before_ms: u64::MAX, min_bytes: 0, min_gain: 4 };
+    assert_eq!(make_checkpoints(&world.relay, &store, terms).await.unwrap(), 4);
+    for (days, is_here) in [(6, true), (8, false)] {
+        anabranch_clock::tell(now_ms + days * day_ms, 0);
+        world.relay.collect_blobs(BLOB_GRACE).await.unwrap();
+        for delta in &deltas {
+            let Body::Blobs(parts) = &delta.body else { panic!("small") };
+            let found = world.relay.blobs().get(parts[0].0).unwrap();
+            assert_eq!(found.is_some(), is_here, "after {days} days");
+        }
+    }
 }
 
 #[tokio::test]
