@@ -168,6 +168,9 @@ pub(crate) const MIN_CHECKPOINT_BYTES: u64 = 4 << 20;
 /// And of at most so much, some ten times that on the disk while it is sorted; larger stores
 /// have several.
 pub(crate) const MAX_CHECKPOINT_BYTES: u64 = 1 << 30;
+/// How often a stretch is cut at what does not join before it is left for another time: each cut
+/// reads from there on again.
+pub(crate) const MAX_CHECKPOINT_CUTS: usize = 64;
 /// A checkpoint is kept if it is smaller by so many parts of a whole: its small neighbours serve
 /// those better who hold some of them.
 pub(crate) const MIN_CHECKPOINT_GAIN: u64 = 4;

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use super::words::Words;
 use super::{Complete, JoinError, TableDelta};
 use crate::change::ChangeHeader;
+use crate::forest::is_tidy;
 use crate::site::SiteId;
 use crate::vector::{Held, VersionVector};
 use crate::wire::Bounds;
@@ -57,8 +58,8 @@ impl Gather {
     /// lead to all that was before it.
     ///
     /// # Errors
-    /// [`JoinError::NotChained`] if it begins above what was gathered, or its makers had not seen
-    /// all that the first one forgot.
+    /// [`JoinError::NotChained`] if it begins above what was gathered, its makers had not seen all
+    /// that the first one forgot, or it does not know of a fork; then no more can be gathered.
     pub fn open(&mut self, bounds: &Bounds) -> Result<(), JoinError> {
         let is_gap = |(site, low): &(SiteId, Held)| self.held.version(*site) < low.version;
         self.before.clone_from(&self.held);
@@ -82,6 +83,10 @@ impl Gather {
         }
         self.is_begun = true;
         self.held.join(&bounds.to);
+        if let Some((site, _)) = self.held.branches().next().filter(|_| !is_tidy(&self.held)) {
+            // One knows of a fork that another does not: they have two names for one change.
+            return Err(JoinError::NotChained { site });
+        }
         self.places = self.sites.places(bounds.sites.iter().copied());
         self.covered = bounds.sites.iter().map(|site| self.before.version(*site)).collect();
         Ok(())

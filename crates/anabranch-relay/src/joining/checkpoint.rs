@@ -15,10 +15,10 @@ use anabranch_core::vector::VersionVector;
 
 use super::maker::{Maker, Room};
 use super::scratch::Scratch;
-use super::{Run, merged};
+use super::{Run, has_our_names, merged};
 use crate::limits::{
-    CHECKPOINT_AGE, MAX_CHECKPOINT_BYTES, MAX_JOIN_BYTES, MIN_CHECKPOINT_BYTES,
-    MIN_CHECKPOINT_GAIN, MIN_JOIN_DELTAS,
+    CHECKPOINT_AGE, MAX_CHECKPOINT_BYTES, MAX_CHECKPOINT_CUTS, MAX_JOIN_BYTES,
+    MIN_CHECKPOINT_BYTES, MIN_CHECKPOINT_GAIN, MIN_JOIN_DELTAS,
 };
 use crate::relay::Relay;
 use crate::storage::{Listed, StorageError, StoredDelta, Wanted, to};
@@ -54,30 +54,32 @@ impl Terms {
 /// # Errors
 /// [`StorageError`]; then nothing was changed.
 pub(crate) async fn make_checkpoints(relay: &Relay, store: &StoreId, terms: Terms) -> Result<u64> {
-    if relay.storage().vector(store).await?.has_branches() {
-        return Ok(0);
-    }
+    let vector = relay.storage().vector(store).await?;
     let listed = relay.storage().list(store).await?;
     let old = listed.into_iter().take_while(|delta| delta.received_ms < terms.before_ms);
-    let mut stretches = stretches(old);
-    let mut n_joined = 0;
+    let mut stretches = stretches(old, &vector);
+    let (mut n_joined, mut n_cuts) = (0, 0);
     while let Some(stretch) = stretches.pop() {
         if !is_due(&stretch, terms)
             || relay.has_no_gain(store, stretch.deltas[0].id, n_bytes(&stretch))
         {
             continue;
         }
-        match join_stretch(relay, store, &stretch, terms).await? {
+        match join_stretch(relay, store, &stretch, &vector, terms).await? {
             Outcome::Joined => n_joined += stretch.deltas.len() as u64,
             Outcome::NoGain => relay.note_no_gain(store, stretch.deltas[0].id, n_bytes(&stretch)),
-            Outcome::Stuck(at) => stretches.extend(split(stretch, at)),
+            Outcome::Stuck(at) if n_cuts < MAX_CHECKPOINT_CUTS => {
+                n_cuts += 1;
+                stretches.extend(split(stretch, at, &vector));
+            }
+            Outcome::Stuck(_) => {}
         }
     }
     Ok(n_joined)
 }
 
 /// Neighbours that may be joined in one pass.
-fn stretches(deltas: impl Iterator<Item = Listed>) -> Vec<Run> {
+fn stretches(deltas: impl Iterator<Item = Listed>, vector: &VersionVector) -> Vec<Run> {
     let mut stretches = Vec::new();
     let mut held = VersionVector::new();
     let mut stretch = Run::default();
@@ -92,6 +94,7 @@ fn stretches(deltas: impl Iterator<Item = Listed>) -> Vec<Run> {
         stretch.deltas.push(delta);
     }
     stretches.push(stretch);
+    stretches.iter_mut().for_each(|stretch| stretch.from.take_branches(vector));
     stretches
 }
 
@@ -108,20 +111,21 @@ fn is_due(stretch: &Run, terms: Terms) -> bool {
 
 /// The stretches on both sides of a delta that does not join with what is before it. One that
 /// may begin anew begins the second; one that did stays alone.
-fn split(mut stretch: Run, at: usize) -> [Run; 2] {
+fn split(mut stretch: Run, at: usize, vector: &VersionVector) -> [Run; 2] {
     let mut rest = stretch.deltas.split_off(at.max(1));
     if at == 0 {
-        return [Run::default(), Run { from: after(&stretch), deltas: rest }];
+        return [Run::default(), Run { from: after(&stretch, vector), deltas: rest }];
     }
-    let from = after(&stretch);
+    let from = after(&stretch, vector);
     rest.shrink_to_fit();
     [stretch, Run { from, deltas: rest }]
 }
 
 /// What is held behind a stretch.
-fn after(stretch: &Run) -> VersionVector {
+fn after(stretch: &Run, vector: &VersionVector) -> VersionVector {
     let mut held = stretch.from.clone();
     stretch.deltas.iter().for_each(|delta| held.join(&to(&delta.spans)));
+    held.take_branches(vector);
     held
 }
 
@@ -139,12 +143,40 @@ async fn join_stretch(
     relay: &Relay,
     store: &StoreId,
     stretch: &Run,
+    vector: &VersionVector,
     terms: Terms,
 ) -> Result<Outcome> {
-    let n_deltas = stretch.deltas.len() as u64;
+    let maker = match gather(relay, store, stretch, vector).await? {
+        Ok(maker) => maker,
+        Err(outcome) => return Ok(outcome),
+    };
+    let n_deltas = stretch.deltas.len();
+    let (first, last) = (stretch.deltas[0].id, stretch.deltas[n_deltas - 1].id);
+    let n_before = n_bytes(stretch);
+    let max_bytes = n_before.saturating_sub(n_before / terms.min_gain);
+    let blobs = Arc::clone(relay.blobs());
+    let made = relay.work(usize::MAX, move || maker.finish(max_bytes, &blobs)).await??;
+    let Some((name, body)) = made else { return Ok(Outcome::NoGain) };
+    let n_after = body.n_bytes();
+    let spans = merged(stretch.deltas.iter().map(|delta| delta.spans.clone()));
+    let joined = StoredDelta { id: last, name, spans, body, live: None };
+    if !relay.storage().replace(store, first, joined, n_deltas as u64).await? {
+        return Ok(Outcome::NoGain);
+    }
+    tracing::info!(%store, n_deltas, n_before, n_after, "old deltas became a checkpoint");
+    Ok(Outcome::Joined)
+}
+
+/// Reads all deltas of a stretch, a page of them at a time; or what comes of it instead.
+async fn gather(
+    relay: &Relay,
+    store: &StoreId,
+    stretch: &Run,
+    vector: &VersionVector,
+) -> Result<std::result::Result<Box<Maker>, Outcome>> {
     let (first, last) = (stretch.deltas[0].id, stretch.deltas[stretch.deltas.len() - 1].id);
+    let (from, to) = (stretch.from.clone(), after(stretch, vector));
     let scratch = Scratch::new(relay.blobs().scratch()?);
-    let (from, to) = (stretch.from.clone(), after(stretch));
     let mut maker = Box::new(Maker::new(from, to, scratch, Room::default()));
     let mut read_upto = first - 1;
     while read_upto < last {
@@ -154,33 +186,42 @@ async fn join_stretch(
             max_deltas: MIN_JOIN_DELTAS as u32,
             max_bytes: MAX_JOIN_BYTES,
         };
-        let deltas = relay.storage().deltas(store, wanted).await?;
-        let deltas: Vec<StoredDelta> = deltas.into_iter().filter(|d| d.id <= last).collect();
+        let mut deltas = relay.storage().deltas(store, wanted).await?;
+        deltas.retain(|delta| delta.id <= last);
         // Somebody else changed the log: another time.
-        let Some(next) = deltas.last() else { return Ok(Outcome::NoGain) };
+        let Some(next) = deltas.last() else { return Ok(Err(Outcome::NoGain)) };
         read_upto = next.id;
+        let n_legible = n_legible(relay, store, &deltas, vector).await?;
+        let illegible = deltas.drain(n_legible..).next().map(|delta| delta.id);
         let blobs = Arc::clone(relay.blobs());
         let read = move || maker.read(&deltas, &blobs).map(|stuck| (maker, stuck));
         let (read, stuck) = relay.work(usize::MAX, read).await??;
         maker = read;
-        if let Some(id) = stuck {
+        if let Some(id) = stuck.or(illegible) {
             let at = stretch.deltas.iter().position(|delta| delta.id >= id);
-            return Ok(at.map_or(Outcome::NoGain, Outcome::Stuck));
+            return Ok(Err(at.map_or(Outcome::NoGain, Outcome::Stuck)));
         }
     }
-    let n_before = n_bytes(stretch);
-    let max_bytes = n_before.saturating_sub(n_before / terms.min_gain);
-    let blobs = Arc::clone(relay.blobs());
-    let made = relay.work(usize::MAX, move || maker.finish(max_bytes, &blobs)).await??;
-    let Some((name, body)) = made else { return Ok(Outcome::NoGain) };
-    let n_after = body.n_bytes();
-    let spans = merged(stretch.deltas.iter().map(|delta| delta.spans.clone()));
-    let joined = StoredDelta { id: last, name, spans, body, live: None };
-    if !relay.storage().replace(store, first, joined, n_deltas).await? {
-        return Ok(Outcome::NoGain);
+    Ok(Ok(maker))
+}
+
+/// How many deltas there are before the first that uses other names than this relay does.
+async fn n_legible(
+    relay: &Relay,
+    store: &StoreId,
+    deltas: &[StoredDelta],
+    vector: &VersionVector,
+) -> Result<usize> {
+    if !vector.has_branches() {
+        return Ok(deltas.len());
     }
-    tracing::info!(%store, n_deltas, n_before, n_after, "old deltas became a checkpoint");
-    Ok(Outcome::Joined)
+    for (n, delta) in deltas.iter().enumerate() {
+        let part = relay.read_part(delta, 0).await?;
+        if !has_our_names(relay, store, &part).await? {
+            return Ok(n);
+        }
+    }
+    Ok(deltas.len())
 }
 
 #[cfg(test)]
