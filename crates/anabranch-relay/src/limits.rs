@@ -129,7 +129,7 @@ pub(crate) const STOP_TIMEOUT: Duration = Duration::from_secs(8);
 /// How long accepting waits after it failed.
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How often blobs are collected and old deltas joined.
-pub(crate) const TEND_INTERVAL: Duration = Duration::from_secs(20);
+pub(crate) const TEND_INTERVAL: Duration = Duration::from_secs(60 * 60);
 /// What a relay can do, of what the protocol knows.
 pub(crate) const CAPABILITIES: Capabilities = Capabilities::ALL;
 /// Bytes before a valid token, as the protocol has it; also the largest message then.
@@ -162,7 +162,10 @@ pub(crate) const MAX_JOIN_BYTES: u64 = 4 << 20;
 pub(crate) const MAX_JOINED_CELLS: usize = 1 << 20;
 /// What came so long ago becomes part of a checkpoint: whoever was away for less is sent only
 /// what he lacks.
-pub(crate) const CHECKPOINT_AGE: Duration = Duration::from_secs(0);
+pub(crate) const CHECKPOINT_AGE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+// Tests name terms of their own; a build whose relay joins what came just now is a mistake.
+const _: () = assert!(CHECKPOINT_AGE.as_secs() == 604_800 && TEND_INTERVAL.as_secs() == 3600);
 /// Checkpoints are made of at least so much: less is a matter of one round trip.
 pub(crate) const MIN_CHECKPOINT_BYTES: u64 = 4 << 20;
 /// And of at most so much, some ten times that on the disk while it is sorted; larger stores
