@@ -54,13 +54,28 @@ impl<'a> Client<'a> {
         self.talk.turn(now, &mut self.channels, &mut self.told)
     }
 
-    /// A frame came.
+    /// A frame came, of those that come together: [`Client::drain`] follows the last.
     ///
     /// # Errors
     /// What is wrong with the store's own file.
     pub fn take(&mut self, now: Time, frame: Bytes) -> Result<(), StoreError> {
-        self.talk.session.handle_frame(now, frame);
+        self.talk.take(now, frame, &mut self.channels, &mut self.told)
+    }
+
+    /// Says what was taken to be on the disk, and answers all that the session asks.
+    ///
+    /// # Errors
+    /// What is wrong with the store's own file.
+    pub fn drain(&mut self, now: Time) -> Result<(), StoreError> {
         self.talk.drain(now, &mut self.channels, &mut self.told)
+    }
+
+    /// Shows a new token.
+    pub fn renew_token(&mut self, token: &Bytes) {
+        for id in self.talk.places.keys() {
+            // A token that is too long is refused with the next connection.
+            let _ = self.talk.session.renew_token(*id, token.clone());
+        }
     }
 
     /// Whether frames may be given.

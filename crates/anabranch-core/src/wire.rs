@@ -27,6 +27,8 @@ mod varint;
 
 pub use bounds::Bounds;
 pub use decoder::{Decoder, Piece, decode_body};
+#[cfg(feature = "testing")]
+pub use encoder::close_parts_at;
 pub use encoder::{EncodeError, Encoder};
 pub use part::{HEAD_BYTES, PartHead, Seal, body, part_head, seal, split};
 pub use peek::{PEEK_BYTES, peek};

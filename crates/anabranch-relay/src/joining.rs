@@ -57,7 +57,11 @@ pub(crate) async fn join_store(relay: &Relay, store: &StoreId) -> Result<u64, St
 }
 
 /// Joins runs of at least `min_deltas`.
-async fn join_runs(relay: &Relay, store: &StoreId, min_deltas: usize) -> Result<u64, StorageError> {
+pub(crate) async fn join_runs(
+    relay: &Relay,
+    store: &StoreId,
+    min_deltas: usize,
+) -> Result<u64, StorageError> {
     let vector = relay.storage().vector(store).await?;
     let listed = relay.storage().list(store).await?;
     let mut n_joined = 0;

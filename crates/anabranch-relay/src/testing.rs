@@ -14,7 +14,9 @@ use futures_util::FutureExt;
 
 use crate::config::{Config, Settings};
 use crate::connection::stepped::Stepped;
-use crate::joining::{Terms, join_store, make_checkpoints};
+use crate::joining::{Terms, join_runs, make_checkpoints};
+use crate::limits::MAX_TOKEN_LIFE_S;
+use crate::storage::{Revoked, RevokedKind, StorageError};
 use crate::store_id::StoreId;
 
 /// A relay that runs when it is told to.
@@ -67,24 +69,44 @@ impl Relay {
         store.map(|store| store.receipts(&self.0, changes)).unwrap_or_default()
     }
 
-    /// Joins small deltas, and makes a checkpoint of all that is there, where enough has come
-    /// since the last one; a relay does so now and then.
+    /// Joins runs of at least so many small deltas; with `is_whole` it makes a checkpoint too, of
+    /// all that is there, where enough has come since the last one. A relay does both now and
+    /// then; how many deltas went.
     ///
     /// # Errors
     /// The storage's, in words.
-    pub fn join(&self, store: &str) -> Result<(), String> {
+    pub fn join(&self, store: &str, min_deltas: usize, is_whole: bool) -> Result<u64, String> {
         let store = StoreId::new(store).ok_or("no name of a store")?;
         let terms = Terms { before_ms: u64::MAX, min_bytes: 0, min_gain: u64::MAX };
-        let mut joining = std::pin::pin!(async {
-            join_store(&self.0, &store).await?;
-            make_checkpoints(&self.0, &store, terms).await
-        });
+        self.wait(async {
+            let n_joined = join_runs(&self.0, &store, min_deltas).await?;
+            if is_whole {
+                make_checkpoints(&self.0, &store, terms).await?;
+            }
+            Ok(n_joined)
+        })
+    }
+
+    /// Revokes all tokens of a subject, those on live connections too.
+    ///
+    /// # Errors
+    /// The storage's, in words; then nothing is revoked.
+    pub fn revoke(&self, subject: &str) -> Result<(), String> {
+        let until_s = anabranch_clock::now_s() + MAX_TOKEN_LIFE_S;
+        let revoked = Revoked { kind: RevokedKind::Subject, name: subject.to_string(), until_s };
+        self.wait(self.0.storage().revoke(revoked.clone()))?;
+        self.0.revocations().add([revoked]);
+        Ok(())
+    }
+
+    /// Waits for what waits for a transaction.
+    fn wait<T>(&self, work: impl Future<Output = Result<T, StorageError>>) -> Result<T, String> {
+        let mut work = std::pin::pin!(work);
         loop {
-            match joining.as_mut().now_or_never() {
-                Some(joined) => return joined.map(drop).map_err(|error| error.to_string()),
-                // It waits for a transaction.
+            match work.as_mut().now_or_never() {
+                Some(done) => return done.map_err(|error| error.to_string()),
                 None if self.step() => {}
-                None => return Err("joining waits for nothing".to_string()),
+                None => return Err("it waits for nothing".to_string()),
             }
         }
     }
@@ -112,6 +134,11 @@ impl Connection {
     /// Whether the session has ended; it may have frames left.
     pub fn is_closed(&self) -> bool {
         self.0.is_closed()
+    }
+
+    /// Whether it still talks about a store.
+    pub fn is_serving(&self) -> bool {
+        self.0.is_serving()
     }
 
     /// The next frame to be sent.

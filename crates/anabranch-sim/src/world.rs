@@ -21,6 +21,7 @@ use rand::{RngExt, SeedableRng};
 use anabranch_client::testing::{Client, Files};
 use anabranch_core::site::SiteId;
 use anabranch_core::vector::{Held, VersionVector};
+use anabranch_core::wire::close_parts_at;
 use anabranch_relay::testing::Relay;
 use anabranch_sqlite::vfs::Image;
 use anabranch_sync::Time;
@@ -86,6 +87,8 @@ pub enum Wrong {
     RelayForgets,
     /// A deleted row is written anew.
     DeadReturn,
+    /// A copy whose history was forked goes on under the old name.
+    ForkedName,
 }
 
 /// What happened in a world that ended well.
@@ -109,6 +112,10 @@ pub struct Report {
     pub n_rounds: u64,
     /// Compactions.
     pub n_compactions: u64,
+    /// Deltas that relays joined.
+    pub n_joined: u64,
+    /// Tokens that ended or were revoked while somebody was connected by them.
+    pub n_ended: u64,
 }
 
 impl Report {
@@ -123,6 +130,8 @@ impl Report {
         self.n_forks += other.n_forks;
         self.n_rounds += other.n_rounds;
         self.n_compactions += other.n_compactions;
+        self.n_joined += other.n_joined;
+        self.n_ended += other.n_ended;
     }
 }
 
@@ -196,6 +205,7 @@ struct World<'a> {
     talks_to: Vec<Vec<usize>>,
     links: BTreeMap<usize, Link<'a>>,
     n_links: usize,
+    n_passes: u64,
     files: Files,
     book: Book,
     /// Names that more than one file went by: what is said of them may be said of another.
@@ -216,6 +226,7 @@ pub fn run(seed: u64, plan: Plan, rack: &Rack) -> Result<Report, Box<Failure>> {
     };
     let end = world.live().and_then(|()| world.rest());
     anabranch_store::random::set_seed(None);
+    close_parts_at(None);
     match end {
         Ok(()) => Ok(Report { n_forks: world.book.n_forks(), ..world.report }),
         Err(what) => {
@@ -250,6 +261,7 @@ impl<'a> World<'a> {
             talks_to: Vec::new(),
             links: BTreeMap::new(),
             n_links: 0,
+            n_passes: 0,
             files: Files::default(),
             book: Book::default(),
             doubtful: BTreeSet::new(),
@@ -283,6 +295,10 @@ impl<'a> World<'a> {
             }
             world.talks_to.push(talks_to);
         }
+        // In some, what is said travels in small parts.
+        let part_bytes = world.rng.random_range(200..4_000);
+        let has_parts = world.rng.random_ratio(1, 3);
+        close_parts_at(has_parts.then_some(part_bytes));
         // Whether databases were at hand or had to be made is not told from here on.
         anabranch_store::random::set_seed(Some(world.rng.random()));
         world.after(50, Due::Act);
@@ -380,6 +396,7 @@ impl Link<'_> {
             latency_ms,
             turns_ms: None,
             is_cut: false,
+            pass: None,
         }
     }
 }

@@ -421,7 +421,8 @@ impl Channel {
         }
     }
 
-    /// The search under way cannot be ended: what cannot be compared is refused.
+    /// The search under way cannot be ended: what cannot be compared is refused. It may be that
+    /// names have changed meanwhile, at either end: the Have that follows then begins anew.
     fn give_up_search(&mut self, out: &mut Outputs) -> Result<(), Fault> {
         let Some(search) = self.forks.end_search() else { return Ok(()) };
         let site = search.site;
@@ -431,7 +432,7 @@ impl Channel {
         let text = format!("SiteReused: two histories of site {site} that cannot be compared");
         self.say_error(ErrorFrame {
             code: ErrorCode::SiteReused,
-            retry: Retry::Never,
+            retry: Retry::AfterMs(0),
             closes: Closes::Nothing,
             about: About::Change(Dot { site, version: 1 }),
             text,

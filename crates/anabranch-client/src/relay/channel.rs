@@ -328,7 +328,7 @@ impl<'a> Channel<'a> {
             }
             SessionEvent::Forked { site, common: None, .. } => {
                 let why = format!("SiteReused: two histories of site {site}");
-                self.refuse("the relay", &why, Retry::Never, told);
+                self.refuse("the relay", &why, Retry::AfterMs(0), told);
             }
             SessionEvent::TicketGiven { ticket, .. } => {
                 let replica = self.answers.replica();

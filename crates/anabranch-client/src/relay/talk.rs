@@ -58,6 +58,8 @@ impl Talk {
         channels: &mut [Channel<'_>],
         told: &mut VecDeque<Told>,
     ) -> Result<(), StoreError> {
+        // What the session has told was true before the news.
+        while self.answer(now, channels, told)? {}
         for (id, place) in &self.places {
             for event in channels[*place].news()? {
                 self.session.handle_store_event(now, *id, event);

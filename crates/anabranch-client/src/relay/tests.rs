@@ -235,6 +235,38 @@ fn what_is_taken_together_is_acknowledged_together() {
     assert_eq!(acks.collect::<Vec<_>>(), [5]);
 }
 
+/// The session says that both hold the same when its acknowledgement leaves; before anybody
+/// hears of it the application commits: that change is not one that the token keeps back.
+#[test]
+fn a_commit_before_convergence_is_heard_is_not_refused() {
+    let (a, b) = (copy(), copy());
+    let (now, mut told) = (Time(0), VecDeque::new());
+    let mut channels = [channel(&a)];
+    let mut client = Talk::begin(now, &Bytes::new(), &mut channels).unwrap();
+    let mut relay = channel(&b);
+    let session = Session::new(now, Config::relay());
+    let mut relay =
+        Peer { session, channel: &mut relay, told: VecDeque::new(), scopes: Scopes::ALL };
+    write(&b, "b", "from b");
+    for n in 0..6 {
+        relay.drain(now);
+        while let Some(frame) = relay.session.poll_transmit() {
+            client.take(now, frame.into_bytes().into(), &mut channels, &mut told).unwrap();
+        }
+        client.drain(now, &mut channels, &mut told).unwrap();
+        while let Some(frame) = client.session.poll_transmit() {
+            relay.session.handle_frame(now, frame.into_bytes().into());
+        }
+        write(&a, &format!("a{n}"), "from a");
+        client.turn(now, &mut channels, &mut told).unwrap();
+        while let Some(frame) = client.session.poll_transmit() {
+            relay.session.handle_frame(now, frame.into_bytes().into());
+        }
+    }
+    let is_refused = |told: &Told| matches!(told.event, Event::Skipped(_));
+    assert!(!told.iter().any(is_refused), "{told:?}");
+}
+
 /// The connection is cut after the first frame, the second, the third …: what a peer is noted
 /// to hold it holds, and the next connection makes both equal.
 #[test]

@@ -27,6 +27,27 @@ const FULL_BYTES: usize = MAX_PART_BYTES - (MAX_PART_BYTES >> 7);
 /// decoded, at whoever reads, some 200.
 const FULL_HEADERS: usize = 1 << 16;
 const _: () = assert!(FULL_HEADERS <= MAX_PART_HEADERS);
+
+#[cfg(feature = "testing")]
+thread_local! {
+    static SMALL_BYTES: std::cell::Cell<Option<usize>> = const { std::cell::Cell::new(None) };
+}
+
+/// From here on this thread closes parts at so many bytes of a body, or as ever: so that small
+/// deltas travel as large ones do. Rows and headers larger than that stand alone.
+#[cfg(feature = "testing")]
+pub fn close_parts_at(n_bytes: Option<usize>) {
+    SMALL_BYTES.set(n_bytes);
+}
+
+fn full_bytes() -> usize {
+    #[cfg(feature = "testing")]
+    if let Some(n_bytes) = SMALL_BYTES.get() {
+        return n_bytes.min(FULL_BYTES);
+    }
+    FULL_BYTES
+}
+
 /// Rows whose key, texts and blobs are larger travel as long rows.
 const LONG_ROW_BYTES: usize = 512 << 10;
 /// The smallest chunk worth a section while a part has room left.
@@ -64,6 +85,8 @@ pub struct Encoder {
     sequence: HeaderSequence,
     /// Index of each site in `to`.
     places: BTreeMap<SiteId, u32>,
+    /// Bytes of a body at which a part is closed.
+    full_bytes: usize,
     /// Sections of the part under way.
     body: Vec<u8>,
     /// What those sections hold.
@@ -157,6 +180,7 @@ impl Encoder {
             complete: complete.cloned(),
             salts: SaltWriter::default(),
             places: (0..).zip(to.iter()).map(|(place, (site, _))| (site, place)).collect(),
+            full_bytes: full_bytes(),
             body,
             counts: Counts::default(),
             n_grown_bytes: 0,
@@ -184,7 +208,8 @@ impl Encoder {
         assert!(self.headers.n_headers() == 0, "salts come before headers");
         self.salt_sequence.check(run, self.complete.as_ref())?;
         self.salts.push(run, &self.places);
-        let is_full = self.body.len() + self.salts.len() + MAX_RUN_BYTES > FULL_BYTES
+        let is_full = self.body.len() + self.salts.len() + MAX_RUN_BYTES.min(self.full_bytes / 2)
+            > self.full_bytes
             || self.salts.n_runs() == MAX_PART_HEADERS;
         if is_full { self.close_part() } else { Ok(()) }
     }
@@ -202,7 +227,7 @@ impl Encoder {
         self.sequence.check(header, &self.to)?;
         self.headers.push(header, &self.places);
         let n_bytes = self.body.len() + self.salts.len() + self.headers.len();
-        let is_full = n_bytes + MAX_HEADER_BYTES > FULL_BYTES
+        let is_full = n_bytes + MAX_HEADER_BYTES.min(self.full_bytes / 2) > self.full_bytes
             || self.headers.n_headers() == FULL_HEADERS
             || self.headers.n_text_bytes() > MAX_PART_DECODED_BYTES / 2;
         if is_full { self.close_part() } else { Ok(()) }
@@ -242,7 +267,7 @@ impl Encoder {
         }
         let n_bytes = self.n_pending_bytes() + row_bytes(row);
         let n_grown_bytes = self.n_grown_bytes + self.rows.n_key_bytes() + row.key.len();
-        if n_bytes > FULL_BYTES
+        if n_bytes > self.full_bytes
             || n_grown_bytes > MAX_PART_DECODED_BYTES / 2
             || !self.rows.has_room(row, &self.counts)
         {
@@ -316,7 +341,7 @@ impl Encoder {
 
     /// Ends the table under way: a table without rows is a section too.
     fn end_table(&mut self) -> Result<(), EncodeError> {
-        if self.n_pending_bytes() > FULL_BYTES {
+        if self.n_pending_bytes() > self.full_bytes {
             self.close_part()?;
         }
         self.close_sections();

@@ -1,11 +1,13 @@
 //! What happens in a world: writing most of the time, and everything that goes wrong.
 
 use anabranch_client::Event;
+use anabranch_relay::testing::Connection;
 use rand::RngExt;
+use rand::seq::IndexedRandom;
 
 use super::set::Set;
 use super::site::{Place, Site};
-use super::{Due, World, Wrong};
+use super::{Client, Due, Link, STORE, World, Wrong};
 
 /// An hour, in milliseconds.
 const HOUR_MS: i64 = 3_600_000;
@@ -16,7 +18,9 @@ impl World<'_> {
         let site = self.rng.random_range(0..self.sites.len());
         let relay = self.rng.random_range(0..self.nodes.len());
         match self.rng.random_range(0..100) {
-            0..48 => self.write(site),
+            0..44 => self.write(site),
+            44..46 => self.join(relay),
+            46..48 => self.revoke(),
             48..50 => self.compact(site),
             50..62 => {
                 let links: Vec<usize> = self.links.keys().copied().collect();
@@ -119,6 +123,48 @@ impl World<'_> {
             Err(why) if why.contains("ana_compact:") => self.settle(site, Ok(())),
             other => self.settle(site, other),
         }
+    }
+
+    /// A relay joins what it has, as it does now and then: more often here.
+    fn join(&mut self, relay: usize) -> Result<(), String> {
+        let Some(node) = &self.nodes[relay].relay else { return Ok(()) };
+        let min_deltas = self.rng.random_range(2..12);
+        let is_whole = self.rng.random_ratio(1, 3);
+        let joined = node.join(STORE, min_deltas, is_whole);
+        self.note(|| format!("relay {relay} joins: {joined:?}"));
+        if !self.rack.relays[relay].disk.has_failed() {
+            self.report.n_joined += joined?;
+        }
+        self.commit(relay)
+    }
+
+    /// The token that somebody is connected by is worth nothing any more.
+    fn revoke(&mut self) -> Result<(), String> {
+        let with_pass = |(number, link): (&usize, &Link<'_>)| {
+            let subject = link.pass.as_ref()?.subject.clone();
+            link.server.as_ref().map(|_| (*number, link.relay, subject))
+        };
+        let passes: Vec<_> = self.links.iter().filter_map(with_pass).collect();
+        let Some((number, relay, subject)) = passes.choose(&mut self.rng).cloned() else {
+            return Ok(());
+        };
+        let Some(node) = &self.nodes[relay].relay else { return Ok(()) };
+        let revoked = node.revoke(&subject);
+        self.note(|| format!("link {number}: {subject} is revoked: {revoked:?}"));
+        if revoked.is_err() && self.rack.relays[relay].disk.has_failed() {
+            return self.commit(relay);
+        }
+        revoked?;
+        self.report.n_ended += 1;
+        self.turn(number)?;
+        let goes_on = |link: &Link<'_>| {
+            let is_open = link.client.as_ref().is_some_and(Client::is_open);
+            is_open && link.server.as_ref().is_some_and(Connection::is_serving)
+        };
+        if self.links.get(&number).is_some_and(goes_on) {
+            return Err(format!("link {number} goes on with a revoked token"));
+        }
+        self.commit(relay)
     }
 
     /// A clock is set wrong, or right again.

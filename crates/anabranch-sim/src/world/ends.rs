@@ -9,7 +9,8 @@ use anabranch_sqlite::vfs::Fault;
 use anabranch_sync::frame::Reach;
 use rand::RngExt;
 
-use super::{Client, Due, Link, Relay, STORE, World};
+use super::link::Pass;
+use super::{Client, Due, Link, Relay, START_MS, STORE, World};
 
 /// What became of something that touched a disk.
 enum Touched {
@@ -28,12 +29,14 @@ impl World<'_> {
         if self.links.values().any(|link| is_it(link) && link.client.is_some()) {
             return Ok(());
         }
-        let Some(node) = self.nodes[relay].relay.as_ref() else {
+        if self.nodes[relay].relay.is_none() {
             self.after(2_000, Due::Connect(site, relay));
             return Ok(());
-        };
+        }
         let url = format!("ws://relay{relay}/sync/{STORE}");
-        let token = &self.rack.cabinets[relay].token;
+        let pass = self.any_pass(relay)?;
+        let token = pass.as_ref().map_or(&self.rack.cabinets[relay].token, |pass| &pass.token);
+        let node = self.nodes[relay].relay.as_ref().ok_or("it was there")?;
         let server = node.connect();
         let begun = Client::begin(self.time(), self.sites[site].sync, &self.name, &url, token);
         let client = match begun {
@@ -46,13 +49,45 @@ impl World<'_> {
         };
         let latency_ms = [1, 20, 200, 3_000][self.rng.random_range(0..4)];
         let mut link = Link::between(site, relay, latency_ms, client);
-        link.server = Some(server);
+        (link.server, link.pass) = (Some(server), pass);
         self.n_links += 1;
         self.links.insert(self.n_links, link);
         self.report.n_connections += 1;
         let number = self.n_links;
         self.note(|| format!("link {number}: {site} connects to relay {relay}"));
         self.turn(self.n_links)
+    }
+
+    /// Some connect by a token that soon ends, or that is revoked.
+    fn any_pass(&mut self, relay: usize) -> Result<Option<Pass>, String> {
+        if self.n_acts_left == 0 || !self.rng.random_ratio(1, 3) {
+            return Ok(None);
+        }
+        self.new_pass(relay).map(Some)
+    }
+
+    fn new_pass(&mut self, relay: usize) -> Result<Pass, String> {
+        self.n_passes += 1;
+        let subject = format!("guest {}", self.n_passes);
+        let life_s = [1, 20, 90, 3_600][self.rng.random_range(0..4)];
+        let (token, ends_at) = self.rack.cabinets[relay].token_for(&subject, life_s)?;
+        Ok(Pass { subject, token, ends_ms: ends_at.saturating_sub(START_MS) })
+    }
+
+    /// A client wants a new token: it is shown one, or forgotten.
+    fn renew_token(&mut self, number: usize) -> Result<(), String> {
+        let Some(link) = self.links.get(&number) else { return Ok(()) };
+        if link.pass.is_none() || self.rng.random() {
+            return Ok(());
+        }
+        let pass = self.new_pass(link.relay)?;
+        let Some(link) = self.links.get_mut(&number) else { return Ok(()) };
+        if let Some(client) = &mut link.client {
+            client.renew_token(&pass.token);
+            // From when on the relay knows it is not known here.
+            link.pass = None;
+        }
+        Ok(())
     }
 
     /// Both ends look at clock and store, unless they have done so earlier than was thought.
@@ -80,6 +115,13 @@ impl World<'_> {
         let Some(link) = self.links.get_mut(&number) else { return Ok(()) };
         if let Some(server) = &mut link.server {
             server.turn();
+            let is_open = link.client.as_ref().is_some_and(Client::is_open);
+            if link.pass.as_ref().is_some_and(|pass| pass.ends_ms <= now.0) && is_open {
+                if server.is_serving() {
+                    return Err(format!("link {number} goes on after its token's end"));
+                }
+                self.report.n_ended += u64::from(link.pass.take().is_some());
+            }
         }
         if let Some(client) = &mut link.client {
             let turned = client.turn(now);
@@ -112,15 +154,39 @@ impl World<'_> {
     pub(super) fn deliver_down(&mut self, number: usize) -> Result<(), String> {
         let now = self.time();
         let Some(link) = self.links.get_mut(&number) else { return Ok(()) };
-        let Some(client) = &mut link.client else { return Ok(()) };
-        if !client.is_reading() && client.ended().is_none() {
-            self.after(20, Due::Down(number));
+        if link.client.is_none() {
             return Ok(());
         }
-        let Some(frame) = link.down.receive(self.now_ms) else { return Ok(()) };
-        self.report.n_frames += 1;
-        let taken = client.take(now, frame);
-        self.after_client(number, taken)?;
+        if self.rng.random_ratio(1, 8) {
+            // It is busy: more may come meanwhile.
+            self.after(200, Due::Down(number));
+            return Ok(());
+        }
+        // What has come is taken together, and acknowledged together.
+        let mut is_first = true;
+        while let Some(link) = self.links.get_mut(&number)
+            && let Some(client) = &mut link.client
+        {
+            if !client.is_reading() && client.ended().is_none() {
+                if is_first {
+                    self.after(20, Due::Down(number));
+                }
+                break;
+            }
+            let Some(frame) = link.down.receive(self.now_ms) else { break };
+            self.report.n_frames += 1;
+            is_first = false;
+            let taken = client.take(now, frame);
+            self.after_client(number, taken)?;
+        }
+        if is_first {
+            return Ok(());
+        }
+        let client = self.links.get_mut(&number).and_then(|link| link.client.as_mut());
+        if let Some(client) = client {
+            let drained = client.drain(now);
+            self.after_client(number, drained)?;
+        }
         self.pump(number);
         // As the loop does that ships, it looks at the store before it waits again.
         let at_ms = self.now_ms + self.rng.random_range(1..=20);
@@ -237,19 +303,28 @@ impl World<'_> {
     fn after_client(&mut self, number: usize, step: Result<(), StoreError>) -> Result<(), String> {
         let Some(link) = self.links.get_mut(&number) else { return Ok(()) };
         let (site, relay) = (link.site, link.relay);
+        let mut wants_token = false;
         while let Some(told) = link.client.as_mut().and_then(Client::poll_told) {
-            let why = match told.event {
-                Event::Skipped(skipped) => skipped.why,
-                Event::Refused(why) => why,
+            let (why, is_refused) = match told.event {
+                Event::Skipped(skipped) => (skipped.why, skipped.is_refused),
+                Event::Refused(why) => (why, true),
+                Event::TokenWanted => {
+                    wants_token = true;
+                    continue;
+                }
                 _ => continue,
             };
             self.trace.push(format!("{} ms: link {number}: {why}", self.now_ms));
-            if why.contains("ClockAhead") {
-                self.report.n_clock_ahead += 1;
-            } else if why.contains("SiteReused: two histories") || why.contains("no branch") {
-                return Err(format!("link {number}: {why}"));
+            self.report.n_clock_ahead += u64::from(why.contains("ClockAhead"));
+            // Nothing that is done here needs anybody to mend it: it is tried again by itself.
+            if is_refused {
+                return Err(format!("link {number}: refused for good: {why}"));
             }
         }
+        if wants_token {
+            self.renew_token(number)?;
+        }
+        let Some(link) = self.links.get_mut(&number) else { return Ok(()) };
         if let Some(client) = link.client.as_ref().filter(|client| client.is_open()) {
             let said = self.book.held(client.held());
             if !said.as_ref().is_ok_and(|said| said.is_within(&self.nodes[relay].held)) {

@@ -93,6 +93,16 @@ pub(super) struct Link<'a> {
     /// When both ends look at clock and store next, if it is known.
     pub(super) turns_ms: Option<u64>,
     pub(super) is_cut: bool,
+    /// Whose token opened it, if it may be revoked, and when that ends by the relay's clock.
+    pub(super) pass: Option<Pass>,
+}
+
+/// A token that does not live as long as the world.
+#[derive(Clone, Debug)]
+pub(super) struct Pass {
+    pub(super) subject: String,
+    pub(super) token: Bytes,
+    pub(super) ends_ms: u64,
 }
 
 impl Link<'_> {

@@ -75,19 +75,30 @@ impl Cabinet {
         std::fs::write(folder.path().join("relay.key"), pkcs8.concat())
             .map_err(|error| error.to_string())?;
         anabranch_clock::tell(START_MS - 1000, 0);
-        let order = TokenOrder {
-            subject: "world".to_string(),
-            stores: vec!["*".to_string()],
-            scope: vec!["write".to_string()],
-            life_s: 10 * 365 * 86_400,
-        };
-        let made = make_token(folder.path(), &order).map_err(|error| error.to_string())?;
-        Ok(Cabinet { folder, token: made.token.into() })
+        let (token, _) = token(folder.path(), "world", 10 * 365 * 86_400)?;
+        Ok(Cabinet { folder, token })
+    }
+
+    /// A token for a subject, which lives so long from the told time on, and when it ends:
+    /// Unix milliseconds.
+    pub(super) fn token_for(&self, subject: &str, life_s: u64) -> Result<(Bytes, u64), String> {
+        token(self.path(), subject, life_s)
     }
 
     pub(super) fn path(&self) -> &Path {
         self.folder.path()
     }
+}
+
+fn token(folder: &Path, subject: &str, life_s: u64) -> Result<(Bytes, u64), String> {
+    let order = TokenOrder {
+        subject: subject.to_string(),
+        stores: vec!["*".to_string()],
+        scope: vec!["write".to_string()],
+        life_s,
+    };
+    let made = make_token(folder, &order).map_err(|error| error.to_string())?;
+    Ok((made.token.into(), made.expires_s * 1000))
 }
 
 /// How many databases are kept: some 50 MB.

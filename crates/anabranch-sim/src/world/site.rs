@@ -236,6 +236,9 @@ impl<'a> Site<'a> {
         book: &Book,
         wrong: Wrong,
     ) -> Result<(), String> {
+        if wrong == Wrong::ForkedName {
+            self.keep_forked_name()?;
+        }
         self.n_drafts += 1;
         let mark = format!("{}.{}.{}", self.number, self.generation, self.n_drafts);
         let mut draft = Draft { mark, ..Draft::default() };
@@ -278,6 +281,20 @@ impl<'a> Site<'a> {
         }
         self.draft = Some(draft);
         run("COMMIT", &[])
+    }
+
+    /// Goes on under the name that was forked, though others call it by its branch: wrong.
+    fn keep_forked_name(&mut self) -> Result<(), String> {
+        let Some(branch) = self.vector()?.branch(self.name()?) else { return Ok(()) };
+        let root = Value::Blob(branch.root.as_bytes().to_vec());
+        let put_back = "UPDATE crsql_site_id SET site_id = ?1 WHERE ordinal = 0";
+        query(
+            self.app,
+            "DELETE FROM crsql_site_id WHERE site_id = ?1 AND ordinal <> 0",
+            &[root.clone()],
+        )?;
+        query(self.app, put_back, &[root])?;
+        self.reopen()
     }
 
     /// What it is about to write, for whoever reads the trace.

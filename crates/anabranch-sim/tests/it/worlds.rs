@@ -27,7 +27,13 @@ fn worlds_come_to_rest() {
 fn each_wrong_is_seen() {
     const MAX_SEEDS: u64 = 60;
     let rack = Rack::new(Plan::short().max_sites).expect("disks");
-    let wrongs = [Wrong::DiskLies, Wrong::HalfCommits, Wrong::RelayForgets, Wrong::DeadReturn];
+    let wrongs = [
+        Wrong::DiskLies,
+        Wrong::HalfCommits,
+        Wrong::RelayForgets,
+        Wrong::DeadReturn,
+        Wrong::ForkedName,
+    ];
     for wrong in wrongs {
         let plan = Plan { wrong, ..Plan::short() };
         let seen = (0..MAX_SEEDS).find_map(|seed| run(seed, plan, &rack).err());
