@@ -76,15 +76,24 @@ impl BlobDir {
         getrandom::fill(&mut unique).map_err(io::Error::other)?;
         let beside = self.root.join("staging").join(HEXLOWER.encode(&unique));
         let mut file = File::create_new(&beside)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
+        let written = file.write_all(bytes).and_then(|()| file.sync_all());
+        drop(file);
+        if let Err(error) = written.and_then(|()| self.name(&beside, hash)) {
+            // Who tries again and again must not fill what is left of a full disk with halves.
+            let _ = fs::remove_file(&beside);
+            return Err(error);
+        }
+        Ok(hash)
+    }
+
+    /// Gives a file that is whole and synced its final name.
+    fn name(&self, beside: &Path, hash: BlobHash) -> io::Result<()> {
         let path = self.path(hash);
         let folder = path.parent().expect("a blob lies in a folder");
         self.make_folder(folder)?;
         let _guard = self.lock_names();
-        fs::rename(&beside, &path)?;
-        sync_folder(folder)?;
-        Ok(hash)
+        fs::rename(beside, &path)?;
+        sync_folder(folder)
     }
 
     /// A file without a name on the disk of the blobs, gone with its owner.

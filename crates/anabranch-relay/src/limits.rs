@@ -181,6 +181,18 @@ pub(crate) const MIN_CHECKPOINT_GAIN: u64 = 4;
 pub(crate) const MAX_SORTED_BYTES: usize = 32 << 20;
 /// Bytes of sorted rows that are read at a time of each run: a GiB makes some hundreds of runs.
 pub(crate) const SORTED_CHUNK_BYTES: usize = 64 << 10;
+/// Most runs of sorted rows, each with a chunk in memory when they are merged: 128 MiB of chunks,
+/// several times what a GiB of usual rows makes.
+pub(crate) const MAX_SORTED_RUNS: usize = 2048;
+
+/// Most bytes of names of tables and columns of one checkpoint: some hundred thousand names. A
+/// part of some hundred KiB may hold 64 MiB of them.
+pub(crate) const MAX_JOINED_NAME_BYTES: usize = 32 << 20;
+
+/// How many times its bytes a stretch may take of the disk while it is sorted: rows there are not
+/// compressed, and those of a hostile delta are thousands of times as much.
+pub(crate) const MAX_SCRATCH_RATIO: u64 = 16;
+
 /// Headers that are kept in memory before they are put aside: two hundred bytes each.
 pub(crate) const HEADERS_ASIDE: usize = 1 << 16;
 /// Neighbours that are worth joining.

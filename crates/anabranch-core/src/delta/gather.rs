@@ -16,11 +16,16 @@ use crate::site::SiteId;
 use crate::vector::{Held, VersionVector};
 use crate::wire::Bounds;
 
+/// What a name takes in memory beside its bytes.
+const NAME_BYTES: usize = 128;
+
 /// What the deltas read so far have in common.
 #[derive(Clone, Debug)]
 pub struct Gather {
     sites: Words<SiteId>,
     tables: BTreeMap<String, Words<String>>,
+    /// Of the names of tables and columns.
+    n_name_bytes: usize,
     from: VersionVector,
     /// What whoever took all of them holds.
     held: VersionVector,
@@ -42,6 +47,7 @@ impl Gather {
         Gather {
             sites: Words::new(Vec::new()),
             tables: BTreeMap::new(),
+            n_name_bytes: 0,
             held: from.clone(),
             before: from.clone(),
             from,
@@ -103,9 +109,15 @@ impl Gather {
         let TableDelta { name, columns, mut rows } = table;
         let words = match self.tables.get_mut(&name) {
             Some(words) => words,
-            None => self.tables.entry(name.clone()).or_default(),
+            None => {
+                self.n_name_bytes += NAME_BYTES + name.len();
+                self.tables.entry(name.clone()).or_default()
+            }
         };
+        let n_columns = words.list().len();
         let column_map = words.places(columns);
+        let new = &words.list()[n_columns..];
+        self.n_name_bytes += new.iter().map(|column| NAME_BYTES + column.len()).sum::<usize>();
         rows.retain_mut(|row| row.keep_above(&self.covered));
         let translate = |row: super::RowDelta| row.translated(&self.places, &column_map);
         let rows = rows.into_iter().map(translate).collect();
@@ -135,6 +147,12 @@ impl Gather {
     /// The dictionary of sites.
     pub fn sites(&self) -> &[SiteId] {
         self.sites.list()
+    }
+
+    /// What the names of tables and columns take in memory, in bytes: small deltas may have many
+    /// of them, and all are kept.
+    pub fn n_name_bytes(&self) -> usize {
+        self.n_name_bytes
     }
 
     /// The columns of a table, by place; none of one that no delta names.

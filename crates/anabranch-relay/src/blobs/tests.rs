@@ -2,6 +2,19 @@
 
 use super::*;
 
+/// As on a disk that is full: a file stands where the folder of what is put would be.
+#[test]
+fn what_could_not_be_kept_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let blobs = BlobDir::open(folder.path()).unwrap();
+    let name = BlobHash::of(b"bytes").to_string();
+    fs::write(folder.path().join(&name[..2]), b"in the way").unwrap();
+    for _ in 0..3 {
+        blobs.put(b"bytes").unwrap_err();
+    }
+    assert_eq!(fs::read_dir(folder.path().join("staging")).unwrap().count(), 0);
+}
+
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 #[test]

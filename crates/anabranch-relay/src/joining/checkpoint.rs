@@ -177,7 +177,7 @@ async fn gather(
     let (first, last) = (stretch.deltas[0].id, stretch.deltas[stretch.deltas.len() - 1].id);
     let (from, to) = (stretch.from.clone(), after(stretch, vector));
     let scratch = Scratch::new(relay.blobs().scratch()?);
-    let mut maker = Box::new(Maker::new(from, to, scratch, Room::default()));
+    let mut maker = Box::new(Maker::new(from, to, scratch, Room::of(n_bytes(stretch))));
     let mut read_upto = first - 1;
     while read_upto < last {
         let wanted = Wanted {

@@ -14,7 +14,10 @@ use super::scratch::{Place, Scratch};
 use super::sort::RowSort;
 use super::{part, put};
 use crate::blobs::BlobDir;
-use crate::limits::{HEADERS_ASIDE, MAX_SORTED_BYTES, SORTED_CHUNK_BYTES};
+use crate::limits::{
+    HEADERS_ASIDE, MAX_JOINED_NAME_BYTES, MAX_SCRATCH_RATIO, MAX_SORTED_BYTES, MAX_SORTED_RUNS,
+    SORTED_CHUNK_BYTES,
+};
 use crate::storage::{Body, StorageError, StoredDelta};
 
 type Result<T> = std::result::Result<T, StorageError>;
@@ -28,12 +31,25 @@ pub(super) struct Room {
     pub(super) chunk_bytes: usize,
     /// Headers.
     pub(super) headers: usize,
+    /// Runs of rows, each with a chunk in memory when they are merged.
+    pub(super) runs: usize,
+    /// Bytes of names of tables and columns.
+    pub(super) name_bytes: usize,
+    /// Bytes that are put aside.
+    pub(super) scratch_bytes: u64,
 }
 
-impl Default for Room {
-    fn default() -> Room {
-        let (sorted_bytes, chunk_bytes) = (MAX_SORTED_BYTES, SORTED_CHUNK_BYTES);
-        Room { sorted_bytes, chunk_bytes, headers: HEADERS_ASIDE }
+impl Room {
+    /// For so many bytes of deltas.
+    pub(super) fn of(n_bytes: u64) -> Room {
+        Room {
+            sorted_bytes: MAX_SORTED_BYTES,
+            chunk_bytes: SORTED_CHUNK_BYTES,
+            headers: HEADERS_ASIDE,
+            runs: MAX_SORTED_RUNS,
+            name_bytes: MAX_JOINED_NAME_BYTES,
+            scratch_bytes: n_bytes.saturating_mul(MAX_SCRATCH_RATIO),
+        }
     }
 }
 
@@ -89,7 +105,7 @@ impl Maker {
     }
 
     /// Takes the next deltas, slow; the id of the first that does not join with those before it,
-    /// or is of a later version: then the maker is of no more use.
+    /// is of a later version, or has no room: then the maker is of no more use.
     ///
     /// # Errors
     /// [`StorageError`].
@@ -120,6 +136,9 @@ impl Maker {
                 piece.salts.clear();
             }
             self.take(piece)?;
+            if !self.has_room() {
+                return Ok(false);
+            }
         }
         decoder.finish()?;
         self.n_deltas += 1;
@@ -142,6 +161,13 @@ impl Maker {
             self.rows.push(table, &self.gather, &mut self.scratch)?;
         }
         Ok(())
+    }
+
+    /// What compresses well may be a thousand times as much when it is read.
+    fn has_room(&self) -> bool {
+        self.rows.n_runs() <= self.room.runs
+            && self.gather.n_name_bytes() <= self.room.name_bytes
+            && self.scratch.n_bytes() <= self.room.scratch_bytes
     }
 
     fn put_headers_aside(&mut self) -> Result<()> {
@@ -167,9 +193,9 @@ impl Maker {
     ) -> Result<Option<([u8; 16], Body)>> {
         match self.write(max_bytes, blobs) {
             Ok(made) => Ok(made),
+            // What is too wide for a part, or to be put aside, stays as it came.
+            Err(MakeError::Encode(_) | MakeError::Storage(StorageError::Wire(_))) => Ok(None),
             Err(MakeError::Storage(error)) => Err(error),
-            // What is too wide for a part stays as it came.
-            Err(MakeError::Encode(_)) => Ok(None),
         }
     }
 
@@ -206,6 +232,9 @@ impl Maker {
             }
             encoder.row(&row)?;
             out.take(&mut encoder, scratch)?;
+            if out.n_bytes > max_bytes {
+                return Ok(None);
+            }
         }
         let (rest, of_all) = encoder.finish()?;
         for part in rest {

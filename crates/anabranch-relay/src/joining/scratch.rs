@@ -23,6 +23,11 @@ impl Scratch {
         Scratch { file, n_bytes: 0 }
     }
 
+    /// How much was put aside.
+    pub(super) fn n_bytes(&self) -> u64 {
+        self.n_bytes
+    }
+
     /// Puts `bytes` aside.
     ///
     /// # Errors

@@ -41,6 +41,11 @@ impl RowSort {
         RowSort { room, tables: BTreeMap::new(), n_bytes: 0, runs: Vec::new() }
     }
 
+    /// How many runs were put aside.
+    pub(super) fn n_runs(&self) -> usize {
+        self.runs.len()
+    }
+
     /// Takes rows as [`Gather::rows`] gives them.
     ///
     /// # Errors

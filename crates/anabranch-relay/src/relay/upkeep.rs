@@ -72,7 +72,8 @@ impl Relay {
         }
     }
 
-    /// Makes the checkpoints that are due, in all stores; how many deltas went.
+    /// Makes the checkpoints that are due, in all stores; how many deltas went. A store of which
+    /// none can be made, for a file of it is damaged, keeps nobody else from having one.
     pub(crate) async fn make_checkpoints(&self, terms: Terms) -> Result<u64, StorageError> {
         let (mut n_joined, mut after) = (0, None);
         loop {
@@ -80,7 +81,12 @@ impl Relay {
             let Some(last) = some.last() else { return Ok(n_joined) };
             after = Some(last.store.clone());
             for facts in some.iter().filter(|facts| facts.n_bytes >= terms.min_bytes) {
-                n_joined += make_checkpoints(self, &facts.store, terms).await?;
+                match make_checkpoints(self, &facts.store, terms).await {
+                    Ok(n) => n_joined += n,
+                    Err(error) => {
+                        tracing::warn!(store = %facts.store, %error, "no checkpoint made");
+                    }
+                }
             }
         }
     }

@@ -94,6 +94,24 @@ async fn files_that_it_stands_for_are_kept_for_a_week_more() {
 }
 
 #[tokio::test]
+async fn a_damaged_store_keeps_no_other_from_its_checkpoint() {
+    let world = TestRelay::new();
+    let [damaged, sound] = ["a", "b"].map(|name| StoreId::new(name).unwrap());
+    for version in 1..=4 {
+        world.take(&damaged, &one_row(version, (1, version), 100_000)).await;
+        world.take(&sound, &one_row(version, (1, version), 90_000)).await;
+    }
+    let wanted = Wanted { held: Arc::default(), after: Some(0), max_deltas: 9, max_bytes: 1 << 20 };
+    let deltas = world.relay.storage().deltas(&damaged, wanted).await.unwrap();
+    let Body::Blobs(parts) = &deltas[2].body else { panic!("small") };
+    let later = std::time::SystemTime::now() + Duration::from_secs(60);
+    world.relay.blobs().collect(parts[0].0, Duration::ZERO, later).unwrap();
+    let terms = Terms { before_ms: u64::MAX, min_bytes: 0, min_gain: 4 };
+    make_checkpoints(&world.relay, &damaged, terms).await.unwrap_err();
+    assert_eq!(world.relay.make_checkpoints(terms).await.unwrap(), 4);
+}
+
+#[tokio::test]
 async fn what_begins_anew_begins_another_checkpoint() {
     let world = TestRelay::new();
     let store = StoreId::new("s").unwrap();

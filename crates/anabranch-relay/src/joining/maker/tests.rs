@@ -163,8 +163,9 @@ fn a_checkpoint_is_the_join_of_all_whatever_the_room() {
             now.join(&after);
         }
         let expected = join_chain(line.deltas).unwrap();
-        let tight = Room { sorted_bytes: 2_000, chunk_bytes: 500, headers: 5 };
-        for room in [Room::default(), tight] {
+        let ample = Room::of(1 << 30);
+        let tight = Room { sorted_bytes: 2_000, chunk_bytes: 500, headers: 5, ..ample };
+        for room in [ample, tight] {
             let joined = make(&from, &all, &blobs, room, u64::MAX).unwrap().unwrap();
             joined.check_invariants().unwrap();
             joined.verify_chains().unwrap();
@@ -178,6 +179,47 @@ fn a_checkpoint_is_the_join_of_all_whatever_the_room() {
         let made = make(&from, &all, &blobs, tight, most.min(100));
         assert_eq!(made, Some(None), "seed {seed}: larger than it may be");
     }
+}
+
+#[test]
+fn what_has_no_room_stays_as_it_came() {
+    let folder = tempfile::tempdir().unwrap();
+    let blobs = BlobDir::open(folder.path()).unwrap();
+    let (mut rng, mut now, mut all) = (StdRng::seed_from_u64(1), VersionVector::new(), Vec::new());
+    for _ in 0..9 {
+        let delta = addition(&mut rng, &now);
+        now.join(&delta.to);
+        all.push(stored(&delta, &blobs));
+    }
+    let tight = Room { sorted_bytes: 2_000, chunk_bytes: 500, headers: 5, ..Room::of(1 << 30) };
+    let make = |room| make(&VersionVector::new(), &all, &blobs, room, u64::MAX);
+    assert!(make(tight).unwrap().is_some());
+    for (what, room) in [
+        ("scratch", Room { scratch_bytes: 1_000, ..tight }),
+        ("runs", Room { runs: 1, ..tight }),
+        ("names", Room { name_bytes: 200, ..tight }),
+    ] {
+        assert_eq!(make(room), None, "{what}");
+    }
+}
+
+/// Each of two deltas names as many columns as a table may have; together they have too many.
+#[test]
+fn what_is_too_wide_together_stays_as_it_came() {
+    let folder = tempfile::tempdir().unwrap();
+    let blobs = BlobDir::open(folder.path()).unwrap();
+    let (mut rng, mut now, mut all) = (StdRng::seed_from_u64(1), VersionVector::new(), Vec::new());
+    for letter in ["a", "b"] {
+        let mut delta = addition(&mut rng, &now);
+        let rows = vec![row(&mut rng, delta.to.iter().next().unwrap().1.version)];
+        let columns = (0..20_000).map(|n| format!("{letter}{n}")).collect();
+        delta.tables = vec![TableDelta { name: "a".into(), columns, rows }];
+        delta.check_invariants().unwrap();
+        now.join(&delta.to);
+        all.push(stored(&delta, &blobs));
+    }
+    let made = make(&VersionVector::new(), &all, &blobs, Room::of(1 << 30), u64::MAX);
+    assert_eq!(made, Some(None));
 }
 
 /// All of one site's versions up to `last`, of which those up to `floor` were forgotten.
@@ -224,7 +266,7 @@ fn a_complete_delta_begins_a_checkpoint_and_stays_complete() {
         }
         let expected = join_chain(line.deltas).unwrap();
         let make = |deltas: &[StoredDelta]| {
-            make(&VersionVector::new(), deltas, &blobs, Room::default(), u64::MAX)
+            make(&VersionVector::new(), deltas, &blobs, Room::of(1 << 30), u64::MAX)
         };
         let joined = make(&all).unwrap().unwrap();
         assert_eq!(joined.complete, expected.complete, "seed {seed}");
