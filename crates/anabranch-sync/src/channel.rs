@@ -327,10 +327,11 @@ impl Channel {
             && self.forks.is_clear()
             && self.outbox.has_no_deltas()
             && self.books.owes_nothing();
-        let is_converged = is_quiet && self.books.is_converged(self.door.may_send(Action::Delta));
+        let may_give = self.door.may_send(Action::Delta);
+        let is_converged = is_quiet && self.books.is_converged(may_give);
         if is_converged && !self.is_converged {
             self.tickets.is_due = true;
-            out.event(Event::Converged { channel: self.id });
+            out.event(Event::Converged { channel: self.id, may_give });
         }
         self.is_converged = is_converged;
     }

@@ -331,6 +331,8 @@ pub enum Event {
     Converged {
         /// Where.
         channel: ChannelId,
+        /// Whether the token lets this end give changes: if not, some may be here alone.
+        may_give: bool,
     },
     /// The peer has refused something and the channel goes on.
     PeerRefused {

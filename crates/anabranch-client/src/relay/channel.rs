@@ -314,10 +314,7 @@ impl<'a> Channel<'a> {
                 self.tell_progress(told)?;
             }
             SessionEvent::Acked { ack, .. } => self.acked(&ack.entries, told)?,
-            SessionEvent::Converged { .. } => {
-                self.state = State::Converged;
-                self.converged(told)?;
-            }
+            SessionEvent::Converged { may_give, .. } => self.converged(may_give, told)?,
             // It asks for them, and says when it has them.
             SessionEvent::PeerRefused { error, .. } if error.code == ErrorCode::BlobsFirst => {}
             SessionEvent::PeerRefused { error, .. } => {
@@ -434,16 +431,22 @@ impl<'a> Channel<'a> {
 
     /// The session has nothing left to do. That is convergence only if the token let it do
     /// everything.
-    fn converged(&mut self, told: &mut VecDeque<Told>) -> Result<(), StoreError> {
-        self.refused = None;
+    fn converged(&mut self, may_give: bool, told: &mut VecDeque<Told>) -> Result<(), StoreError> {
         // The peer may have said so before a fork was found: by the names that are used here now.
         let held = self.answers.by_names_here(self.held.clone())?;
-        match n_changes_above(&held, self.answers.told()) {
-            0 => told.push_back(self.told(Event::Converged)),
-            n => {
-                let why = format!("Forbidden: the token allows no writing; changes not given: {n}");
-                self.refuse("what is here", &why, Retry::Never, told);
-            }
+        let n = n_changes_above(&held, self.answers.told());
+        if n > 0 && may_give {
+            // A commit, or other names, of which the session had not heard when it said so: it
+            // gives them, and says it again.
+            self.state = State::Exchanging;
+            return Ok(());
+        }
+        (self.state, self.refused) = (State::Converged, None);
+        if n == 0 {
+            told.push_back(self.told(Event::Converged));
+        } else {
+            let why = format!("Forbidden: the token allows no writing; changes not given: {n}");
+            self.refuse("what is here", &why, Retry::Never, told);
         }
         Ok(())
     }
@@ -514,7 +517,7 @@ pub(super) fn of_event(event: &SessionEvent) -> Option<ChannelId> {
         SessionEvent::Opened { channel, .. }
         | SessionEvent::PeerHas { channel, .. }
         | SessionEvent::Acked { channel, .. }
-        | SessionEvent::Converged { channel }
+        | SessionEvent::Converged { channel, .. }
         | SessionEvent::PeerRefused { channel, .. }
         | SessionEvent::RefusedDelta { channel, .. }
         | SessionEvent::Forked { channel, .. }

@@ -267,6 +267,40 @@ fn a_commit_before_convergence_is_heard_is_not_refused() {
     assert!(!told.iter().any(is_refused), "{told:?}");
 }
 
+/// A copy that hears of its own commit before it hears that both ends were the same until then is
+/// not the same, and nothing keeps the commit back.
+#[test]
+fn convergence_that_is_over_is_not_told() {
+    let (a, b) = (copy(), copy());
+    let now = Time(0);
+    let (mut client, mut relay) = (channel(&a), channel(&b));
+    let open = client.open(Bytes::new()).unwrap();
+    let peer = |config, channel| {
+        let session = Session::new(now, config);
+        Peer { session, channel, told: VecDeque::new(), scopes: Scopes::ALL }
+    };
+    let mut client = peer(Config::client(), &mut client);
+    let mut relay = peer(Config::relay(), &mut relay);
+    client.session.open(now, open).unwrap();
+    exchange(&mut client, &mut relay);
+    write(&b, "b", "from b");
+    relay.hear_news(now);
+    let change = relay.session.poll_transmit().expect("a change goes at once").into_bytes();
+    client.session.handle_frame(now, change.into());
+    client.drain(now);
+    client.told.clear();
+    let ack = client.session.poll_transmit().expect("it is on disk").into_bytes();
+    write(&a, "a", "from a");
+    client.hear_news(now);
+    assert_eq!(client.channel.state(), &State::Exchanging);
+    let is_ready = |told: &Told| matches!(told.event, Event::Skipped(_) | Event::Converged);
+    assert!(!client.told.iter().any(is_ready), "{:?}", client.told);
+    relay.session.handle_frame(now, ack.into());
+    exchange(&mut client, &mut relay);
+    assert_eq!(client.channel.state(), &State::Converged);
+    assert_eq!(digest(&a), digest(&b));
+}
+
 /// The connection is cut after the first frame, the second, the third …: what a peer is noted
 /// to hold it holds, and the next connection makes both equal.
 #[test]

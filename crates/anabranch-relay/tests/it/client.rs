@@ -270,14 +270,14 @@ impl Client {
 
     pub(crate) fn until_converged(&mut self, channel: ChannelId) {
         self.until(|event| {
-            matches!(event, Event::Converged { channel: c } if *c == channel).then_some(())
+            matches!(event, Event::Converged { channel: c, .. } if *c == channel).then_some(())
         });
     }
 
     /// Whether the channel has said so since it was asked last.
     pub(crate) fn is_converged(&mut self, channel: ChannelId) -> bool {
         let is_it =
-            |event: &Event| matches!(event, Event::Converged { channel: c } if *c == channel);
+            |event: &Event| matches!(event, Event::Converged { channel: c, .. } if *c == channel);
         let at = self.events.iter().position(is_it);
         at.map(|at| self.events.remove(at)).is_some()
     }
