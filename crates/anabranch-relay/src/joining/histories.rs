@@ -429,7 +429,7 @@ async fn history(seed: u64, has_clones: bool) {
         has_complete |= world.push(at).await;
     }
     world.join().await;
-    if seed % 2 == 0 {
+    if seed.is_multiple_of(2) {
         world.gather().await;
     }
     let [joined, kept] = world.ends().await;
