@@ -69,22 +69,25 @@ impl Relay {
         store.map(|store| store.receipts(&self.0, changes)).unwrap_or_default()
     }
 
-    /// Joins runs of at least so many small deltas; with `is_whole` it makes a checkpoint too, of
-    /// all that is there, where enough has come since the last one. A relay does both now and
-    /// then; how many deltas went.
+    /// Joins runs of at least so many small deltas, as a relay does now and then; how many
+    /// deltas went.
     ///
     /// # Errors
     /// The storage's, in words.
-    pub fn join(&self, store: &str, min_deltas: usize, is_whole: bool) -> Result<u64, String> {
+    pub fn join(&self, store: &str, min_deltas: usize) -> Result<u64, String> {
+        let store = StoreId::new(store).ok_or("no name of a store")?;
+        self.wait(join_runs(&self.0, &store, min_deltas))
+    }
+
+    /// Makes checkpoints of all that is there, where enough has come since the last one, as a
+    /// relay does of what is old; how many deltas went.
+    ///
+    /// # Errors
+    /// The storage's, in words.
+    pub fn make_checkpoints(&self, store: &str) -> Result<u64, String> {
         let store = StoreId::new(store).ok_or("no name of a store")?;
         let terms = Terms { before_ms: u64::MAX, min_bytes: 0, min_gain: u64::MAX };
-        self.wait(async {
-            let n_joined = join_runs(&self.0, &store, min_deltas).await?;
-            if is_whole {
-                make_checkpoints(&self.0, &store, terms).await?;
-            }
-            Ok(n_joined)
-        })
+        self.wait(make_checkpoints(&self.0, &store, terms))
     }
 
     /// Revokes all tokens of a subject, those on live connections too.

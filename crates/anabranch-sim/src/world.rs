@@ -98,6 +98,8 @@ pub struct Report {
     pub n_changes: u64,
     /// Connections made.
     pub n_connections: u64,
+    /// Those of them in which a ticket was taken: both ends said only what differs from it.
+    pub n_resumed: u64,
     /// Frames that arrived.
     pub n_frames: u64,
     /// Deaths of disks and processes.
@@ -114,6 +116,8 @@ pub struct Report {
     pub n_compactions: u64,
     /// Deltas that relays joined.
     pub n_joined: u64,
+    /// Deltas that became part of checkpoints.
+    pub n_gathered: u64,
     /// Tokens that ended or were revoked while somebody was connected by them.
     pub n_ended: u64,
 }
@@ -123,6 +127,7 @@ impl Report {
     pub fn add(&mut self, other: Report) {
         self.n_changes += other.n_changes;
         self.n_connections += other.n_connections;
+        self.n_resumed += other.n_resumed;
         self.n_frames += other.n_frames;
         self.n_crashes += other.n_crashes;
         self.n_clock_ahead += other.n_clock_ahead;
@@ -131,6 +136,7 @@ impl Report {
         self.n_rounds += other.n_rounds;
         self.n_compactions += other.n_compactions;
         self.n_joined += other.n_joined;
+        self.n_gathered += other.n_gathered;
         self.n_ended += other.n_ended;
     }
 }

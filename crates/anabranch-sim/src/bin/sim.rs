@@ -1,12 +1,15 @@
 //! Simulated worlds: `sim [--seeds N] [--from S | --seed S] [--long] [--threads N] [--trace]`.
 //!
 //! Prints the seed of every world that fails and what happened last in it, with `--trace` all
-//! that was seen; exits 1 then.
+//! that was seen; exits 1 then. How many have ended is said on stderr now and then.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anabranch_sim::world::{Plan, Rack, Report, run};
+
+/// After so many worlds it is said how many have ended: some seconds of one thread.
+const TELL_EVERY: u64 = 100;
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -24,19 +27,27 @@ fn main() {
     let cores = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
     let n_threads = given("--threads").unwrap_or(cores).clamp(1, n.max(1));
     let next = AtomicU64::new(from);
-    let sum = Mutex::new((Report::default(), 0));
+    let sum = Mutex::new(Sum::default());
     std::thread::scope(|scope| {
         for _ in 0..n_threads {
             scope.spawn(|| work(&next, from + n, plan, &sum));
         }
     });
-    let (report, n_failed) = sum.into_inner().unwrap_or_default();
+    let Sum { report, n_failed, .. } = sum.into_inner().unwrap_or_default();
     println!("{n} worlds from seed {from}: {n_failed} failed; {report:?}");
     std::process::exit(i32::from(n_failed > 0));
 }
 
+/// What has come of the worlds so far.
+#[derive(Default)]
+struct Sum {
+    report: Report,
+    n_ended: u64,
+    n_failed: u64,
+}
+
 /// Runs worlds until none is left.
-fn work(next: &AtomicU64, end: u64, plan: Plan, sum: &Mutex<(Report, u64)>) {
+fn work(next: &AtomicU64, end: u64, plan: Plan, sum: &Mutex<Sum>) {
     let rack = match Rack::new(plan.max_sites) {
         Ok(rack) => rack,
         Err(error) => {
@@ -51,12 +62,16 @@ fn work(next: &AtomicU64, end: u64, plan: Plan, sum: &Mutex<(Report, u64)>) {
         }
         let end = run(seed, plan, &rack);
         let Ok(mut sum) = sum.lock() else { return };
+        sum.n_ended += 1;
         match end {
-            Ok(report) => sum.0.add(report),
+            Ok(report) => sum.report.add(report),
             Err(failure) => {
-                sum.1 += 1;
+                sum.n_failed += 1;
                 println!("{failure}\n");
             }
+        }
+        if sum.n_ended.is_multiple_of(TELL_EVERY) {
+            eprintln!("{} worlds, the last of seed {seed}: {} failed", sum.n_ended, sum.n_failed);
         }
     }
 }

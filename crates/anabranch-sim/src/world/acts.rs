@@ -125,15 +125,18 @@ impl World<'_> {
         }
     }
 
-    /// A relay joins what it has, as it does now and then: more often here.
+    /// A relay joins what it has, and makes a checkpoint of it, as it does now and then: more
+    /// often here.
     fn join(&mut self, relay: usize) -> Result<(), String> {
         let Some(node) = &self.nodes[relay].relay else { return Ok(()) };
         let min_deltas = self.rng.random_range(2..12);
         let is_whole = self.rng.random_ratio(1, 3);
-        let joined = node.join(STORE, min_deltas, is_whole);
-        self.note(|| format!("relay {relay} joins: {joined:?}"));
+        let joined = node.join(STORE, min_deltas);
+        let gathered = if is_whole { node.make_checkpoints(STORE) } else { Ok(0) };
+        self.note(|| format!("relay {relay} joins: {joined:?}, in checkpoints: {gathered:?}"));
         if !self.rack.relays[relay].disk.has_failed() {
             self.report.n_joined += joined?;
+            self.report.n_gathered += gathered?;
         }
         self.commit(relay)
     }

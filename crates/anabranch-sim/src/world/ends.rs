@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use anabranch_client::{Event, StoreError};
 use anabranch_core::vector::Dot;
 use anabranch_sqlite::vfs::Fault;
-use anabranch_sync::frame::Reach;
+use anabranch_sync::frame::{Decoded, Frame, Reach, Turn, decode};
+use bytes::Bytes;
 use rand::RngExt;
 
 use super::link::Pass;
@@ -175,6 +176,7 @@ impl World<'_> {
             }
             let Some(frame) = link.down.receive(self.now_ms) else { break };
             self.report.n_frames += 1;
+            self.report.n_resumed += u64::from(takes_ticket(&frame));
             is_first = false;
             let taken = client.take(now, frame);
             self.after_client(number, taken)?;
@@ -667,5 +669,15 @@ impl World<'_> {
         let k = self.rng.random_range(1..=most);
         let faults = [Fault::Die, Fault::Die, Fault::IoError, Fault::Full, Fault::Torn];
         (k, faults[self.rng.random_range(0..faults.len())])
+    }
+}
+
+/// Whether a relay says in this frame that it takes the ticket that it was shown.
+fn takes_ticket(frame: &Bytes) -> bool {
+    match decode(frame) {
+        Ok(Decoded::Frame(_, Frame::Hello(hello))) => {
+            matches!(hello.turn, Turn::Answer { is_resumed: true, .. })
+        }
+        _ => false,
     }
 }

@@ -291,7 +291,7 @@ impl<'a> Site<'a> {
         query(
             self.app,
             "DELETE FROM crsql_site_id WHERE site_id = ?1 AND ordinal <> 0",
-            &[root.clone()],
+            std::slice::from_ref(&root),
         )?;
         query(self.app, put_back, &[root])?;
         self.reopen()

@@ -14,13 +14,18 @@ fn seeds(n: u64) -> std::ops::Range<u64> {
 fn worlds_come_to_rest() {
     let rack = Rack::new(Plan::short().max_sites).expect("disks");
     let mut sum = Report::default();
-    for seed in seeds(60) {
+    let seeds = seeds(60);
+    let n_seeds = seeds.clone().count();
+    for seed in seeds {
         match run(seed, Plan::short(), &rack) {
             Ok(report) => sum.add(report),
             Err(failure) => panic!("\n{failure}"),
         }
     }
     println!("{sum:?}");
+    // What never happens is not tested.
+    let happened = [sum.n_forks, sum.n_joined, sum.n_gathered, sum.n_ended, sum.n_resumed];
+    assert!(n_seeds == 1 || happened.iter().all(|n| *n > 0), "{sum:?}");
 }
 
 #[test]
