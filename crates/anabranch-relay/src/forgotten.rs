@@ -33,7 +33,15 @@ use crate::store_id::StoreId;
 pub(crate) async fn fade_unnamed(relay: &Relay, now_ms: u64) -> Result<u64, StorageError> {
     let mut n_faded = 0;
     for store in relay.storage().to_be_swept().await? {
-        let Some(named) = still_named(relay, &store).await? else { continue };
+        let named = match still_named(relay, &store).await {
+            Ok(Some(named)) => named,
+            Ok(None) => continue,
+            Err(error) => {
+                // Damage in one store is no matter of the others.
+                tracing::warn!(%store, %error, "blobs not looked through");
+                continue;
+            }
+        };
         n_faded += relay.storage().fade(&store, named, now_ms).await?;
     }
     Ok(n_faded)

@@ -80,7 +80,8 @@ pub(crate) const MAX_MENTIONED_BLOBS: usize = 1 << 16;
 /// cells only mention: many values look like the name of a blob, and each 64 that are none cost
 /// that the delta is sent once more.
 pub(crate) const MAX_ASKED_BLOBS: usize = 256;
-/// Blobs that a channel is known not to bring: more are asked for again.
+/// Blobs that a channel is known not to bring; then it is asked for no more of them before a delta
+/// is taken. Each 64 cost that it is sent once more.
 pub(crate) const MAX_ABSENT_BLOBS: usize = 1 << 12;
 /// Bytes of what proves chunks of blobs that is kept in memory: of 64 GiB of blobs.
 pub(crate) const MAX_PROOF_BYTES: u64 = 64 << 20;
