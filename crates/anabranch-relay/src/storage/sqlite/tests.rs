@@ -5,12 +5,13 @@ use std::future::Future;
 use std::sync::Mutex;
 use std::task::{Context, Poll, Waker};
 
-use anabranch_core::branch::branch_site;
+use anabranch_core::branch::{Branch, branch_site};
 use anabranch_core::clock::Hlc;
 use anabranch_core::vector::Held;
 use bytes::Bytes;
 
 use super::*;
+use crate::hub::Hub;
 use crate::outline::Outline;
 use crate::storage::{Appended, Body, Owners, awaited};
 
@@ -249,6 +250,58 @@ fn a_second_history_is_kept_beside_the_first() {
     }
     assert_eq!(held.version(site(1)), 0);
     assert!(matches!(append(second()), Appended::Covered(_)));
+}
+
+/// A copy is cloned, the clones write, and a relay that knows what they have in common sees the
+/// fork, or hears of it from who has healed it: it calls both branches after their first changes,
+/// and who follows the store hears the same names.
+#[test]
+fn a_branch_that_begins_here_is_named_as_anywhere() {
+    let common = || incoming(&[], &[(1, 2, 7)]);
+    let low = chain(1, 2, 7);
+    let branch = Branch { root: site(1), base: 2, chain: low };
+    // What the branch of a clone that writes with this salt is called and holds.
+    let branch_of = |salt| {
+        let chain = low.next(site(1), 3, salt);
+        (branch_site(site(1), 3, chain), Held { version: 1, chain })
+    };
+    let forked = |salts: &[u64]| {
+        let mut forked = vector(&[(1, 2, 7)]);
+        for (name, held) in salts.iter().map(|salt| branch_of(*salt)) {
+            forked.set(name, held);
+            forked.set_branch(name, branch);
+        }
+        forked
+    };
+    let clone = |salt| {
+        let (from, mut to) = (vector(&[(1, 2, 7)]), vector(&[]));
+        to.set(site(1), Held { version: 3, chain: branch_of(salt).1.chain });
+        let salts = BTreeMap::from([(site(1), vec![salt])]);
+        incoming_of(Outline::new(from, to, Hlc(0), salts))
+    };
+    let healed = |salts: &[u64]| {
+        let runs = salts.iter().map(|salt| (branch_of(*salt).0, vec![*salt])).collect();
+        incoming_of(Outline::new(vector(&[(1, 2, 7)]), forked(salts), Hlc(0), runs))
+    };
+    let cases = [
+        ("seen here", vec![common(), clone(7), clone(8)], forked(&[7, 8])),
+        ("a third clone", vec![common(), clone(7), clone(8), clone(9)], forked(&[7, 8, 9])),
+        ("healed elsewhere", vec![common(), healed(&[7, 8])], forked(&[7, 8])),
+        ("healed before all of it", vec![common(), clone(8), healed(&[7, 8])], forked(&[7, 8])),
+    ];
+    for (what, deltas, expected) in cases {
+        let folder = tempfile::tempdir().unwrap();
+        let (hub, store) = (Arc::new(Hub::default()), StoreId::new("s").unwrap());
+        let place = Place { path: folder.path().join("relay.db"), vfs: None };
+        let storage = SqliteStorage::open(place, Arc::clone(&hub) as _).unwrap();
+        let followed = hub.open(&store);
+        for delta in deltas {
+            block_on(append(&storage, delta)).unwrap_or_else(|error| panic!("{what}: {error}"));
+            let held = block_on(storage.vector(&store)).unwrap();
+            assert_eq!(*followed.vector(), held, "{what}: who follows hears other names");
+        }
+        assert_eq!(*followed.vector(), expected, "{what}");
+    }
 }
 
 /// The database fails in the middle of a group: all of it is undone and told so, and what
