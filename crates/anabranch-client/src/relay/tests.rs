@@ -1,5 +1,8 @@
 //! Two stores and two sessions, no network: cut after every frame, killed and reopened.
 
+use std::cell::Cell;
+use std::rc::Rc;
+
 use anabranch_sqlite::Embedded;
 use anabranch_sync::frame::{Decoded, Frame, decode};
 use anabranch_sync::scope::Scopes;
@@ -79,7 +82,13 @@ impl Peer<'_, '_> {
 
 /// Lets both ends talk until they are silent.
 fn exchange<'c, 'a>(client: &mut Peer<'c, 'a>, relay: &mut Peer<'c, 'a>) {
-    let now = Time(0);
+    exchange_at(Time(0), client, relay);
+}
+
+/// The same, at this time.
+fn exchange_at<'c, 'a>(now: Time, client: &mut Peer<'c, 'a>, relay: &mut Peer<'c, 'a>) {
+    client.session.handle_timer(now);
+    relay.session.handle_timer(now);
     loop {
         client.drain(now);
         relay.drain(now);
@@ -439,4 +448,75 @@ fn names_that_change_behind_a_reading_are_read_anew() {
     assert_eq!(client.channel.state(), &State::Converged);
     let is_refused = |told: &Told| matches!(told.event, Event::Skipped(_));
     assert!(!client.told.iter().any(is_refused), "{:?}", client.told);
+}
+
+/// A file was copied, and both copies write. The peer sends what the other copy wrote, three
+/// deltas one after the other; the first is refused for a while, since the clock here is behind,
+/// so the last begins on a history of which nothing here is known. It is asked for anew, and not
+/// refused for good: with the clock set right, on the same connection, all comes.
+#[test]
+fn a_delta_on_its_way_when_a_fork_is_found_is_asked_for_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let wall = Rc::new(Cell::new(anabranch_clock::now_ms() - 3_600_000));
+    let open = |name: &str| {
+        let connection = Embedded::new(rusqlite::Connection::open(path(name)).unwrap()).unwrap();
+        let wall = Rc::clone(&wall);
+        let clock = Rc::new(move || wall.get());
+        anabranch_store::install_with_clock(connection.db(), clock).unwrap();
+        connection
+    };
+    let give = |from: &Embedded, to: &Embedded| {
+        let above = anabranch_core::vector::VersionVector::new();
+        Replica::new(to).apply(&Replica::new(from).export(&above).unwrap().concat()).unwrap();
+    };
+    let (a, b, ahead) = (open("a"), copy(), copy());
+    let table = "CREATE TABLE note(id TEXT PRIMARY KEY NOT NULL, body TEXT);
+                 SELECT crsql_as_crr('note');";
+    a.execute_batch(table).unwrap();
+    write(&a, "x", "before");
+    std::fs::copy(path("a"), path("clone")).unwrap();
+    let clone = open("clone");
+
+    let now = Time(0);
+    let (mut client, mut relay) = (channel(&a), channel(&b));
+    let opened = client.open(Bytes::new()).unwrap();
+    let peer = |config, channel| {
+        let session = Session::new(now, config);
+        Peer { session, channel, told: VecDeque::new(), scopes: Scopes::ALL }
+    };
+    let mut client = peer(Config::client(), &mut client);
+    let mut relay = peer(Config::relay(), &mut relay);
+    client.session.open(now, opened).unwrap();
+    exchange(&mut client, &mut relay);
+    assert_eq!(client.channel.state(), &State::Converged);
+
+    write(&ahead, "y", "an hour ahead");
+    give(&ahead, &b);
+    relay.hear_news(now);
+    for body in ["clone", "clone again"] {
+        write(&clone, "x", body);
+        give(&clone, &b);
+        relay.hear_news(now);
+    }
+    write(&a, "x", "a");
+    while let Some(frame) = relay.session.poll_transmit() {
+        client.session.handle_frame(now, frame.into_bytes().into());
+        client.drain(now);
+    }
+    let refusals = client.told.iter().filter_map(|told| match &told.event {
+        Event::Skipped(skipped) => Some((skipped.is_refused, skipped.why.as_str())),
+        _ => None,
+    });
+    let refusals: Vec<_> = refusals.collect();
+    assert!(refusals.iter().any(|(_, why)| why.contains("ClockAhead")), "{refusals:?}");
+    assert!(refusals.iter().any(|(_, why)| why.contains("SiteReused")), "{refusals:?}");
+    assert!(refusals.iter().all(|(is_refused, _)| !is_refused), "{refusals:?}");
+
+    wall.set(anabranch_clock::now_ms());
+    client.hear_news(now);
+    exchange(&mut client, &mut relay);
+    exchange_at(Time(61_000), &mut client, &mut relay);
+    assert_eq!(client.channel.state(), &State::Converged);
+    assert_eq!(digest(&a), digest(&b));
 }
