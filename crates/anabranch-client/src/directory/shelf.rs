@@ -26,6 +26,8 @@ pub(super) struct DeltaFile {
     to: VersionVector,
     /// The three by the names that their sites have here, once they have been read.
     here: Option<[VersionVector; 3]>,
+    /// Whether all that it brings was held here once: its chains are those held here then.
+    is_held: bool,
     state: State,
 }
 
@@ -57,6 +59,7 @@ impl DeltaFile {
             from: bounds.from,
             to: bounds.to,
             here: None,
+            is_held: true,
             state: State::Verified,
         })
     }
@@ -186,6 +189,7 @@ impl Shelf {
                 from: bounds.from,
                 to: bounds.to,
                 here: None,
+                is_held: false,
                 state: State::Seen,
             }),
             Err(why) => self.strange.push((entry.name, why)),
@@ -200,8 +204,9 @@ impl Shelf {
     pub(super) fn read(&mut self, replica: Replica<'_>) -> Result<(), StoreError> {
         let mine = replica.vector()?;
         for file in &mut self.files {
-            // What was read whole was compared then; only branches change what it is called.
-            let may_differ = mine.has_branches() || file.to.has_branches() || !file.is_verified();
+            // What is held was compared then; only branches change what it is called. What waits
+            // may be of another history than what was written here since.
+            let may_differ = mine.has_branches() || file.to.has_branches() || !file.is_held;
             file.here = match may_differ {
                 true => Some([
                     replica.read(&file.from)?.vector,
@@ -210,6 +215,7 @@ impl Shelf {
                 ]),
                 false => None,
             };
+            file.is_held = file.to().is_at_or_below(&mine);
         }
         Ok(())
     }
@@ -334,10 +340,20 @@ impl Memory {
             let state = State::Verified;
             let modified_ms = row.get::<_, i64>(2)?.cast_unsigned();
             let start = vector_in(row.get_ref(6)?).unwrap_or_else(|| from.clone());
-            let here = None;
-            let file =
-                DeltaFile { name, n_bytes, modified_ms, delta, from, start, to, here, state };
-            self.files.insert(file.name.clone(), file);
+            let (here, is_held) = (None, false);
+            let read = DeltaFile {
+                name,
+                n_bytes,
+                modified_ms,
+                delta,
+                from,
+                start,
+                to,
+                here,
+                is_held,
+                state,
+            };
+            self.files.insert(read.name.clone(), read);
         }
         self.is_loaded = true;
         Ok(())

@@ -110,10 +110,13 @@ struct Site {
 
 impl Site {
     fn new(memory: &Rc<Memory>) -> Site {
-        let connection = rusqlite::Connection::open_in_memory().unwrap();
-        let connection = Embedded::new(connection).unwrap();
+        Site::open(memory, ":memory:".as_ref())
+    }
+
+    fn open(memory: &Rc<Memory>, path: &std::path::Path) -> Site {
+        let connection = Embedded::new(rusqlite::Connection::open(path).unwrap()).unwrap();
         anabranch_store::install(connection.db()).unwrap();
-        let sql = "CREATE TABLE note(id INTEGER PRIMARY KEY NOT NULL, body TEXT);
+        let sql = "CREATE TABLE IF NOT EXISTS note(id INTEGER PRIMARY KEY NOT NULL, body TEXT);
                    SELECT crsql_as_crr('note');";
         connection.execute_batch(sql).unwrap();
         Site { connection, directory: Directory::new(Box::new(memory.clone()), "dir:x".into()) }
@@ -198,6 +201,43 @@ fn files_that_come_late_are_taken_in_the_same_round() {
         (0..2).for_each(|_| assert!(b.round(11).is_converged(), "{order:?}"));
         assert_eq!(a.digest(), b.digest(), "{order:?}");
     }
+}
+
+/// A clone's file waits for another that has not come yet; meanwhile the history that it goes on
+/// from is written on here. What is given is what the files do not hold, and once the other has
+/// come both branches are held.
+#[test]
+fn a_file_that_waits_may_become_one_of_another_history() {
+    let (memory, folder) = (Rc::new(Memory::default()), tempfile::tempdir().unwrap());
+    let path = |name: &str| folder.path().join(name);
+    let mut a = Site::open(&memory, &path("a"));
+    a.write(1, "common");
+    a.round(0);
+    std::fs::copy(path("a"), path("clone")).unwrap();
+    let (mut clone, mut other) = (Site::open(&memory, &path("clone")), Site::new(&memory));
+    let before = memory.names();
+    other.write(2, "other");
+    other.round(1);
+    let late = memory.names().into_iter().find(|name| !before.contains(name)).unwrap();
+    clone.round(2);
+    clone.write(1, "clone");
+    clone.round(3);
+    let bytes = memory.files.borrow_mut().remove(&late).unwrap();
+    let report = a.round(4);
+    assert!(report.skipped[0].why.contains("waits"), "{report:?}");
+    a.write(1, "a");
+    a.write(3, "a");
+    let report = a.round(5);
+    assert_eq!(report.gave.changes, 2, "{report:?}");
+    memory.files.borrow_mut().insert(late, bytes);
+    for now_ms in 6..9 {
+        a.round(now_ms);
+        clone.round(now_ms);
+        other.round(now_ms);
+    }
+    assert_eq!(a.digest(), clone.digest());
+    assert_eq!(a.digest(), other.digest());
+    assert!(a.round(9).is_converged());
 }
 
 /// A year of two writers leaves a handful of files, never lacks a change, and a newcomer who
