@@ -470,12 +470,17 @@ fn a_delta_on_its_way_when_a_fork_is_found_is_asked_for_anew() {
         let above = anabranch_core::vector::VersionVector::new();
         Replica::new(to).apply(&Replica::new(from).export(&above).unwrap().concat()).unwrap();
     };
-    let (a, b, ahead) = (open("a"), copy(), copy());
+    // A delta's sites are looked at by their names: the fork is to come before what is missing.
+    let mut files = ["one", "two"].map(|name| (Replica::new(&open(name)).site().unwrap(), name));
+    files.sort_unstable();
+    let [a_name, ahead_name] = files.map(|(_, name)| name);
+    let (a, b, ahead) = (open(a_name), copy(), open(ahead_name));
     let table = "CREATE TABLE note(id TEXT PRIMARY KEY NOT NULL, body TEXT);
                  SELECT crsql_as_crr('note');";
     a.execute_batch(table).unwrap();
+    ahead.execute_batch(table).unwrap();
     write(&a, "x", "before");
-    std::fs::copy(path("a"), path("clone")).unwrap();
+    std::fs::copy(path(a_name), path("clone")).unwrap();
     let clone = open("clone");
 
     let now = Time(0);
@@ -491,8 +496,10 @@ fn a_delta_on_its_way_when_a_fork_is_found_is_asked_for_anew() {
     exchange(&mut client, &mut relay);
     assert_eq!(client.channel.state(), &State::Converged);
 
+    let behind = wall.replace(anabranch_clock::now_ms());
     write(&ahead, "y", "an hour ahead");
     give(&ahead, &b);
+    wall.set(behind);
     relay.hear_news(now);
     for body in ["clone", "clone again"] {
         write(&clone, "x", body);
