@@ -164,6 +164,8 @@ impl From<Error> for Failure {
             Error::Open { source, .. } => source.into(),
             Error::Address(error) => Failure::new(Exit::Usage, error)
                 .hint("`ana sync --help` shows what an address looks like"),
+            Error::Temporary(what) => Failure::new(Exit::Again, what)
+                .hint("TMPDIR names a folder for temporary files with more room"),
             other => Failure::new(Exit::Refused, other).with_known_hint(),
         }
     }

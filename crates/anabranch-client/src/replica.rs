@@ -76,18 +76,23 @@ impl StoreError {
             | StoreError::SiteReused(_)
             | StoreError::FalseBranch(_)
             | StoreError::ClockAhead(_) => true,
-            StoreError::Sql(error) => !matches!(
-                error.sqlite_error_code(),
-                Some(
-                    ErrorCode::CannotOpen
-                        | ErrorCode::DatabaseCorrupt
-                        | ErrorCode::DiskFull
-                        | ErrorCode::NotADatabase
-                        | ErrorCode::OutOfMemory
-                        | ErrorCode::ReadOnly
-                        | ErrorCode::SystemIoFailure
-                )
-            ),
+            StoreError::Sql(error) => {
+                let cause = error.sqlite_error();
+                let has_no_room = cause.is_some_and(|cause| cause.extended_code == code::TEMPORARY);
+                let is_of_the_file = matches!(
+                    cause.map(|cause| cause.code),
+                    Some(
+                        ErrorCode::CannotOpen
+                            | ErrorCode::DatabaseCorrupt
+                            | ErrorCode::DiskFull
+                            | ErrorCode::NotADatabase
+                            | ErrorCode::OutOfMemory
+                            | ErrorCode::ReadOnly
+                            | ErrorCode::SystemIoFailure
+                    )
+                );
+                !has_no_room && !is_of_the_file
+            }
             StoreError::Busy(_)
             | StoreError::Sync { .. }
             | StoreError::Temporary(_)
@@ -256,4 +261,29 @@ pub(crate) fn vector_in(value: ValueRef<'_>) -> Option<VersionVector> {
 /// How many changes `to` holds that `from` lacks.
 pub(crate) fn n_changes_above(from: &VersionVector, to: &VersionVector) -> u64 {
     to.iter().map(|(site, held)| held.version.saturating_sub(from.version(site))).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_delta_is_refused_for_what_it_says_only() {
+        let failure = |code| {
+            let cause = rusqlite::ffi::Error::new(code);
+            StoreError::from(rusqlite::Error::SqliteFailure(cause, None))
+        };
+        for (code, is_refusal) in [
+            (code::MISSING, true),
+            (code::CLOCK_AHEAD, true),
+            (rusqlite::ffi::SQLITE_ERROR, true),
+            (rusqlite::ffi::SQLITE_CONSTRAINT_CHECK, true),
+            (code::TEMPORARY, false),
+            (rusqlite::ffi::SQLITE_BUSY, false),
+            (rusqlite::ffi::SQLITE_FULL, false),
+            (rusqlite::ffi::SQLITE_IOERR_WRITE, false),
+        ] {
+            assert_eq!(failure(code).is_refusal(), is_refusal, "{code}");
+        }
+    }
 }

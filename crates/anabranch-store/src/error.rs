@@ -16,6 +16,8 @@ pub mod code {
     pub const MISSING: i32 = 1 | 0xa3 << 8;
     /// A delta names branches that are not called after their first changes.
     pub const FALSE_BRANCH: i32 = 1 | 0xa4 << 8;
+    /// There is no room for a temporary file: nothing is wrong with what was given.
+    pub const TEMPORARY: i32 = 1 | 0xa5 << 8;
 }
 
 /// Errors of the store, by what the caller can do about them.
@@ -65,6 +67,9 @@ impl From<StoreError> for SqlError {
         match error {
             StoreError::Sql(sql) | StoreError::Constraint(sql) => sql,
             StoreError::Delta(delta) => SqlError { code: delta.code(), message: delta.to_string() },
+            StoreError::Temporary(_) => {
+                SqlError { code: code::TEMPORARY, message: error.to_string() }
+            }
             other => SqlError::new(other.to_string()),
         }
     }

@@ -47,6 +47,9 @@ pub enum Error {
     /// The delta begins above what is held here: ask again with this copy's vector.
     #[error("{0}")]
     Missing(String),
+    /// There is no room for the temporary file of a large delta: nothing happened.
+    #[error("{0}")]
+    Temporary(String),
     /// A text that is no address to sync with.
     #[error(transparent)]
     Address(#[from] anabranch_client::AddressError),
@@ -71,6 +74,7 @@ impl From<rusqlite::Error> for Error {
             code::SITE_REUSED | code::FALSE_BRANCH => Error::SiteReused(text()),
             code::CLOCK_AHEAD => Error::ClockAhead(text()),
             code::MISSING => Error::Missing(text()),
+            code::TEMPORARY => Error::Temporary(text()),
             _ if cause.code == rusqlite::ErrorCode::DatabaseBusy => Error::Busy(error),
             _ => Error::Sql(error),
         }

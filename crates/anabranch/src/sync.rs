@@ -290,7 +290,8 @@ impl Store {
 impl From<StoreError> for Error {
     fn from(error: StoreError) -> Error {
         match error {
-            StoreError::Sql(error) => Error::Sql(error),
+            StoreError::Sql(error) => error.into(),
+            StoreError::Temporary(_) => Error::Temporary(error.to_string()),
             StoreError::Busy(error) => Error::Busy(error),
             StoreError::Missing(what) => Error::Missing(what),
             StoreError::SiteReused(what) | StoreError::FalseBranch(what) => Error::SiteReused(what),
