@@ -2,7 +2,7 @@
 //!
 //! Each is read once, piece by piece ([`Gather::open`], [`Gather::rows`], [`Gather::is_new`]):
 //! its rows come out in the words of dictionaries that all of them share, without what the
-//! deltas before it told. Rows of one key are then joined in order ([`RowDelta::join`]), by
+//! deltas before it told. Rows of one key are then joined in order ([`super::RowDelta::join`]), by
 //! whoever has the room to sort them. What comes of it is what [`join()`](super::join()) makes
 //! of two deltas at a time.
 
