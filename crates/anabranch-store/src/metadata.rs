@@ -328,7 +328,12 @@ impl Metadata {
         self.restarts = None;
         self.recent = None;
         self.written_head = None;
-        self.pending_own = None;
+        if self.pending_own.take().is_some() {
+            // A commit that failed may stand on the disk all the same, and whoever copies the file
+            // now has this version with this salt. What takes its number needs another, or both
+            // pass for one history.
+            self.drawn_salt = None;
+        }
         self.entries.clear();
         self.n_kept = 0;
         self.authors.forget_ids();

@@ -59,6 +59,28 @@ fn two_connections_share_versions_and_site() {
     }
 }
 
+/// A commit that fails when all is written may stand on the disk, and in a copy of the file that is
+/// made then. What takes its version has another salt, so that both are not taken for one history.
+#[test]
+fn what_takes_the_version_of_a_failed_commit_has_another_salt() {
+    let file = File::new("DELETE");
+    let (a, reader) = (file.open(), file.open());
+    let salts = "SELECT version FROM ana_salt ORDER BY version";
+    a.run("INSERT INTO t VALUES(1, 1)");
+    a.run("BEGIN; INSERT INTO t VALUES(2, 1); ROLLBACK; INSERT INTO t VALUES(2, 1)");
+    a.expect(salts, "1");
+    // Who reads keeps the pages of the commit out of the file.
+    reader.run("BEGIN; SELECT * FROM t");
+    a.run("BEGIN; INSERT INTO t VALUES(3, 1)");
+    let message = a.refuse("COMMIT", vec![]);
+    assert!(message.contains("locked"), "{message}");
+    a.run("ROLLBACK");
+    reader.run("COMMIT");
+    a.run("INSERT INTO t VALUES(3, 2)");
+    a.expect(salts, "1\n3");
+    a.expect("SELECT * FROM ana_check", "");
+}
+
 #[test]
 fn a_table_altered_by_another_connection() {
     let file = File::new("WAL");
