@@ -80,6 +80,22 @@ impl Peer<'_, '_> {
     }
 }
 
+/// Both ends of a connection that was just made, and that nothing has passed yet.
+fn connected<'c, 'a>(
+    now: Time,
+    client: &'c mut Channel<'a>,
+    relay: &'c mut Channel<'a>,
+) -> (Peer<'c, 'a>, Peer<'c, 'a>) {
+    let open = client.open(Bytes::new()).unwrap();
+    let peer = |config, channel| {
+        let session = Session::new(now, config);
+        Peer { session, channel, told: VecDeque::new(), scopes: Scopes::ALL }
+    };
+    let mut client = peer(Config::client(), client);
+    client.session.open(now, open).unwrap();
+    (client, peer(Config::relay(), relay))
+}
+
 /// Lets both ends talk until they are silent.
 fn exchange<'c, 'a>(client: &mut Peer<'c, 'a>, relay: &mut Peer<'c, 'a>) {
     exchange_at(Time(0), client, relay);
@@ -167,14 +183,7 @@ fn what_comes_back_was_given() {
     let (a, b) = (copy(), copy());
     let now = Time(0);
     let (mut client, mut relay) = (channel(&a), channel(&b));
-    let open = client.open(Bytes::new()).unwrap();
-    let peer = |config, channel| {
-        let session = Session::new(now, config);
-        Peer { session, channel, told: VecDeque::new(), scopes: Scopes::ALL }
-    };
-    let mut client = peer(Config::client(), &mut client);
-    let mut relay = peer(Config::relay(), &mut relay);
-    client.session.open(now, open).unwrap();
+    let (mut client, mut relay) = connected(now, &mut client, &mut relay);
     exchange(&mut client, &mut relay);
     assert_eq!(client.channel.state(), &State::Converged);
     client.told.clear();
@@ -283,14 +292,7 @@ fn convergence_that_is_over_is_not_told() {
     let (a, b) = (copy(), copy());
     let now = Time(0);
     let (mut client, mut relay) = (channel(&a), channel(&b));
-    let open = client.open(Bytes::new()).unwrap();
-    let peer = |config, channel| {
-        let session = Session::new(now, config);
-        Peer { session, channel, told: VecDeque::new(), scopes: Scopes::ALL }
-    };
-    let mut client = peer(Config::client(), &mut client);
-    let mut relay = peer(Config::relay(), &mut relay);
-    client.session.open(now, open).unwrap();
+    let (mut client, mut relay) = connected(now, &mut client, &mut relay);
     exchange(&mut client, &mut relay);
     write(&b, "b", "from b");
     relay.hear_news(now);
